@@ -1,0 +1,119 @@
+"""Building blocks that two or more networks share, chosen so that both converters keep them on the accelerator.
+
+Every tensor is ``(N, C, H, W)``. The blocks use only plain or grouped convolutions, ReLU6, 2x2 average
+pooling, bilinear x2 upsampling, element-wise products and one softmax over a small 3-D tensor.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Groups of 16 channels fill one AVX-512 register (two NEON registers), so narrower groups save no time.
+GROUP_WIDTH = 16
+
+
+def upsample2(x: Tensor) -> Tensor:
+    """Bilinear x2 with half-pixel centres, the one mode that both converters reproduce exactly."""
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+class GatedConv(nn.Module):
+    """Gated convolution: ``(W_f * x) . relu6(W_g * x)`` (Yu et al., *Free-Form Image Inpainting*, ICCV 2019).
+
+    The published gate is a sigmoid. ReLU6 is its hard form (up to the factor 6, folded into the start values of
+    ``W_f``): TFLite and Core ML fuse it into the convolution, so that a gate costs one product and no pass of
+    its own, and a closed gate is exactly zero.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, groups: int = 1) -> None:
+        super().__init__()
+        self.feature = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups)
+        self.gate = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups)
+        with torch.no_grad():
+            self.feature.weight.mul_(2.0 / 3.0)  # a gate starts at 3: the product keeps the input's scale
+            self.gate.weight.mul_(2.0)
+            assert self.gate.bias is not None
+            self.gate.bias.fill_(3.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.feature(x) * F.relu6(self.gate(x))
+
+
+class GroupedGatedBlock(nn.Module):
+    """Residual block: grouped gated 3x3 convolution, then a 1x1 convolution that mixes the groups."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gated = GatedConv(channels, channels, 3, groups=channels // GROUP_WIDTH)
+        self.mix = nn.Conv2d(channels, channels, 1)
+        with torch.no_grad():
+            self.mix.weight.mul_(0.3)  # there is no normalisation: start close to the identity
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.mix(self.gated(x))
+
+
+class PyramidPooling(nn.Module):
+    """Features at ``scales`` halving scales and their global mean, each through its own 1x1 convolution.
+
+    Follows PSPNet's pyramid pooling (Zhao et al., CVPR 2017) with two changes that conversion wants: the pools are
+    chained 2x2 averages (an adaptive pool is baked into the artefact with wrong kernels at other sizes), and every
+    scale stays at its own size until :class:`ScaleSelection` fuses them.
+
+    Takes ``(N, C, H, W)`` with H and W divisible by ``2 ** (scales - 1)``; returns ``scales + 1`` tensors of C channels:
+    full, half, quarter, ... size, and last the global one ``(N, C, 1, 1)``.
+    """
+
+    def __init__(self, channels: int, scales: int) -> None:
+        super().__init__()
+        self.project = nn.ModuleList(nn.Conv2d(channels, channels, 1) for _ in range(scales + 1))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        pooled = [x]
+        for _ in range(len(self.project) - 2):
+            pooled.append(F.avg_pool2d(pooled[-1], 2))
+        pooled.append(x.mean(dim=(2, 3), keepdim=True))
+        return [project(p) for project, p in zip(self.project, pooled, strict=True)]
+
+
+class ScaleSelection(nn.Module):
+    """Weighs the scales per image and channel, then fuses them (*Selective Kernel Networks*, Li et al., CVPR 2019).
+
+    ``z = ReLU(W . sum_s mean(F_s))``, ``a = softmax_s(A_s z)``, result ``sum_s a_s F_s``. Each scale is weighed at
+    its own size and the coarser sum is brought up x2 at a time, so that no upsampling is larger than x2.
+    """
+
+    def __init__(self, channels: int, scales: int) -> None:
+        super().__init__()
+        self.channels, self.branches = channels, scales + 1
+        self.squeeze = nn.Conv2d(channels, max(channels // 4, GROUP_WIDTH), 1)
+        self.attend = nn.Conv2d(max(channels // 4, GROUP_WIDTH), channels * self.branches, 1)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        descriptor = features[-1]
+        for feature in features[:-1]:
+            descriptor = descriptor + feature.mean(dim=(2, 3), keepdim=True)
+        scores = self.attend(F.relu(self.squeeze(descriptor)))
+        # 3-D with the scales last: the softmax that both runtimes take as it is.
+        weights = scores.reshape(-1, self.channels, self.branches).softmax(dim=-1)
+        weighed = [
+            feature * weights[:, :, s].reshape(-1, self.channels, 1, 1) for s, feature in enumerate(features)
+        ]
+        fused = weighed[-2]
+        for feature in reversed(weighed[:-2]):
+            fused = upsample2(fused) + feature
+        return fused + weighed[-1]
+
+
+class SkipPyramid(nn.Module):
+    """What a skip connection carries: the encoder's feature plus its pooled scales, selected per image."""
+
+    def __init__(self, channels: int, scales: int) -> None:
+        super().__init__()
+        self.pool = PyramidPooling(channels, scales)
+        self.select = ScaleSelection(channels, scales)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.select(self.pool(x))

@@ -1,0 +1,107 @@
+"""The dual-branch network: one shared encoder, a decoder for the background and one for the artefact layer.
+
+    network = ReflectionNetwork()
+    background, artefact = network(image)        # image: (N, 3, H, W), RGB, [0, 1], H and W divisible by 32
+
+``artefact`` is signed, ``image - background``: positive where light was added (reflection), negative where it was
+taken away (shadow). Both results are zero changes when the artefact decoder's gate is closed.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.blocks import GROUP_WIDTH, GatedConv, GroupedGatedBlock, SkipPyramid, upsample2
+
+MULTIPLE = 32  # the input's sides: stem /4, two halvings, and one pooled scale below
+
+
+class Encoder(nn.Module):
+    """Three levels at 1/4, 1/8 and 1/16 of the input, grouped gated blocks throughout.
+
+    The stem is a 4x4 convolution of stride 4: exactly a pixel-unshuffle and a 1x1 convolution, without the
+    rank-6 transposes that an unshuffle becomes in ONNX.
+    """
+
+    def __init__(self, widths: tuple[int, int, int], depths: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, widths[0], 4, stride=4)
+        self.levels = nn.ModuleList(
+            nn.Sequential(*(GroupedGatedBlock(width) for _ in range(depth)))
+            for width, depth in zip(widths, depths, strict=True)
+        )
+        self.down = nn.ModuleList(
+            nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in zip(widths, widths[1:], strict=False)
+        )
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        features = [self.levels[0](self.stem(image))]
+        for down, level in zip(self.down, list(self.levels)[1:], strict=True):
+            features.append(level(down(features[-1])))
+        return features
+
+
+class Decoder(nn.Module):
+    """From the coarsest skip to 1/4 of the input; each level concatenates its skip on the channel axis."""
+
+    def __init__(self, skips: tuple[int, int, int], widths: tuple[int, int]) -> None:
+        super().__init__()
+        fine, middle = widths
+        self.fuse = nn.ModuleList(
+            [GatedConv(skips[2] + skips[1], middle, 1), GatedConv(middle + skips[0], fine, 1)]
+        )
+        self.refine = nn.ModuleList([GroupedGatedBlock(middle), GroupedGatedBlock(fine)])
+
+    def forward(self, skips: list[Tensor]) -> Tensor:
+        x = skips[-1]
+        for fuse, refine, skip in zip(self.fuse, self.refine, reversed(skips[:-1]), strict=True):
+            x = refine(fuse(torch.cat([upsample2(x), skip], dim=1)))
+        return x
+
+
+class ReflectionNetwork(nn.Module):
+    """Encoder, skip pyramids, two decoders, and heads that one gate opens.
+
+    Args:
+        widths: channels at 1/4, 1/8 and 1/16 of the input, multiples of 16.
+        depths: encoder blocks at these levels.
+        decoder_widths: channels of both decoders at 1/4 and 1/8.
+    """
+
+    def __init__(
+        self,
+        widths: tuple[int, int, int] = (64, 128, 128),
+        depths: tuple[int, int, int] = (3, 3, 3),
+        decoder_widths: tuple[int, int] = (64, 96),
+    ) -> None:
+        super().__init__()
+        self.encoder = Encoder(widths, depths)
+        self.skips = nn.ModuleList(SkipPyramid(w, s) for w, s in zip(widths, (3, 3, 2), strict=True))
+        self.background = Decoder(widths, decoder_widths)
+        self.artefact = Decoder(widths, decoder_widths)
+        fine = decoder_widths[0]
+        self.gate = nn.Conv2d(fine, fine, 1)
+        self.background_feature = nn.Conv2d(fine, fine, 3, padding=1, groups=fine // GROUP_WIDTH)
+        self.artefact_feature = nn.Conv2d(fine, fine, 3, padding=1, groups=fine // GROUP_WIDTH)
+        # k4 s4 transposed convolutions: exactly a 1x1 convolution and a pixel-shuffle, and one operator everywhere.
+        # No bias: a closed gate must leave the photo exactly as it was.
+        self.background_head = nn.ConvTranspose2d(fine, 3, 4, stride=4, bias=False)
+        self.artefact_head = nn.ConvTranspose2d(fine, 3, 4, stride=4, bias=False)
+        with torch.no_grad():
+            assert self.gate.bias is not None
+            self.gate.bias.fill_(3.0)
+            for layer in (self.background_feature, self.artefact_feature):
+                layer.weight.mul_(1.0 / 3.0)
+            for head in (self.background_head, self.artefact_head):
+                head.weight.mul_(0.3)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """``(N, 3, H, W)`` RGB [0, 1] -> background (not clipped, near [0, 1]) and signed artefact, same shape."""
+        skips = [pyramid(f) for pyramid, f in zip(self.skips, self.encoder(image), strict=True)]
+        artefact_feature = self.artefact(skips)
+        gate = F.relu6(self.gate(artefact_feature))
+        residual = self.background_head(self.background_feature(self.background(skips)) * gate)
+        artefact = self.artefact_head(self.artefact_feature(artefact_feature) * gate)
+        return image - residual, artefact
