@@ -1,7 +1,7 @@
 """Photos in and out: every file a person may hand us becomes a float array, or one clear line why not.
 
-    photo = read_photo(Path("window.jpg"))          # photo.rgb is (H, W, 3) float32, [0, 1]
-    write_png(Path("clean.png"), photo.rgb, photo.exif, photo.icc)
+photo = read_photo(Path("window.jpg"))          # photo.rgb is (H, W, 3) float32, [0, 1]
+write_png(Path("clean.png"), photo.rgb, photo.exif, photo.icc)
 """
 
 import io
@@ -109,7 +109,9 @@ def find_photos(paths: Iterable[Path]) -> list[Path]:
         if path.is_dir():
             inside = sorted(file for file in path.rglob("*") if _is_photo(file, path))
             if not inside:
-                raise UserError(f"{path}: no photos in this folder (looked for {', '.join(sorted(SUFFIXES))})")
+                raise UserError(
+                    f"{path}: no photos in this folder (looked for {', '.join(sorted(SUFFIXES))})"
+                )
             found.update(dict.fromkeys(inside))
         elif path.exists():
             found[path] = None
@@ -169,7 +171,9 @@ def _is_photo(file: Path, root: Path) -> bool:
 def _why_not_opened(data: bytes) -> str:
     if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"hevc"):
         return "HEIC photos are not supported; export it as JPEG or PNG"
-    return f"not an image that can be decoded (expected a whole {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file)"
+    return (
+        f"not an image that can be decoded (expected a whole {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file)"
+    )
 
 
 def _pixels(image: Image.Image, data: bytes) -> tuple[NDArray[np.float32], bytes | None]:
@@ -193,7 +197,11 @@ def _pixels(image: Image.Image, data: bytes) -> tuple[NDArray[np.float32], bytes
         return _to_float(np.asarray(converted or image.convert("RGB")), 255), None
     if image.mode != "RGB":
         # By way of RGBA, because palette + transparency would otherwise blend with black.
-        image = image.convert("RGBA").convert("RGB") if image.mode in ("P", "PA", "RGBa") else image.convert("RGB")
+        image = (
+            image.convert("RGBA").convert("RGB")
+            if image.mode in ("P", "PA", "RGBa")
+            else image.convert("RGB")
+        )
     return _to_float(np.asarray(image), 255), icc if space == b"RGB " else None
 
 
@@ -209,7 +217,7 @@ def _is_deep_colour(image: Image.Image, data: bytes) -> bool:
     return False
 
 
-def _to_float(values: NDArray[np.integer], peak: int) -> NDArray[np.float32]:
+def _to_float(values: NDArray[np.number], peak: int) -> NDArray[np.float32]:
     return np.divide(values, np.float32(peak), dtype=np.float32)
 
 
