@@ -1,0 +1,106 @@
+"""Losses on images, ``(N, 3, H, W)``, RGB, [0, 1]. Each returns a scalar; a weight of zero means "not built"."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from training.checkpoint import load_tensors
+from training.errors import UserError
+
+
+def truncated_pixel_loss(result: Tensor, target: Tensor, threshold: float) -> Tensor:
+    """Mean absolute difference in which differences at or below ``threshold`` count nothing, above it in full."""
+    difference = (result - target).abs()
+    return torch.where(difference > threshold, difference, torch.zeros_like(difference)).mean()
+
+
+def ssim_loss(result: Tensor, target: Tensor) -> Tensor:
+    """``1 - SSIM`` (Wang et al. 2004; 11x11 Gaussian window, sigma 1.5), data range 1."""
+    ssim = structural_similarity_index_measure(result, target, data_range=1.0)
+    assert isinstance(ssim, Tensor)
+    return 1.0 - ssim
+
+
+# VGG19 (Simonyan & Zisserman 2014) up to relu5_1: convolution widths, "M" = 2x2 max pooling.
+_VGG19 = (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 512, "M", 512)
+_VGG19_TAPS = (1, 6, 11, 20, 29)  # relu1_1, relu2_1, relu3_1, relu4_1, relu5_1
+
+
+class VGGFeatureLoss(nn.Module):
+    """Mean absolute difference of ImageNet VGG19 features at relu1_1 ... relu5_1 (perceptual loss).
+
+    Args:
+        weights: a safetensors file with torchvision's ``vgg19`` keys (``features.0.weight`` ...); how to make
+            one is told in docs/training.md.
+
+    Raises:
+        UserError: if the file is absent or lacks a layer.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, weights: Path) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 3
+        for entry in _VGG19:
+            if isinstance(entry, int):
+                layers += [nn.Conv2d(channels, entry, 3, padding=1), nn.ReLU()]
+                channels = entry
+            else:
+                layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers)
+        tensors = load_tensors(weights)
+        wanted = {f"features.{key}": value for key, value in self.features.state_dict().items()}
+        for key, value in wanted.items():
+            if key not in tensors or tensors[key].shape != value.shape:
+                got = f"of shape {tuple(tensors[key].shape)}" if key in tensors else "absent"
+                raise UserError(
+                    f"{weights}: VGG19 weight {key} is {got}, expected shape {tuple(value.shape)}; docs/training.md "
+                    "tells how to make the file"
+                )
+        self.features.load_state_dict({key.removeprefix("features."): tensors[key] for key in wanted})
+        self.requires_grad_(False)
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
+
+    def forward(self, result: Tensor, target: Tensor) -> Tensor:
+        x, y = (result - self.mean) / self.std, (target - self.mean) / self.std
+        loss = result.new_zeros(())
+        for i, layer in enumerate(self.features):
+            x, y = layer(x), layer(y)
+            if i in _VGG19_TAPS:
+                loss = loss + F.l1_loss(x, y)
+        return loss / len(_VGG19_TAPS)
+
+
+class PatchDiscriminator(nn.Module):
+    """Small PatchGAN (Isola et al., CVPR 2017): ``(N, 3, H, W)`` -> one real/fake score a 16-pixel step, unbounded."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        channels = (3, width, 2 * width, 4 * width, 4 * width)
+        layers: list[nn.Module] = []
+        for inputs, outputs in zip(channels, channels[1:], strict=False):
+            layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(channels[-1], 1, 3, padding=1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        scores: Tensor = self.layers(image)
+        return scores
+
+
+def adversarial_loss(scores_of_result: Tensor) -> Tensor:
+    """The generator's hinge loss (Lim & Ye 2017)."""
+    return -scores_of_result.mean()
+
+
+def discriminator_loss(scores_of_real: Tensor, scores_of_result: Tensor) -> Tensor:
+    """The discriminator's hinge loss (Lim & Ye 2017)."""
+    return F.relu(1.0 - scores_of_real).mean() + F.relu(1.0 + scores_of_result).mean()

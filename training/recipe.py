@@ -1,0 +1,107 @@
+"""Recipes: a TOML file a task, read into small typed dataclasses; an unknown key is an error.
+
+    recipe = read_recipe(ReflectionRecipe, Path("training/reflection/recipe.toml"), ["training.steps=100"])
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from training.errors import UserError
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """The ``[training]`` table, the same for every task. Counts are per process unless they say otherwise."""
+
+    steps: int  # optimizer steps
+    batch: int  # samples a step and process (times ``accumulate``)
+    crop: int  # side of the square samples in pixels
+    learning_rate: float
+    warmup: int  # steps of linear warm-up before the cosine
+    weight_decay: float
+    clip: float  # largest norm of the gradient
+    ema: float  # decay of the averaged weights
+    accumulate: int  # micro-batches a step
+    precision: str  # "no", "bf16" or "fp16"
+    seed: int
+    workers: int  # loader processes
+    validation_photos: int  # photos held out of training, picked by the hash of their names
+    validate_every: int  # steps
+    checkpoint_every: int  # steps
+    keep: int  # checkpoints kept
+
+
+def read_recipe(kind: type[R], path: Path, overrides: Sequence[str] = ()) -> R:
+    """Reads ``path`` into the dataclass ``kind``; ``overrides`` are "table.key=value" with a TOML value.
+
+    Raises:
+        UserError: for a missing file, bad TOML, an unknown or missing key, or a value of the wrong type.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: recipe not readable ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a TOML recipe ({error})") from error
+    for override in overrides:
+        _apply(table, override)
+    return build(kind, table, str(path))
+
+
+def build(kind: type[R], table: Mapping[str, Any], where: str) -> R:
+    """Builds the dataclass ``kind`` from a nested mapping, strictly: the errors of ``read_recipe``, naming ``where``."""
+    hints = typing.get_type_hints(kind)
+    known = {field.name for field in dataclasses.fields(typing.cast(Any, kind))}
+    for key in table:
+        if key not in known:
+            raise UserError(f"{where}: unknown key {key!r}, expected one of {', '.join(sorted(known))}")
+    for key in sorted(known):
+        if key not in table:
+            raise UserError(f"{where}: key {key!r} is missing")
+    return kind(**{key: _value(hints[key], value, f"{where}: {key}") for key, value in table.items()})
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if not isinstance(value, Mapping):
+            raise UserError(f"{where} is {value!r}, expected a table")
+        return build(hint, value, where)
+    if typing.get_origin(hint) is tuple:
+        items = typing.get_args(hint)
+        if not isinstance(value, (list, tuple)) or len(value) != len(items):
+            raise UserError(f"{where} is {value!r}, expected a list of {len(items)}")
+        return tuple(_value(item, v, where) for item, v in zip(items, value, strict=True))
+    if typing.get_origin(hint) is dict:
+        if not isinstance(value, Mapping):
+            raise UserError(f"{where} is {value!r}, expected a table")
+        return {str(key): _value(typing.get_args(hint)[1], v, f"{where}.{key}") for key, v in value.items()}
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not hint:
+        raise UserError(f"{where} is {value!r}, expected {hint.__name__}")
+    return value
+
+
+def _apply(table: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    if not equals or not name.strip():
+        raise UserError(f"override {override!r}: expected table.key=value, for example training.steps=1000")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        value = text.strip()  # a bare word is a string
+    *parents, key = name.strip().split(".")
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise UserError(f"override {override!r}: {parent!r} is not a table")
+    table[key] = value

@@ -1,0 +1,99 @@
+"""High resolution by a Laplacian pyramid: the network sees the smallest level, the rest is rebuilt around it.
+
+    restored, artefact = PyramidRestorer(network)(photo)     # (1, 3, H, W), RGB, [0, 1], any size
+
+Plain rebuilding would bring the artefact's edges back, since they are in the Laplacian levels of the photo. So
+each level is multiplied by a gate that says what share of the local detail belongs to the background: both decoders' layers
+are known at the smallest level, their detail energy is compared there, and the share is upsampled.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.blocks import upsample2
+from training.reflection.network import MULTIPLE
+
+LONGEST_BASE = 400  # pixels: the network was trained at this scale of things, and its cost is bounded
+
+
+def levels_for(height: int, width: int) -> int:
+    """How often a photo of this size is halved before the network sees it."""
+    levels = 0
+    while max(height, width) >> levels > LONGEST_BASE:
+        levels += 1
+    return levels
+
+
+def _pad_to(x: Tensor, multiple_height: int, multiple_width: int) -> tuple[Tensor, int, int]:
+    """Pads the sides up to multiples, evenly on both sides -> (padded, rows above, columns left)."""
+    height, width = x.shape[-2:]
+    more_rows, more_columns = -height % multiple_height, -width % multiple_width
+    top, left = more_rows // 2, more_columns // 2
+    bottom, right = more_rows - top, more_columns - left
+    if more_rows == 0 and more_columns == 0:
+        return x, 0, 0
+    # A reflection needs more pixels than it adds; tiny pictures repeat their edge instead.
+    mode = "reflect" if max(top, bottom) < height and max(left, right) < width else "replicate"
+    return F.pad(x, (left, right, top, bottom), mode=mode), top, left
+
+
+def _smooth(x: Tensor) -> Tensor:
+    """Low-pass by one 2x2 average and back."""
+    return upsample2(F.avg_pool2d(x, 2))
+
+
+class PyramidRestorer(nn.Module):
+    """Pyramid, network, gate and rebuild as one graph: RGB in, ``(restored, artefact)`` out, at the photo's size.
+
+    Args:
+        network: takes sides divisible by 32, returns background and signed artefact.
+        size: ``(height, width)`` of a graph of fixed size; None reads it from each photo.
+        gated: False rebuilds plainly (for the ablation).
+    """
+
+    def __init__(self, network: nn.Module, size: tuple[int, int] | None = None, gated: bool = True) -> None:
+        super().__init__()
+        self.network, self.size, self.gated = network, size, gated
+
+    def forward(self, photo: Tensor) -> tuple[Tensor, Tensor]:
+        """``(1, 3, H, W)`` RGB [0, 1] -> restored in [0, 1] and ``0.5 + artefact / 2`` in [0, 1], same size."""
+        height, width = self.size if self.size is not None else (photo.shape[-2], photo.shape[-1])
+        levels = levels_for(height, width)
+        padded, top, left = _pad_to(photo, 2**levels, 2**levels)
+        gaussian = [padded]
+        for _ in range(levels):
+            gaussian.append(F.avg_pool2d(gaussian[-1], 2))
+        restored, artefact = self._base(gaussian[-1])
+        if levels:
+            gate = self._gate(restored, artefact) if self.gated else None
+            for fine, coarse in zip(reversed(gaussian[:-1]), reversed(gaussian[1:]), strict=True):
+                detail = fine - upsample2(coarse)
+                if gate is not None:
+                    gate = upsample2(gate)
+                    detail = detail * gate
+                restored, artefact = upsample2(restored) + detail, upsample2(artefact)
+        half = artefact.new_full((1, 3, 1, 1), 0.5)  # a plain 0.5 becomes a bias of the wrong length in TFLite
+        restored, artefact = restored.clamp(0.0, 1.0), (artefact * 0.5 + half).clamp(0.0, 1.0)
+        if padded.shape[-2:] == (height, width):
+            return restored, artefact
+        rows, columns = slice(top, top + height), slice(left, left + width)
+        return restored[..., rows, columns], artefact[..., rows, columns]
+
+    def _base(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        height, width = image.shape[-2:]
+        padded, top, left = _pad_to(image, MULTIPLE, MULTIPLE)
+        background, artefact = self.network(padded)
+        if padded.shape[-2:] == (height, width):
+            return background, artefact
+        rows, columns = slice(top, top + height), slice(left, left + width)
+        return background[..., rows, columns], artefact[..., rows, columns]
+
+    def _gate(self, background: Tensor, artefact: Tensor) -> Tensor:
+        """Share of the local detail that is the background's, ``(1, 1, h, w)`` in [0, 1]."""
+        own = (background - _smooth(background)).abs().mean(dim=1, keepdim=True)
+        alien = (artefact - _smooth(artefact)).abs().mean(dim=1, keepdim=True)
+        own, alien = _smooth(own), _smooth(alien)
+        return (own + 0.01) / (own + alien + 0.01)

@@ -1,0 +1,16 @@
+"""The tasks, by name."""
+
+from __future__ import annotations
+
+from training.errors import UserError
+from training.reflection.task import TASK as REFLECTION
+from training.task import Task
+
+TASKS: dict[str, Task] = {task.name: task for task in (REFLECTION,)}
+
+
+def find_task(name: str) -> Task:
+    """The task called ``name``; UserError that lists them all if there is none."""
+    if name not in TASKS:
+        raise UserError(f"unknown task {name!r}, expected one of {', '.join(TASKS)}")
+    return TASKS[name]
