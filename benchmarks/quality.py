@@ -1,0 +1,269 @@
+"""How good are the pictures: PSNR and SSIM against ground truth, beside those of the untouched input.
+
+    result = evaluate(task, checkpoint, Path("test_reflection/synthetic_ceilnet50"))
+    result = evaluate(task, checkpoint, Path("kodak24"), synthesize="shadow", out=Path("build/shadow"))
+    require(result, fail_under_gain=3.0)
+
+Photos are judged at their own size, whole, by the path that `restore` takes. Means are over images.
+"""
+
+import hashlib
+import json
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from torch import Tensor, nn
+
+from benchmarks.grid import Cell, write_grid
+from benchmarks.pairs import find_pairs
+from training.data import seeded
+from training.errors import GateFailed, UserError
+from training.images import atomic_path, find_photos, read_photo
+from training.metrics import PSNR_CAP, SSIM_WINDOW, psnr, ssim
+from training.task import Task
+from training.trained import load_network
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One degraded photo and its truth, both `(1, 3, H, W)`, RGB, [0, 1]."""
+
+    name: str
+    input: Tensor
+    truth: Tensor
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Samples by index, decoded (or degraded) only when asked for: a set may be larger than memory."""
+
+    count: int
+    load: Callable[[int], Sample]
+
+
+def evaluate(
+    task: Task,
+    checkpoint: Path,
+    data: Path,
+    *,
+    synthesize: str | None = None,
+    seed: int = 0,
+    out: Path | None = None,
+) -> dict[str, Any]:
+    """Restore every photo of `data` and compare it with its truth.
+
+    Args:
+        task: whose checkpoint it is.
+        checkpoint: safetensors file of `afterlens train`.
+        data: a folder of pairs (see `benchmarks.pairs`); with `synthesize`, clean photos (file or folder).
+        synthesize: degrade clean photos by this kind of `task.kinds`. "clean" degrades nothing: the photo
+            must stay itself.
+        seed: of the synthesis; image number and seed alone decide each degradation.
+        out: folder for `quality.json` and `quality.png` (best, median and worst: input, restored, truth).
+
+    Returns: a JSON-able dict: `mean`, `median` and `worst` of psnr, ssim and psnr_gain, and `images` with the
+        same for each. A gain is null where the input already equals the truth.
+
+    Raises UserError for unusable data or checkpoint.
+    """
+    samples = _pairs(data) if synthesize is None else _synthesized(task, data, synthesize, seed)
+    network, _ = load_network(task, checkpoint)
+    restorer = task.restorer(network).eval()
+    images = measure(restorer, samples, f"evaluate {task.name}")
+    result: dict[str, Any] = {
+        "task": task.name,
+        "checkpoint": {"file": checkpoint.name, "sha256": _sha256(checkpoint)},
+        "data": str(data),
+        "synthesize": synthesize,
+        "seed": seed if synthesize is not None else None,
+        "psnr_cap": PSNR_CAP,
+        "count": len(images),
+        **_summary(images),
+        "images": images,
+    }
+    if out is not None:
+        with atomic_path(out / "quality.json") as temporary:
+            temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_grid(out / "quality.png", _best_median_worst(restorer, samples, images))
+    return result
+
+
+def require(
+    result: dict[str, Any], *, fail_under: float | None = None, fail_under_gain: float | None = None
+) -> None:
+    """Gates on the means of `evaluate`'s result, in dB. Raises GateFailed where one is missed."""
+    mean = result["mean"]
+    if fail_under is not None and not mean["psnr"] >= fail_under:
+        raise GateFailed(f"mean PSNR is {mean['psnr']:.2f} dB, the gate asks for {fail_under:.2f} dB")
+    if fail_under_gain is not None:
+        if mean["psnr_gain"] is None:
+            raise UserError("no gain to gate: every input equals its truth; use --fail-under")
+        if not mean["psnr_gain"] >= fail_under_gain:
+            raise GateFailed(
+                f"mean PSNR gain is {mean['psnr_gain']:+.2f} dB, the gate asks for {fail_under_gain:+.2f} dB"
+            )
+
+
+def measure(restorer: nn.Module, samples: TestSet, title: str) -> list[dict[str, Any]]:
+    """Scores of every sample, in order: name, size, psnr, ssim, input_psnr, input_ssim, psnr_gain.
+
+    `restorer` maps `(1, 3, H, W)` to a tuple whose first tensor is the result, of the same shape.
+    """
+    images = []
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task(title, total=samples.count, note="")
+        for index in range(samples.count):
+            sample = samples.load(index)
+            image = _score(sample, _restore(restorer, sample.input))
+            images.append(image)
+            gain = "" if image["psnr_gain"] is None else f" ({image['psnr_gain']:+.2f})"
+            progress.update(bar, advance=1, note=f"{image['name']}: {image['psnr']:.2f} dB{gain}")
+    return images
+
+
+def table(result: dict[str, Any]) -> Table:
+    """The scores of `evaluate`'s result for people, means in the last row."""
+    kind = f", {result['synthesize']} (seed {result['seed']})" if result["synthesize"] else ""
+    view = Table(title=f"{result['task']} on {result['data']}{kind}")
+    view.add_column("image")
+    for column in ("size", "input dB", "restored dB", "gain dB", "input SSIM", "restored SSIM"):
+        view.add_column(column, justify="right")
+    for image in result["images"]:
+        view.add_row(image["name"], f"{image['width']}x{image['height']}", *_numbers(image))
+    view.add_section()
+    view.add_row(f"mean of {result['count']}", "", *_numbers(result["mean"]), style="bold")
+    return view
+
+
+def _numbers(scores: dict[str, Any]) -> list[str]:
+    forms = {
+        "input_psnr": "{:.2f}",
+        "psnr": "{:.2f}",
+        "psnr_gain": "{:+.2f}",
+        "input_ssim": "{:.4f}",
+        "ssim": "{:.4f}",
+    }
+    return ["–" if scores[key] is None else form.format(scores[key]) for key, form in forms.items()]
+
+
+def _pairs(folder: Path) -> TestSet:
+    pairs = find_pairs(folder)
+
+    def load(index: int) -> Sample:
+        pair = pairs[index]
+        degraded, truth = _tensor(pair.input), _tensor(pair.truth)
+        if degraded.shape != truth.shape:
+            sizes = " and ".join(f"{image.shape[3]}x{image.shape[2]}" for image in (degraded, truth))
+            raise UserError(
+                f"{pair.input} and {pair.truth.name} differ in size: {sizes}; expected a pair of one size"
+            )
+        return Sample(pair.name, degraded, truth)
+
+    return TestSet(len(pairs), load)
+
+
+def _synthesized(task: Task, data: Path, kind: str, seed: int) -> TestSet:
+    if kind not in task.kinds:
+        raise UserError(
+            f"cannot synthesize {kind!r} for {task.name}, expected one of {', '.join(task.kinds)}"
+        )
+    photos = find_photos([data])
+
+    def load(index: int) -> Sample:
+        photo = _tensor(photos[index])
+        # The second scene of a reflection: the next photo, mirrored as panes do, so that a lone photo serves too.
+        other = _cover(_tensor(photos[(index + 1) % len(photos)]).flip(-1), photo.shape[2], photo.shape[3])
+        degraded = task.degrade(photo[0], other[0], kind, seeded(seed, index))[None]
+        # Rounded to 8 bits, as the file would be that a person hands us.
+        return Sample(photos[index].stem, (degraded.clamp(0, 1) * 255).round() / 255, photo)
+
+    return TestSet(len(photos), load)
+
+
+def _tensor(path: Path) -> Tensor:
+    return torch.from_numpy(read_photo(path).rgb).permute(2, 0, 1)[None].contiguous()
+
+
+def _cover(image: Tensor, height: int, width: int) -> Tensor:
+    """Scale `(1, 3, h, w)` until it covers height x width, and cut out the middle."""
+    scale = max(height / image.shape[2], width / image.shape[3])
+    size = (max(height, round(image.shape[2] * scale)), max(width, round(image.shape[3] * scale)))
+    scaled = F.interpolate(image, size, mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    return scaled[:, :, top : top + height, left : left + width]
+
+
+@torch.inference_mode()
+def _restore(restorer: nn.Module, image: Tensor) -> Tensor:
+    restored: Tensor = restorer(image)[0]
+    return restored.clamp(0.0, 1.0)
+
+
+def _score(sample: Sample, restored: Tensor) -> dict[str, Any]:
+    height, width = sample.truth.shape[2:]
+    measurable = min(height, width) >= SSIM_WINDOW
+    before, after = psnr(sample.input, sample.truth), psnr(restored, sample.truth)
+    return {
+        "name": sample.name,
+        "width": width,
+        "height": height,
+        "psnr": after,
+        "ssim": ssim(restored, sample.truth) if measurable else None,
+        "input_psnr": before,
+        "input_ssim": ssim(sample.input, sample.truth) if measurable else None,
+        "psnr_gain": after - before if before < PSNR_CAP else None,
+    }
+
+
+def _summary(images: list[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """Mean, median and worst over the images, each number by itself; null where no image has it."""
+    summary: dict[str, dict[str, float | None]] = {}
+    for name, function in (("mean", statistics.fmean), ("median", statistics.median), ("worst", min)):
+        summary[name] = {}
+        for key in ("psnr", "ssim", "input_psnr", "input_ssim", "psnr_gain"):
+            values = [image[key] for image in images if image[key] is not None]
+            summary[name][key] = float(function(values)) if values else None
+    return summary
+
+
+def _best_median_worst(
+    restorer: nn.Module, samples: TestSet, images: list[dict[str, Any]]
+) -> list[list[Cell]]:
+    """Grid rows of the images with the highest, middle and lowest gain (PSNR where there is no gain)."""
+    ranked = sorted(
+        range(len(images)),
+        key=lambda i: images[i]["psnr" if images[i]["psnr_gain"] is None else "psnr_gain"],
+        reverse=True,
+    )
+    chosen = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
+    rows = []
+    for label, index in chosen.items():
+        sample, scores = samples.load(index), images[index]
+        ssims = ["" if scores[key] is None else f", SSIM {scores[key]:.4f}" for key in ("input_ssim", "ssim")]
+        rows.append(
+            [
+                Cell(sample.input, f"{label}: {sample.name}, input {scores['input_psnr']:.2f} dB{ssims[0]}"),
+                Cell(_restore(restorer, sample.input), f"restored {scores['psnr']:.2f} dB{ssims[1]}"),
+                Cell(sample.truth, "ground truth"),
+            ]
+        )
+    return rows
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
