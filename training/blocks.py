@@ -99,7 +99,9 @@ class ScaleSelection(nn.Module):
         # 3-D with the scales last: the softmax that both runtimes take as it is.
         weights = scores.reshape(-1, self.channels, self.branches).softmax(dim=-1)
         weighed = [
-            feature * weights[:, :, s].reshape(-1, self.channels, 1, 1) for s, feature in enumerate(features)
+            # s : s + 1 keeps the rank: a plain index becomes a GATHER in TFLite, which leaves the GPU.
+            feature * weights[:, :, s : s + 1].reshape(-1, self.channels, 1, 1)
+            for s, feature in enumerate(features)
         ]
         fused = weighed[-2]
         for feature in reversed(weighed[:-2]):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from training.blocks import upsample2
 from training.reflection.network import MULTIPLE
 
-LONGEST_BASE = 400  # pixels: the network was trained at this scale of things, and its cost is bounded
+LONGEST_BASE = 512  # pixels: about the scale of things in training, and it bounds the cost
 
 
 def levels_for(height: int, width: int) -> int:
@@ -75,8 +75,9 @@ class PyramidRestorer(nn.Module):
                     gate = upsample2(gate)
                     detail = detail * gate
                 restored, artefact = upsample2(restored) + detail, upsample2(artefact)
-        half = artefact.new_full((1, 3, 1, 1), 0.5)  # a plain 0.5 becomes a bias of the wrong length in TFLite
-        restored, artefact = restored.clamp(0.0, 1.0), (artefact * 0.5 + half).clamp(0.0, 1.0)
+        # Clamped before the scaling: right behind the transposed convolution TFLite would fold a plain + 0.5 into a bias of
+        # the wrong length.
+        restored, artefact = restored.clamp(0.0, 1.0), artefact.clamp(-1.0, 1.0) * 0.5 + 0.5
         if padded.shape[-2:] == (height, width):
             return restored, artefact
         rows, columns = slice(top, top + height), slice(left, left + width)
