@@ -8,10 +8,12 @@ import io
 import os
 import shutil
 import uuid
+import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,10 +24,12 @@ from training.errors import UserError
 
 # Pillow's own limit is a warning at 89 million pixels, too low for today's cameras; MAX_PIXELS is ours, an error.
 Image.MAX_IMAGE_PIXELS = None
+# Damaged metadata is dropped; Pillow's warnings about it do not even name the file.
+warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
 MAX_PIXELS = 200_000_000
 
 # A closed list, because Pillow would otherwise start Ghostscript for an EPS file named .jpg.
-FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000", "PPM", "AVIF")
+FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000", "PPM", "AVIF")
 SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .mpo .png .apng .tif .tiff .webp .bmp .gif .jp2 .j2k .ppm .pgm .avif".split()
 )
@@ -44,6 +48,7 @@ _KEPT_EXIF = (
     ExifTags.Base.Artist,
     ExifTags.Base.Copyright,
 )
+_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations whose rows are the upright picture's columns
 
 
 @dataclass(frozen=True)
@@ -64,11 +69,11 @@ def read_photo(path: Path) -> Photo:
 
     Raises UserError, naming the file, for anything that is not a whole photo of at most MAX_PIXELS pixels.
     """
-    if not path.exists():
-        raise UserError(f"{path}: no such file")
-    if not path.is_file():
-        raise UserError(f"{path}: expected an image file, got a folder or a device")
     try:
+        if not path.exists():
+            raise UserError(f"{path}: no such file")
+        if not path.is_file():
+            raise UserError(f"{path}: expected an image file, got a folder or a device")
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -106,17 +111,16 @@ def find_photos(paths: Iterable[Path]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for path in paths:
-        if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if _is_photo(file, path))
-            if not inside:
-                raise UserError(
-                    f"{path}: no photos in this folder (looked for {', '.join(sorted(SUFFIXES))})"
-                )
-            found.update(dict.fromkeys(inside))
-        elif path.exists():
-            found[path] = None
-        else:
+        try:
+            is_folder, exists = path.is_dir(), path.exists()
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+        if not exists:
             raise UserError(f"{path}: no such file or folder")
+        inside = sorted(file for file in path.rglob("*") if _is_photo(file, path)) if is_folder else [path]
+        if not inside:
+            raise UserError(f"{path}: no photos in this folder (looked for {', '.join(sorted(SUFFIXES))})")
+        found.update(dict.fromkeys(inside))
     return list(found)
 
 
@@ -148,17 +152,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
     replaced by one of its kind. If the body raises (Ctrl-C too), what it wrote is removed. OSError, such as
     a full disk, becomes UserError.
     """
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise UserError(f"{path}: expected a file or folder to write, got a device")
     # The suffix stays last: writers such as numpy.save would add theirs otherwise.
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}.partial{path.suffix}")
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise UserError(f"{path}: expected a file or folder to write, got a device")
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         _sync(temporary)
         _replace(temporary, path)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        culprit = error.filename if str(error.filename) not in ("None", str(temporary), str(path)) else None
+        reason = f"{error.strerror or error} ({culprit})" if culprit else error.strerror or error
+        raise UserError(f"cannot write {path}: {reason}") from error
     finally:
         _remove(temporary)
 
@@ -181,14 +187,16 @@ def _pixels(image: Image.Image, data: bytes) -> tuple[NDArray[np.float32], bytes
     icc: bytes | None = image.info.get("icc_profile") or None
     space = icc[16:20] if icc else b""
     if _is_deep_colour(image, data):
-        # Pillow reads 16-bit colour as 8-bit. It decoded the file all the same, so that damage is noticed:
-        # OpenCV returns half an image without a word.
+        # Pillow reads 16-bit colour as 8-bit, so OpenCV does it. Pillow has decoded the file all the same, for
+        # OpenCV returns half of a damaged image without a word. Both turn a TIFF upright and neither a PNG.
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if bgr is None or bgr.dtype != np.uint16 or bgr.ndim != 3:
             raise UserError("16-bit colour in a layout that cannot be decoded; save it as a plain RGB file")
         return _to_float(bgr[:, :, 2::-1], 65535), icc if space == b"RGB " else None
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         grey = _to_float(np.asarray(image), 65535)
+        if image.format == "TIFF" and _tiff_tag(image, 262) == 0:  # WhiteIsZero, which Pillow leaves as it is
+            grey = 1.0 - grey
         return np.repeat(grey[:, :, None], 3, axis=2), None
     if image.mode in ("I", "F", "LAB", "HSV"):
         raise UserError(f"colour mode {image.mode} is not supported; save it as 8- or 16-bit RGB")
@@ -206,15 +214,24 @@ def _pixels(image: Image.Image, data: bytes) -> tuple[NDArray[np.float32], bytes
 
 
 def _is_deep_colour(image: Image.Image, data: bytes) -> bool:
-    """Whether the file holds RGB with 16 bits a sample, which Pillow would cut down to 8."""
-    if image.mode not in ("RGB", "RGBA"):
+    """Whether the file has several channels of 16 bits, which Pillow would cut down to 8."""
+    if image.mode not in ("RGB", "RGBA", "LA"):
         return False
     if image.format == "PNG":
         return data[24] == 16  # bit depth in the IHDR chunk, always the first
     if image.format == "TIFF":
-        bits = image.tag_v2.get(258, (8,))  # type: ignore[attr-defined]  # BitsPerSample
-        return set(np.atleast_1d(bits)) == {16}
+        if 16 not in np.atleast_1d(_tiff_tag(image, 258)):  # BitsPerSample
+            return False
+        if _tiff_tag(image, 284) == 2:  # PlanarConfiguration; both decoders scramble this one
+            raise UserError(
+                "16-bit colour stored plane by plane is not supported; save it interleaved (chunky)"
+            )
+        return True
     return False
+
+
+def _tiff_tag(image: Image.Image, tag: int) -> Any:
+    return image.tag_v2.get(tag)  # type: ignore[attr-defined]
 
 
 def _to_float(values: NDArray[np.number], peak: int) -> NDArray[np.float32]:
@@ -225,7 +242,11 @@ def _to_srgb(image: Image.Image, icc: bytes) -> Image.Image | None:
     """The image converted by its own profile, or None where the profile is broken."""
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-        return ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        srgb = ImageCms.createProfile("sRGB")
+        # By default the shadows of linear profiles are 7 levels off.
+        return ImageCms.profileToProfile(
+            image, profile, srgb, outputMode="RGB", flags=ImageCms.Flags.HIGHRESPRECALC
+        )
     except (ImageCms.PyCMSError, OSError):
         return None
 
@@ -241,11 +262,16 @@ def _exif(image: Image.Image) -> tuple[bytes | None, int]:
                 new[tag] = old[tag]
         for ifd in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
             if values := dict(old.get_ifd(ifd)):
-                new.get_ifd(ifd).update(values)
                 new[ifd] = values
         if not len(new):
             return None, orientation
         new[ExifTags.Base.Orientation] = 1
+        if orientation in _SIDEWAYS and ExifTags.IFD.Exif in new:
+            width, height = image.size
+            new[ExifTags.IFD.Exif] |= {
+                ExifTags.Base.ExifImageWidth: height,
+                ExifTags.Base.ExifImageHeight: width,
+            }
         return new.tobytes(), orientation
     except Exception:  # damaged metadata raises nearly anything, and must not cost the picture
         return None, 1
@@ -253,7 +279,7 @@ def _exif(image: Image.Image) -> tuple[bytes | None, int]:
 
 def _upright(rgb: NDArray[np.float32], orientation: int) -> NDArray[np.float32]:
     """Apply an EXIF orientation, 1 to 8 (others are invalid and mean 1)."""
-    if orientation in (5, 6, 7, 8):
+    if orientation in _SIDEWAYS:
         rgb = rgb.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):
         rgb = rgb[:, ::-1]
@@ -285,7 +311,8 @@ def _replace(new: Path, path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+    with suppress(OSError):  # there may be nothing, not even its folder
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
