@@ -10,7 +10,6 @@ taken away (shadow). Both results are zero changes when the artefact decoder's g
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.blocks import GROUP_WIDTH, GatedConv, GroupedGatedBlock, SkipPyramid, upsample2
@@ -91,9 +90,7 @@ class ReflectionNetwork(nn.Module):
         self.artefact_head = nn.ConvTranspose2d(fine, 3, 4, stride=4, bias=False)
         with torch.no_grad():
             assert self.gate.bias is not None
-            self.gate.bias.fill_(3.0)
-            for layer in (self.background_feature, self.artefact_feature):
-                layer.weight.mul_(1.0 / 3.0)
+            self.gate.bias.fill_(1.0)
             for head in (self.background_head, self.artefact_head):
                 head.weight.mul_(0.3)
 
@@ -101,7 +98,7 @@ class ReflectionNetwork(nn.Module):
         """``(N, 3, H, W)`` RGB [0, 1] -> background (not clipped, near [0, 1]) and signed artefact, same shape."""
         skips = [pyramid(f) for pyramid, f in zip(self.skips, self.encoder(image), strict=True)]
         artefact_feature = self.artefact(skips)
-        gate = F.relu6(self.gate(artefact_feature))
+        gate = torch.sigmoid(self.gate(artefact_feature))
         residual = self.background_head(self.background_feature(self.background(skips)) * gate)
         artefact = self.artefact_head(self.artefact_feature(artefact_feature) * gate)
         return image - residual, artefact

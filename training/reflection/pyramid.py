@@ -18,6 +18,8 @@ from training.reflection.network import MULTIPLE
 
 LONGEST_BASE = 512  # pixels: about the scale of things in training, and it bounds the cost
 
+_GATE_FLOOR = 0.002  # detail energy below which nothing is taken for an artefact's edge
+
 
 def levels_for(height: int, width: int) -> int:
     """How often a photo of this size is halved before the network sees it."""
@@ -40,9 +42,27 @@ def _pad_to(x: Tensor, multiple_height: int, multiple_width: int) -> tuple[Tenso
     return F.pad(x, (left, right, top, bottom), mode=mode), top, left
 
 
+def _crop(x: Tensor, top: int, left: int, height: int, width: int) -> Tensor:
+    if x.shape[-2:] == (height, width):
+        return x
+    return x[..., top : top + height, left : left + width]
+
+
 def _smooth(x: Tensor) -> Tensor:
     """Low-pass by one 2x2 average and back."""
     return upsample2(F.avg_pool2d(x, 2))
+
+
+def _gate(background: Tensor, artefact: Tensor) -> Tensor:
+    """Share of the local detail that is the background's, ``(N, 1, h, w)`` in (0, 1]; 1 where there is no artefact.
+
+    The Wiener gain of two uncorrelated signals, ``b^2 / (b^2 + a^2)`` with local mean energies. Details are
+    measured in eighths so that their squares stay in float16's normal range.
+    """
+    own = (8.0 * (background - _smooth(background))).square().mean(dim=1, keepdim=True)
+    alien = (8.0 * (artefact - _smooth(artefact))).square().mean(dim=1, keepdim=True)
+    own, alien = _smooth(own) + _GATE_FLOOR, _smooth(alien)
+    return own / (own + alien)
 
 
 class PyramidRestorer(nn.Module):
@@ -66,35 +86,26 @@ class PyramidRestorer(nn.Module):
         gaussian = [padded]
         for _ in range(levels):
             gaussian.append(F.avg_pool2d(gaussian[-1], 2))
-        restored, artefact = self._base(gaussian[-1])
-        if levels:
-            gate = self._gate(restored, artefact) if self.gated else None
-            for fine, coarse in zip(reversed(gaussian[:-1]), reversed(gaussian[1:]), strict=True):
-                detail = fine - upsample2(coarse)
-                if gate is not None:
-                    gate = upsample2(gate)
-                    detail = detail * gate
-                restored, artefact = upsample2(restored) + detail, upsample2(artefact)
+        restored, artefact, gate = self._base(gaussian[-1])
+        for fine, coarse in zip(reversed(gaussian[:-1]), reversed(gaussian[1:]), strict=True):
+            detail = fine - upsample2(coarse)
+            if self.gated:
+                gate = upsample2(gate)
+                detail = detail * gate
+            restored, artefact = upsample2(restored) + detail, upsample2(artefact)
         # Clamped before the scaling: right behind the transposed convolution TFLite would fold a plain + 0.5 into a bias of
         # the wrong length.
         restored, artefact = restored.clamp(0.0, 1.0), artefact.clamp(-1.0, 1.0) * 0.5 + 0.5
-        if padded.shape[-2:] == (height, width):
-            return restored, artefact
-        rows, columns = slice(top, top + height), slice(left, left + width)
-        return restored[..., rows, columns], artefact[..., rows, columns]
+        return _crop(restored, top, left, height, width), _crop(artefact, top, left, height, width)
 
-    def _base(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def _base(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Background, signed artefact and gate at the smallest level."""
         height, width = image.shape[-2:]
         padded, top, left = _pad_to(image, MULTIPLE, MULTIPLE)
         background, artefact = self.network(padded)
-        if padded.shape[-2:] == (height, width):
-            return background, artefact
-        rows, columns = slice(top, top + height), slice(left, left + width)
-        return background[..., rows, columns], artefact[..., rows, columns]
-
-    def _gate(self, background: Tensor, artefact: Tensor) -> Tensor:
-        """Share of the local detail that is the background's, ``(1, 1, h, w)`` in [0, 1]."""
-        own = (background - _smooth(background)).abs().mean(dim=1, keepdim=True)
-        alien = (artefact - _smooth(artefact)).abs().mean(dim=1, keepdim=True)
-        own, alien = _smooth(own), _smooth(alien)
-        return (own + 0.01) / (own + alien + 0.01)
+        gate = _gate(background, artefact)
+        return (
+            _crop(background, top, left, height, width),
+            _crop(artefact, top, left, height, width),
+            _crop(gate, top, left, height, width),
+        )

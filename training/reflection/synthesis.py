@@ -132,7 +132,9 @@ def feather(mask: Tensor, sigma: float) -> Tensor:
 # --- artefacts ----------------------------------------------------------------------------------------------
 
 
-def add_region(photo: Tensor, reference: Tensor, mask: Tensor, feather_sigma: float, blur_sigma: float) -> Tensor:
+def add_region(
+    photo: Tensor, reference: Tensor, mask: Tensor, feather_sigma: float, blur_sigma: float
+) -> Tensor:
     """The claimed recipe: ``photo + feathered mask . blurred reference``, clipped.
 
     ``mask`` is ``(1, H, W)`` at the photo's size, ``reference`` the picture that shines through the region.
@@ -208,10 +210,15 @@ def add_stain(photo: Tensor, mask: Tensor, flow: Tensor, sigma: float, gain: flo
     soft = feather(mask, edge)
     y, x = _grid(height, width)
     grid = torch.stack(
-        [(x + flow[0] * soft[0]) * 2 / max(width - 1, 1) - 1, (y + flow[1] * soft[0]) * 2 / max(height - 1, 1) - 1],
+        [
+            (x + flow[0] * soft[0]) * 2 / max(width - 1, 1) - 1,
+            (y + flow[1] * soft[0]) * 2 / max(height - 1, 1) - 1,
+        ],
         dim=-1,
     )
-    bent = F.grid_sample(photo[None], grid[None], mode="bilinear", padding_mode="reflection", align_corners=True)[0]
+    bent = F.grid_sample(
+        photo[None], grid[None], mode="bilinear", padding_mode="reflection", align_corners=True
+    )[0]
     wet = gaussian_blur(bent, sigma) * gain
     return (photo + soft * (wet - photo)).clamp(0.0, 1.0)
 
@@ -227,10 +234,16 @@ def _random_occlusion(photo: Tensor, other: Tensor, generator: Generator) -> Ten
     extent = min(height, width)
     style = uniform(generator, 0, 1)
     if style < 0.35:
-        count, thickness = int(torch.randint(1, 7, (), generator=generator)), uniform(generator, 2.0, 0.05 * extent + 2)
+        count, thickness = (
+            int(torch.randint(1, 7, (), generator=generator)),
+            uniform(generator, 2.0, 0.05 * extent + 2),
+        )
         mask = lines_mask(height, width, generator, count, thickness)
     elif style < 0.7:
-        count, size = int(torch.randint(1, 12, (), generator=generator)), extent * uniform(generator, 0.015, 0.09)
+        count, size = (
+            int(torch.randint(1, 12, (), generator=generator)),
+            extent * uniform(generator, 0.015, 0.09),
+        )
         mask = ellipses_mask(height, width, generator, count, size)
     else:
         cell, area = extent * uniform(generator, 0.05, 0.2), uniform(generator, 0.03, 0.15)
@@ -255,23 +268,36 @@ def degrade(photo: Tensor, other: Tensor, kind: str, generator: Generator) -> Te
     if kind == "region":
         mask = random_mask(height, width, generator)
         reference = other * uniform(generator, 0.25, 1.0)
-        return add_region(photo, reference, mask, uniform(generator, 2.0, 0.08 * extent + 2), uniform(generator, 0.5, 6.0))
+        return add_region(
+            photo, reference, mask, uniform(generator, 2.0, 0.08 * extent + 2), uniform(generator, 0.5, 6.0)
+        )
     if kind == "reflection":
         return add_reflection(photo, other, generator)
     if kind == "shadow":
         mask = random_mask(height, width, generator)
         level = uniform(generator, 0.2, 0.75)
-        tint = torch.tensor([-0.5, 0.0, 0.5]) * uniform(generator, -0.02, 0.12)  # skylight: shadows turn bluish
-        return add_shadow(photo, mask, uniform(generator, 1.0, 0.05 * extent + 1), (level + tint).clamp(0.05, 1.0))
+        tint = torch.tensor([-0.5, 0.0, 0.5]) * uniform(
+            generator, -0.02, 0.12
+        )  # skylight: shadows turn bluish
+        return add_shadow(
+            photo, mask, uniform(generator, 1.0, 0.05 * extent + 1), (level + tint).clamp(0.05, 1.0)
+        )
     if kind == "stain":
         if uniform(generator, 0, 1) < 0.5:
-            count, size = int(torch.randint(3, 14, (), generator=generator)), extent * uniform(generator, 0.03, 0.12)
+            count, size = (
+                int(torch.randint(3, 14, (), generator=generator)),
+                extent * uniform(generator, 0.03, 0.12),
+            )
             mask = ellipses_mask(height, width, generator, count, size)
         else:
             mask = random_mask(height, width, generator)
         flow = smooth_noise(height, width, extent * uniform(generator, 0.1, 0.3), generator, channels=2)
         flow = flow * uniform(generator, 1.0, 0.03 * extent + 1)
-        gain = uniform(generator, 1.05, 1.6) if uniform(generator, 0, 1) < 0.75 else uniform(generator, 0.7, 0.95)
+        gain = (
+            uniform(generator, 1.05, 1.6)
+            if uniform(generator, 0, 1) < 0.75
+            else uniform(generator, 0.7, 0.95)
+        )
         return add_stain(photo, mask, flow, uniform(generator, 1.0, 4.0), gain, uniform(generator, 1.0, 5.0))
     if kind == "occlusion":
         return _random_occlusion(photo, other, generator)

@@ -84,7 +84,9 @@ class ReflectionSamples(Dataset[Sample]):
         self.photos, self.length, self.seed, self.crop = list(photos), length, seed, recipe.training.crop
         for kind in recipe.synthesis.kinds:
             if kind not in KINDS:
-                raise UserError(f"synthesis.kinds: unknown kind {kind!r}, expected some of {', '.join(KINDS)}")
+                raise UserError(
+                    f"synthesis.kinds: unknown kind {kind!r}, expected some of {', '.join(KINDS)}"
+                )
         self.kinds = list(recipe.synthesis.kinds)
         self.shares = torch.tensor(list(recipe.synthesis.kinds.values()))
         if not self.kinds or self.shares.min() < 0 or self.shares.sum() <= 0:
@@ -114,7 +116,9 @@ class ReflectionSamples(Dataset[Sample]):
         crop_seed = int(torch.randint(2**31, (), generator=generator))
         degraded, target = (cached_photo(path) for path in paths)
         if degraded.shape != target.shape:
-            raise UserError(f"{paths[0]} and {paths[1]} differ in size: {degraded.shape[:2]} and {target.shape[:2]}")
+            raise UserError(
+                f"{paths[0]} and {paths[1]} differ in size: {degraded.shape[:2]} and {target.shape[:2]}"
+            )
         return {
             "input": random_crop(degraded, self.crop, seeded(crop_seed)),
             "target": random_crop(target, self.crop, seeded(crop_seed)),
@@ -129,7 +133,9 @@ def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
         if (folder / "target" / path.name).is_file()
     ]
     if not pairs:
-        raise UserError(f"{folder}: no pairs, expected files of the same name in {folder}/input and {folder}/target")
+        raise UserError(
+            f"{folder}: no pairs, expected files of the same name in {folder}/input and {folder}/target"
+        )
     return pairs
 
 
@@ -149,7 +155,9 @@ def objective(recipe: ReflectionRecipe, device: torch.device) -> Objective:
     vgg: VGGFeatureLoss | None = None
     if weights.vgg > 0.0:
         if not weights.vgg_weights:
-            raise UserError("loss.vgg is above zero but loss.vgg_weights is empty: give the file (docs/training.md)")
+            raise UserError(
+                "loss.vgg is above zero but loss.vgg_weights is empty: give the file (docs/training.md)"
+            )
         vgg = VGGFeatureLoss(Path(weights.vgg_weights)).to(device)
     critic = PatchDiscriminator().to(device) if weights.adversarial > 0.0 else None
 
@@ -160,7 +168,9 @@ def objective(recipe: ReflectionRecipe, device: torch.device) -> Objective:
         if weights.pixel > 0.0:
             terms["pixel"] = weights.pixel * truncated_pixel_loss(background, target, weights.threshold)
         if weights.artefact > 0.0:
-            terms["artefact"] = weights.artefact * truncated_pixel_loss(artefact, image - target, weights.threshold)
+            terms["artefact"] = weights.artefact * truncated_pixel_loss(
+                artefact, image - target, weights.threshold
+            )
         if weights.reconstruction > 0.0:
             terms["reconstruction"] = weights.reconstruction * (image - background - artefact).abs().mean()
         if weights.ssim > 0.0:
@@ -188,7 +198,9 @@ def deployable(network: nn.Module, height: int, width: int) -> Deployable:
         version="1.0.0",
         inputs=(Port("image", shape, (0.0, 1.0), meaning="photo"),),
         outputs=(
-            Port("restored", shape, (0.0, 1.0), meaning="photo without reflection, shadow, stain and occlusion"),
+            Port(
+                "restored", shape, (0.0, 1.0), meaning="photo without reflection, shadow, stain and occlusion"
+            ),
             Port("artefact", shape, (0.0, 1.0), meaning="what was removed: 0.5 + (photo - restored) / 2"),
         ),
     )
