@@ -1,0 +1,264 @@
+"""A task's deployable graphs -> a bundle folder with TFLite files, Core ML packages, contract and golden vectors.
+
+    deployables = [task.deployable(network, height, width) for height, width in task.default_sizes]
+    bundle = convert(deployables, Path("build/bundle"), provenance, golden_photo=Path("tests/photos/room.jpg"))
+
+Works offline, in a temporary folder; the bundle appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from torch.utils.flop_counter import FlopCounterMode
+
+from conversion.contract import (
+    CONTRACT_FILE,
+    Artifact,
+    Bundle,
+    Contract,
+    GoldenFile,
+    TensorSpec,
+    digest,
+    read_bundle,
+    write_contract,
+)
+from conversion.coreml import MINIMUM_RUNTIME, convert_coreml
+from conversion.onnx_export import export_onnx
+from conversion.tflite import Onnx2tf, Reference, finish_tflite, minimum_tflite, nhwc
+from training.deployable import Deployable, Port
+from training.errors import UserError
+from training.images import atomic_path, read_photo, write_png
+
+VARIANTS = ("float32.tflite", "float16.tflite", "float16.mlpackage")
+"""What can be made of a graph, named as the files end."""
+
+TOOLS = ("torch", "onnx", "onnxsim", "onnx2tf", "tensorflow", "ai-edge-litert", "coremltools", "numpy")
+MAX_RAW_BYTES = 1 << 20  # larger golden outputs are kept as PNG only
+
+
+def convert(
+    deployables: Sequence[Deployable],
+    out: Path,
+    provenance: Mapping[str, Any],
+    *,
+    golden_photo: Path,
+    variants: Collection[str] = VARIANTS,
+) -> Bundle:
+    """Convert the same network at one or more sizes and write the bundle folder `out`.
+
+    Args:
+        deployables: one a size, all of the same task.
+        out: a new or empty folder, or an older bundle, which is replaced.
+        provenance: `checkpoint_sha256`, `recipe`, `data_licence`, and what else is worth knowing; the tools' versions
+            are added.
+        golden_photo: a real photo; cropped and scaled to each size it becomes the golden input.
+        variants: which of `VARIANTS`.
+
+    Raises UserError where a tool fails, or the input or `out` is not usable.
+    """
+    sizes = [_size(deployable) for deployable in deployables]
+    if not deployables or len(set(sizes)) < len(sizes) or len({d.task for d in deployables}) > 1:
+        raise ValueError(f"expected graphs of one task and of different sizes, got {sizes}")
+    unknown = set(variants) - set(VARIANTS)
+    if unknown or not variants:
+        raise UserError(
+            f"unknown variant {', '.join(sorted(unknown)) or '(none)'}, expected {', '.join(VARIANTS)}"
+        )
+    _refuse_foreign_folder(out)
+    photo = read_photo(golden_photo).rgb
+    console = Console(stderr=True)
+    first = deployables[0]
+    with (
+        atomic_path(out) as folder,
+        tempfile.TemporaryDirectory(prefix="afterlens-") as scratch,
+        ExitStack() as running,
+    ):
+        (folder / "golden").mkdir(parents=True)
+        work = Path(scratch)
+        references, tools = {}, {}
+        for size, deployable in zip(sizes, deployables, strict=True):
+            with _step(console, f"PyTorch and ONNX {size}"):
+                references[size] = reference(deployable, photo)
+                export_onnx(deployable, work / f"{size}.onnx")
+            if {"float32.tflite", "float16.tflite"} & set(variants):
+                # Started first and waited for last: the other steps fit into its time.
+                tools[size] = running.enter_context(Onnx2tf(work / f"{size}.onnx", work / size))
+        artifacts: list[Artifact] = []
+        golden: list[GoldenFile] = []
+        for size, deployable in zip(sizes, deployables, strict=True):
+            if "float16.mlpackage" in variants:
+                with _step(console, f"Core ML {size}"):
+                    path = folder / f"{first.task}_{size}_float16.mlpackage"
+                    convert_coreml(deployable, path)
+                    artifacts.append(_artifact(path, deployable, "coreml", "float16", MINIMUM_RUNTIME))
+            golden += _write_golden(folder, size, references[size])
+        for size, deployable in zip(sizes, deployables, strict=True):
+            if size not in tools:
+                continue
+            with _step(console, f"onnx2tf {size} (since Core ML)"):
+                files = tools[size].finish()
+            for variant in [v.removesuffix(".tflite") for v in VARIANTS if v in variants and "tflite" in v]:
+                with _step(console, f"TFLite {size} {variant}: names, signature, checks"):
+                    path = folder / f"{first.task}_{size}_{variant}.tflite"
+                    finish_tflite(files[variant], path, deployable, references[size], variant)
+                    artifacts.append(_artifact(path, deployable, "tflite", variant, minimum_tflite(path)))
+        versions = {"python": platform.python_version()} | {tool: version(tool) for tool in TOOLS}
+        contract = Contract(
+            task=first.task,
+            title=first.title,
+            version=first.version,
+            artifacts=tuple(sorted(artifacts, key=lambda a: (a.width * a.height, a.format, a.variant))),
+            golden=tuple(golden),
+            provenance={**provenance, "tools": versions},
+        )
+        write_contract(folder, contract)
+    return read_bundle(out)
+
+
+def reference(deployable: Deployable, photo: NDArray[np.float32]) -> Reference:
+    """What PyTorch computes from a photo (H, W, 3) in [0, 1] that is cropped, scaled and rounded to 8 bits first."""
+    inputs = {}
+    for port in deployable.inputs:
+        pixels = np.rint(fit(photo, port.shape[2], port.shape[3]) * 255.0).astype(np.float32) / np.float32(
+            255.0
+        )
+        inputs[port.name] = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
+    with torch.inference_mode():
+        results = deployable.module(*(torch.from_numpy(value) for value in inputs.values()))
+    outputs = {}
+    for port, result in zip(deployable.outputs, results, strict=True):
+        if tuple(result.shape) != port.shape:
+            raise ValueError(
+                f"port {port.name}: the module gives {tuple(result.shape)}, declared is {port.shape}"
+            )
+        outputs[port.name] = result.numpy()
+    return Reference(inputs, outputs)
+
+
+def fit(photo: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """The largest middle part of a photo (H, W, 3) that has the wanted proportions, scaled to (height, width, 3)."""
+    import cv2
+
+    rows, columns = photo.shape[:2]
+    scale = min(rows / height, columns / width)
+    part_rows, part_columns = max(round(height * scale), 1), max(round(width * scale), 1)
+    top, left = (rows - part_rows) // 2, (columns - part_columns) // 2
+    part = photo[top : top + part_rows, left : left + part_columns]
+    # Area averaging has no ringing, so the result stays in [0, 1]; it cannot enlarge.
+    method = cv2.INTER_AREA if scale > 1.0 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(part, (width, height), interpolation=method), np.float32)
+
+
+def parameters_and_macs(deployable: Deployable) -> tuple[int, int]:
+    """Trained numbers, and multiply-accumulates of one run.
+
+    The multiply-accumulates are those of convolutions and matrix products, as the field counts them (half of the
+    FLOPs that PyTorch counts). Element-wise operations, pooling and resizing are not in it: at 1280x720 they take
+    more time than this number suggests.
+    """
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        deployable.module(*(torch.zeros(port.shape) for port in deployable.inputs))
+    return sum(p.numel() for p in deployable.module.parameters()), counter.get_total_flops() // 2
+
+
+def _artifact(path: Path, deployable: Deployable, kind: str, variant: str, minimum_runtime: str) -> Artifact:
+    sha256, size = digest(path)
+    parameters, macs = parameters_and_macs(deployable)
+    height, width = deployable.inputs[0].shape[2:]
+    return Artifact(
+        file=path.name,
+        format=kind,
+        variant=variant,
+        width=width,
+        height=height,
+        sha256=sha256,
+        bytes=size,
+        minimum_runtime=minimum_runtime,
+        inputs=tuple(_tensor(port, kind) for port in deployable.inputs),
+        outputs=tuple(_tensor(port, kind) for port in deployable.outputs),
+        parameters=parameters,
+        macs=macs,
+    )
+
+
+def _tensor(port: Port, kind: str) -> TensorSpec:
+    shape = nhwc(port)
+    if kind == "tflite":
+        return TensorSpec(port.name, shape, "NHWC", "float32", port.range, port.colour_space, port.meaning)
+    return TensorSpec(port.name, shape[1:], "image", "uint8", (0.0, 255.0), port.colour_space, port.meaning)
+
+
+def _write_golden(folder: Path, size: str, values: Reference) -> list[GoldenFile]:
+    entries = []
+    for role, arrays in (("input", values.inputs), ("output", values.outputs)):
+        for name, array in arrays.items():
+            image = np.ascontiguousarray(array[0].transpose(1, 2, 0), "<f4")
+            path = folder / "golden" / f"{size}_{role}_{name}.png"
+            write_png(path, image)
+            entries.append(_golden(folder, path, role, name, "png", image))
+            if role == "output" and image.nbytes <= MAX_RAW_BYTES:
+                raw = path.with_suffix(".float32")
+                raw.write_bytes(image.tobytes())
+                entries.append(_golden(folder, raw, role, name, "float32", image))
+    return entries
+
+
+def _golden(
+    folder: Path, path: Path, role: str, tensor: str, encoding: str, image: NDArray[np.float32]
+) -> GoldenFile:
+    sha256, size = digest(path)
+    height, width = image.shape[:2]
+    name = path.relative_to(folder).as_posix()
+    return GoldenFile(name, role, tensor, encoding, width, height, sha256, size)
+
+
+def _size(deployable: Deployable) -> str:
+    height, width = deployable.inputs[0].shape[2:]
+    return f"{width}x{height}"
+
+
+def _refuse_foreign_folder(out: Path) -> None:
+    """Writing a bundle replaces the folder: never one with other things in it."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not out.is_dir():
+        raise UserError(f"{out}: is a file, expected the name of a folder for the bundle")
+    try:
+        bundle = read_bundle(out)
+    except UserError as error:
+        raise UserError(
+            f"{out}: is not empty and not a bundle; name a new folder, or remove this one"
+        ) from error
+    ours = {
+        CONTRACT_FILE,
+        "golden",
+        "proof.json",
+        "report.html",
+        *(a.file for a in bundle.contract.artifacts),
+    }
+    others = sorted(path.name for path in out.iterdir() if path.name not in ours)
+    if others:
+        raise UserError(
+            f"{out}: holds more than a bundle ({others[0]}), which would be lost; name a new folder"
+        )
+
+
+@contextmanager
+def _step(console: Console, name: str) -> Iterator[None]:
+    """A spinner while a step runs, and a line with its time when it is done."""
+    start = time.perf_counter()
+    with console.status(name):
+        yield
+    console.print(f"{name}: {time.perf_counter() - start:.1f} s", highlight=False)
