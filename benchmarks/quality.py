@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor, nn
 
 from benchmarks.grid import Cell, write_grid
@@ -123,7 +124,7 @@ def measure(restorer: nn.Module, samples: TestSet, title: str) -> list[dict[str,
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task(title, total=samples.count, note="")
@@ -138,13 +139,14 @@ def measure(restorer: nn.Module, samples: TestSet, title: str) -> list[dict[str,
 
 def table(result: dict[str, Any]) -> Table:
     """The scores of `evaluate`'s result for people, means in the last row."""
+    # Text wherever a file name stands: brackets in it are no markup
     kind = f", {result['synthesize']} (seed {result['seed']})" if result["synthesize"] else ""
-    view = Table(title=f"{result['task']} on {result['data']}{kind}")
+    view = Table(title=Text(f"{result['task']} on {result['data']}{kind}"))
     view.add_column("image")
     for column in ("size", "input dB", "restored dB", "gain dB", "input SSIM", "restored SSIM"):
         view.add_column(column, justify="right")
     for image in result["images"]:
-        view.add_row(image["name"], f"{image['width']}x{image['height']}", *_numbers(image))
+        view.add_row(Text(image["name"]), f"{image['width']}x{image['height']}", *_numbers(image))
     view.add_section()
     view.add_row(f"mean of {result['count']}", "", *_numbers(result["mean"]), style="bold")
     return view

@@ -1,0 +1,89 @@
+"""Start-up time and memory of one runtime, measured in a process that holds nothing else.
+
+figures = probe(Graph("tflite", Path("reflection_256x256_float32.tflite"), ...))
+figures.init_ms, figures.first_ms, figures.idle_rss_bytes, figures.peak_rss_bytes
+"""
+
+import dataclasses
+import importlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.runners import Graph, open_graph
+from training.errors import UserError
+
+_MODULES = {
+    "tflite": ("ai_edge_litert.interpreter",),
+    "onnxruntime": ("onnxruntime",),
+    "pytorch": ("torch", "training.tasks", "training.trained"),
+}
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a fresh process measured; see the fields of the same names in schema.json."""
+
+    init_ms: float
+    first_ms: float
+    idle_rss_bytes: int
+    peak_rss_bytes: int
+
+
+def probe(graph: Graph) -> Figures:
+    """Load and run `graph` in a process of its own. Raises UserError with that process's last line if it fails."""
+    root = Path(__file__).parents[1]
+    paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.probe", json.dumps(dataclasses.asdict(graph), default=str)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        check=False,
+    )
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1]
+        raise UserError(f"{graph.path}: could not be measured with {graph.runtime}: {last}")
+    return Figures(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def measure(graph: Graph) -> Figures:
+    """Load `graph` here and run it three times; the imports of its runtime are not counted as its start-up."""
+    for module in _MODULES[graph.runtime]:
+        importlib.import_module(module)
+    image = np.random.default_rng(0).random((1, 3, graph.height, graph.width), np.float32)
+    idle = _memory("VmRSS")
+    start = time.perf_counter()
+    runner = open_graph(graph)
+    loaded = time.perf_counter()
+    runner.feed(image)
+    ready = time.perf_counter()
+    runner.run()
+    first = time.perf_counter()
+    for _ in range(2):
+        runner.run()
+    return Figures((loaded - start) * 1e3, (first - ready) * 1e3, idle, _memory("VmHWM"))
+
+
+def _memory(field: str) -> int:
+    """Resident memory in bytes, now (VmRSS) or at its highest (VmHWM).
+
+    Linux's getrusage is no substitute: its maximum begins with that of the process that started this one.
+    """
+    status = Path("/proc/self/status")
+    if not status.exists():  # macOS: only the maximum is known, in bytes, and there it is this process's own
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    line = next(line for line in status.read_text().splitlines() if line.startswith(f"{field}:"))
+    return int(line.split()[1]) * 1024
+
+
+if __name__ == "__main__":
+    fields = json.loads(sys.argv[1])
+    print(json.dumps(dataclasses.asdict(measure(Graph(**{**fields, "path": Path(fields["path"])})))))

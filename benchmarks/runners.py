@@ -1,0 +1,125 @@
+"""One graph in one runtime, ready to run: what gets timed, alike for every runtime.
+
+    runner = open_graph(Graph("tflite", Path("reflection_256x256_float32.tflite"), ...))
+    runner.feed(image)              # (1, 3, H, W) float32, RGB, [0, 1]
+    outputs = runner.run()
+
+`feed` puts the input into the runtime's own layout; `run` goes from that array to output arrays in memory and
+is the part that is timed, so that no runtime is charged for a layout that it does not need. Imports are inside
+the functions: a process that measures the memory of one runtime must not hold the others.
+"""
+
+import importlib.metadata
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conversion.contract import SIGNATURE
+from training.errors import UserError
+
+Pixels = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Where a graph comes from. `path` is a .tflite file, an .onnx file, or the checkpoint (PyTorch)."""
+
+    runtime: str  # "tflite", "onnxruntime" or "pytorch"
+    path: Path
+    task: str
+    height: int
+    width: int
+    input: str  # names of the first input and output
+    output: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A loaded graph. `picture` takes the first output out of what `run` returned, as `(1, C, H, W)`."""
+
+    version: str
+    delegate: str | None  # as in schema.json
+    feed: Callable[[Pixels], None]
+    run: Callable[[], Any]
+    picture: Callable[[Any], Pixels]
+
+
+def open_graph(graph: Graph) -> Runner:
+    """Load `graph` into its runtime, on the CPU. Raises UserError where the file cannot be loaded."""
+    return {"tflite": _open_tflite, "onnxruntime": _open_onnx, "pytorch": _open_torch}[graph.runtime](graph)
+
+
+def _open_tflite(graph: Graph) -> Runner:
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        interpreter = Interpreter(str(graph.path), num_threads=graph.threads)
+        interpreter.allocate_tensors()
+        signature = interpreter.get_signature_runner(SIGNATURE)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"{graph.path}: the TFLite runtime cannot load it ({error})") from error
+    held: dict[str, Pixels] = {}
+
+    def feed(image: Pixels) -> None:
+        held[graph.input] = np.ascontiguousarray(image.transpose(0, 2, 3, 1))
+
+    # The runtime applies XNNPACK by itself and says nothing when it cannot: ask what really stands in the graph.
+    parts = sum(op["op_name"] == "DELEGATE" for op in interpreter._get_ops_details())
+    return Runner(
+        importlib.metadata.version("ai-edge-litert"),
+        f"XNNPACK, {parts} partition{'s' if parts > 1 else ''}" if parts else None,
+        feed,
+        lambda: signature(**held),
+        lambda outputs: outputs[graph.output].transpose(0, 3, 1, 2),
+    )
+
+
+def _open_onnx(graph: Graph) -> Runner:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = graph.threads
+    options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(graph.path), options, providers=["CPUExecutionProvider"])
+    held: dict[str, Pixels] = {}
+    names = [port.name for port in session.get_outputs()]
+
+    def feed(image: Pixels) -> None:
+        held[graph.input] = np.ascontiguousarray(image)
+
+    return Runner(
+        onnxruntime.__version__,
+        None,
+        feed,
+        lambda: session.run(names, held),
+        lambda outputs: outputs[names.index(graph.output)],
+    )
+
+
+def _open_torch(graph: Graph) -> Runner:
+    import torch
+
+    from training.tasks import find_task
+    from training.trained import load_network
+
+    torch.set_num_threads(graph.threads)
+    task = find_task(graph.task)
+    network, _ = load_network(task, graph.path)
+    deployable = task.deployable(network, graph.height, graph.width)
+    index = [port.name for port in deployable.outputs].index(graph.output)
+    held: list[torch.Tensor] = []
+
+    def feed(image: Pixels) -> None:
+        held[:] = [torch.from_numpy(np.ascontiguousarray(image))]
+
+    def run() -> tuple[torch.Tensor, ...]:
+        with torch.inference_mode():
+            outputs: tuple[torch.Tensor, ...] = deployable.module(*held)
+        return outputs
+
+    return Runner(torch.__version__, None, feed, run, lambda outputs: outputs[index].numpy())
