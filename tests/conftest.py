@@ -1,5 +1,6 @@
 """What all tests share: few threads (two test processes run side by side), no network, real photos."""
 
+import dataclasses
 import os
 
 # Before anything imports NumPy, PyTorch or TensorFlow: they read these once.
@@ -11,6 +12,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # tests are about the CPU, al
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,3 +38,27 @@ def photo_paths() -> list[Path]:
 def photo(photo_path: Path) -> NDArray[np.float32]:
     """The pixels of `photo_path`: (432, 768, 3) float32 RGB in [0, 1]."""
     return np.asarray(Image.open(photo_path), np.float32) / 255
+
+
+@pytest.fixture(scope="session")
+def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of the reflection task whose weights are noise: it changes every picture visibly."""
+    import torch
+
+    from training.checkpoint import save_checkpoint
+    from training.recipe import read_recipe
+    from training.tasks import find_task
+
+    task = find_task("reflection")
+    recipe: Any = read_recipe(task.recipe_type, task.recipe_path)
+    torch.manual_seed(3)
+    network = task.build_network(recipe)
+    with torch.no_grad():
+        for (
+            weight
+        ) in network.parameters():  # start weights may be zero where training begins with "no change"
+            weight.copy_(torch.randn_like(weight) * 0.05)
+    path = tmp_path_factory.mktemp("checkpoint") / "random.safetensors"
+    metadata = {"task": task.name, "recipe": dataclasses.asdict(recipe), "step": 0, "metrics": {}}
+    save_checkpoint(path, network.state_dict(), metadata)
+    return path

@@ -1,0 +1,477 @@
+"""The console command: each verb parses its arguments, calls one function of the library and shows the result.
+
+    afterlens restore reflection tests/photos/room.jpg -o build/room.png
+
+Heavy libraries (PyTorch, TensorFlow, coremltools) are imported inside the verb that needs them, so that
+`afterlens --help` answers at once. Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 a gate
+failed, 2 bad usage or input, 70 a bug of ours, 130 interrupted.
+"""
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from inspect import cleandoc
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from training.errors import GateFailed, UserError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from training.task import Task
+
+
+class _OpensWithExample:
+    """Help that opens with a command to paste: the first line of the docstring."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.example, _, kwargs["help"] = cleandoc(kwargs["help"]).partition("\n\n")
+        super().__init__(*args, **kwargs)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        # Not everybody has activated the environment: name the program as it can be started.
+        program = "afterlens"
+        if shutil.which(program) is None:
+            program = shlex.quote(os.path.relpath(sys.argv[0]))
+        if program.endswith(".py"):
+            program = f"{shlex.quote(sys.executable)} {program}"
+        typer.echo(self.example.replace("afterlens ", f"{program} "))
+        super().format_help(ctx, formatter)  # type: ignore[misc]
+
+
+class _Verb(_OpensWithExample, TyperCommand):
+    pass
+
+
+class _Verbs(_OpensWithExample, TyperGroup):
+    pass
+
+
+app = typer.Typer(
+    cls=_Verbs,
+    add_completion=False,
+    rich_markup_mode="markdown",  # joins the lines of a paragraph
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""
+    afterlens restore reflection tests/photos/room.jpg -o build/room.png
+
+    Train networks that restore photos, convert them to TFLite and Core ML, and prove that the result is right.
+
+    Exit codes: 0 done, 1 a gate failed, 2 bad usage or input.
+    """,
+)
+
+
+class Runtime(StrEnum):
+    """What runs the network."""
+
+    TORCH = "torch"
+    TFLITE = "tflite"
+    COREML = "coreml"
+
+
+# Frames of CC BY clips; see tests/photos/SOURCE.md.
+PHOTOS = [
+    Path(__file__).parent / "tests" / "photos" / name for name in ("room.jpg", "bottles.jpg", "visitor.jpg")
+]
+
+TaskName = Annotated[str, typer.Argument(metavar="TASK", help="The system, for example: reflection.")]
+BundlePath = Annotated[
+    Path, typer.Argument(metavar="BUNDLE", help="A folder written by `afterlens convert`.")
+]
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option("-c", "--checkpoint", metavar="FILE", help="Weights; default: the bundled ones."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
+
+
+@app.command(cls=_Verb)
+def train(
+    task: TaskName,
+    data: Annotated[list[Path], typer.Argument(metavar="PHOTOS", help="Clean photos, and folders of them.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="RUN", help="Folder of the run.")],
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-s", "--set", metavar="KEY=VALUE", help="Change the recipe; may be given several times."
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in RUN exactly.")] = False,
+    initial: Annotated[
+        Path | None, typer.Option("--from", metavar="FILE", help="Weights to start from (fine-tuning).")
+    ] = None,
+    licence: Annotated[
+        str, typer.Option("--data-licence", metavar="TEXT", help="Of the photos; is stored with the weights.")
+    ] = "not stated",
+    as_json: AsJson = False,
+) -> None:
+    """
+    afterlens train reflection tests/photos -o build/run -s training.steps=4 -s training.validation_photos=1
+
+    Train on clean photos; the task's recipe says how they are degraded.
+
+    RUN holds checkpoints, TensorBoard logs and best.safetensors, the weights that the other verbs take. The recipe is
+    training/TASK/recipe.toml. Several processes or machines: `accelerate launch -m afterlens train ...`.
+    """
+    from training.checkpoint import load_checkpoint
+    from training.loop import train as run
+
+    with _library_output_on_stderr():
+        weights = run(
+            _task(task),
+            data,
+            out,
+            overrides=changes or (),
+            resume=resume,
+            initial=initial,
+            data_licence=licence,
+        )
+        metadata = load_checkpoint(weights)[1]
+    scores = [(name, f"{value:.2f}") for name, value in metadata["metrics"].items()]
+    rows = [("weights", str(weights)), ("step", str(metadata["step"])), *scores]
+    _show({"weights": str(weights), **metadata}, as_json, lambda: _table(("trained", task), rows))
+
+
+@app.command(cls=_Verb)
+def evaluate(
+    task: TaskName,
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A folder of pairs, or of clean photos.")],
+    checkpoint: Checkpoint = None,
+    synthesize: Annotated[
+        str | None, typer.Option(metavar="KIND", help="DATA is clean: degrade it so, for example: shadow.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the synthesis.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FOLDER", help="For quality.json and quality.png.")
+    ] = None,
+    fail_under: Annotated[float | None, typer.Option(metavar="DB", help="Gate: smallest mean PSNR.")] = None,
+    fail_under_gain: Annotated[
+        float | None, typer.Option(metavar="DB", help="Gate: smallest mean PSNR gain over the input.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """
+    afterlens evaluate reflection tests/photos --synthesize shadow
+
+    Measure PSNR and SSIM against the truth, beside those of the untouched input.
+    """
+    from benchmarks.quality import evaluate as run
+    from benchmarks.quality import require, table
+
+    with _library_output_on_stderr():
+        found = _task(task)
+        weights = checkpoint or found.pretrained
+        result = run(found, weights, data, synthesize=synthesize, seed=seed, out=out)
+    _show(result, as_json, lambda: table(result))
+    require(result, fail_under=fail_under, fail_under_gain=fail_under_gain)
+
+
+@app.command(cls=_Verb)
+def restore(
+    task: TaskName,
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Photos, and folders of photos.")],
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", metavar="OUT", help="A .png file for one input file, else a folder."),
+    ],
+    runtime: Annotated[
+        Runtime, typer.Option(help="PyTorch, or a converted artifact; Core ML by our own executor.")
+    ] = Runtime.TORCH,
+    checkpoint: Checkpoint = None,
+    bundle: Annotated[
+        Path | None, typer.Option(metavar="BUNDLE", help="Where the artifacts are, for tflite and coreml.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """
+    afterlens restore reflection tests/photos/room.jpg -o build/room.png
+
+    Restore photos at their own size, as PNG.
+
+    EXIF data and RGB colour profiles are kept, transparency is dropped, of animations the first frame is taken. In a
+    folder the results have the inputs' names. Of several photos, one that cannot be read is named and skipped; the
+    others are written all the same, and the exit code is 2.
+    """
+    from conversion.restore import restore as run
+
+    with _library_output_on_stderr():
+        result = run(_task(task), inputs, out, runtime=runtime.value, checkpoint=checkpoint, bundle=bundle)
+    rows = [
+        (image["input"], image["output"], f"{image['width']}x{image['height']}") for image in result["images"]
+    ]
+    _show(result, as_json, lambda: _table(("photo", "restored", "size"), rows))
+    if failed := result["failed"]:
+        raise UserError(
+            f"{len(failed)} of {len(failed) + len(rows)} photos could not be restored; they are named above"
+        )
+
+
+@app.command(cls=_Verb)
+def convert(
+    task: TaskName,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="BUNDLE", help="New folder for the bundle.")],
+    checkpoint: Checkpoint = None,
+    sizes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--size", metavar="WIDTHxHEIGHT", help="May be given several times; default: the task's."
+        ),
+    ] = None,
+    photo: Annotated[
+        Path, typer.Option(metavar="PHOTO", help="Its restoration is stored as the golden example.")
+    ] = PHOTOS[0],
+    as_json: AsJson = False,
+) -> None:
+    """
+    afterlens convert reflection -o build/reflection
+
+    Convert weights to TFLite (float32, float16) and Core ML (float16).
+
+    BUNDLE holds the artifacts, model.json (what an app must know of them) and golden/ (an input and the expected
+    outputs). Needs no network. `afterlens verify` proves the result.
+    """
+    from dataclasses import asdict
+
+    from conversion.contract import digest
+    from conversion.convert import convert as run
+    from training.trained import load_network
+
+    with _library_output_on_stderr():
+        found = _task(task)
+        weights = checkpoint or found.pretrained
+        wanted = [_height_and_width(size) for size in sizes] if sizes else found.default_sizes
+        network, metadata = load_network(found, weights)
+        provenance = {
+            "checkpoint_sha256": digest(weights)[0],
+            "recipe": metadata["recipe"],
+            "data_licence": metadata["data"]["licence"],
+        }
+        graphs = [found.deployable(network, height, width) for height, width in dict.fromkeys(wanted)]
+        bundle = run(graphs, out, provenance, golden_photo=photo)
+    rows = [
+        (artifact.file, artifact.format, f"{artifact.bytes / 1e6:.2f}", f"{artifact.macs / 1e9:.2f}")
+        for artifact in bundle.contract.artifacts
+    ]
+    _show(
+        {"bundle": str(out), **asdict(bundle.contract)},
+        as_json,
+        lambda: _table(("artifact", "format", "MB", "GMACs"), rows),
+    )
+
+
+@app.command(cls=_Verb)
+def verify(
+    bundle: BundlePath,
+    photos: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="PHOTO", help="Real photos to compare on; default: bundled ones."),
+    ] = None,
+    checkpoint: Checkpoint = None,
+    as_json: AsJson = False,
+) -> None:
+    """
+    afterlens convert reflection -o build/reflection && afterlens verify build/reflection
+
+    Prove that every artifact computes what PyTorch computes, on real photos.
+
+    Writes BUNDLE/proof.json. Exit code 1, and a line that names artifact, photo and worst place, if one does not.
+    """
+    from conversion.contract import read_bundle
+    from conversion.verify import PROOF_FILE
+    from conversion.verify import verify as run
+    from training.images import find_photos
+    from training.trained import load_network
+
+    with _library_output_on_stderr():
+        contract = read_bundle(bundle).contract
+        task = _task(contract.task)
+        weights = checkpoint or task.pretrained
+        network = load_network(task, weights)[0]
+        sizes = {(artifact.height, artifact.width) for artifact in contract.artifacts}
+        graphs = {size: task.deployable(network, *size) for size in sizes}
+        failure = None
+        try:
+            proof = run(bundle, graphs, find_photos(photos or PHOTOS), checkpoint=weights)
+        except GateFailed as error:
+            proof, failure = json.loads((bundle / PROOF_FILE).read_text("utf-8")), error
+    _show(proof, as_json, lambda: _proof_table(proof))
+    if failure:
+        raise failure
+
+
+@app.command(cls=_Verb)
+def bench(
+    bundle: BundlePath,
+    checkpoint: Checkpoint = None,
+    runs: Annotated[int, typer.Option(help="Counted rounds.")] = 30,
+    warmup: Annotated[int, typer.Option(help="Uncounted rounds before them.")] = 3,
+    threads: Annotated[int, typer.Option(help="Of every runtime.")] = 1,
+    size: Annotated[
+        str | None, typer.Option(metavar="WIDTHxHEIGHT", help="Time the artifacts of this size only.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="JSON file to write.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """
+    afterlens convert reflection -o build/reflection && afterlens bench build/reflection -o build/bench.json
+
+    Time the TFLite artifacts on this machine, in turns with PyTorch and ONNX Runtime.
+
+    Says nothing of a phone. The JSON follows benchmarks/schema.json.
+    """
+    from benchmarks.host import bench as run
+    from benchmarks.host import tables
+
+    with _library_output_on_stderr():
+        wanted = _height_and_width(size)[::-1] if size else None
+        document = run(bundle, checkpoint, runs=runs, warmup=warmup, threads=threads, size=wanted, out=out)
+    _show(document, as_json, lambda: tables(document))
+
+
+@app.command(cls=_Verb)
+def info(task: TaskName, checkpoint: Checkpoint = None, as_json: AsJson = False) -> None:
+    """
+    afterlens info reflection
+
+    Show a network's size and cost, and where its weights come from.
+    """
+    from conversion.contract import digest
+    from conversion.convert import parameters_and_macs
+    from training.trained import load_network
+
+    with _library_output_on_stderr():
+        found = _task(task)
+        weights = checkpoint or found.pretrained
+        network, metadata = load_network(found, weights)
+        costs = {
+            f"{width}x{height}": parameters_and_macs(found.deployable(network, height, width))
+            for height, width in found.default_sizes
+        }
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    gmacs = {size: macs / 1e9 for size, (_, macs) in costs.items()}
+    result = {
+        "task": found.name,
+        "title": found.title,
+        "parameters": parameters,
+        "gmacs": gmacs,
+        "checkpoint": {"file": str(weights), "sha256": digest(weights)[0], **metadata},
+    }
+    rows = [
+        ("parameters", f"{parameters / 1e6:.3f} M"),
+        *((f"cost at {size}", f"{cost:.2f} GMACs") for size, cost in gmacs.items()),
+        ("weights", str(weights)),
+        *((name.replace("_", " "), f"{value:.2f}") for name, value in metadata.get("metrics", {}).items()),
+        ("training data", metadata.get("data", {}).get("licence", "not stated")),
+    ]
+    _show(result, as_json, lambda: _table((found.title, ""), rows))
+
+
+def main() -> NoReturn:
+    """Run the command line and leave with its exit code."""
+    # So that `kill` cleans up half-written files as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        code = app(prog_name="afterlens", standalone_mode=False) or 0
+    except UserError as error:
+        code = _fail(2, str(error))
+    except GateFailed as error:
+        code = _fail(1, f"gate failed: {error}")
+    except (
+        typer.TyperException
+    ) as error:  # wrong options and arguments; without a message after showing the help
+        code = (
+            _fail(2, f"{error.format_message()} (see `{_help_of(error)}`)") if error.format_message() else 2
+        )
+    except Exception as error:
+        if os.environ.get("AFTERLENS_DEBUG"):
+            raise
+        kind = type(error).__name__
+        code = _fail(70, f"internal error, please report it: {kind}: {error} (AFTERLENS_DEBUG=1 shows where)")
+    if code == 130:
+        _fail(130, "interrupted")
+    sys.exit(code)
+
+
+def _fail(code: int, message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _help_of(error: typer.TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    return f"{context.command_path if context else 'afterlens'} --help"
+
+
+def _task(name: str) -> "Task":
+    from training.tasks import find_task
+
+    return find_task(name)
+
+
+def _show(result: Any, as_json: bool, view: Callable[[], "RenderableType"]) -> None:
+    from rich.console import Console
+
+    if as_json:
+        print(json.dumps(result, indent=2, allow_nan=False))
+    else:
+        Console().print(view())
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> "RenderableType":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*(Text(cell, overflow="fold") for cell in row))  # Text: file names are no markup
+    return table
+
+
+def _proof_table(proof: dict[str, Any]) -> "RenderableType":
+    rows = []
+    for artifact in proof["artifacts"]:
+        measured = artifact["psnr"] is not None
+        figures = (f"{artifact['max_error']:.1e}", f"{artifact['psnr']:.1f}") if measured else ("-", "-")
+        rows.append((artifact["file"], "passed" if artifact["passed"] else "FAILED", *figures))
+    return _table(
+        ("artifact", f"against PyTorch on {len(proof['images'])} images", "max error", "worst PSNR"), rows
+    )
+
+
+def _height_and_width(size: str) -> tuple[int, int]:
+    width, separator, height = size.partition("x")
+    if not (separator and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise UserError(f"size {size!r}: expected WIDTHxHEIGHT, for example 1280x720")
+    return int(height), int(width)
+
+
+@contextmanager
+def _library_output_on_stderr() -> Iterator[None]:
+    """While the work is done, what libraries print (C++ ones too) goes to stderr: stdout is for the result."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,284 @@
+"""The console command as a user meets it: its two output streams and its exit code."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import afterlens
+from training.tasks import TASKS
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+VERBS = [command.callback.__name__ for command in afterlens.app.registered_commands if command.callback]
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    stdout: str
+    stderr: str
+
+
+Cli = Callable[..., Result]
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Cli]:
+    """Run the command line in this process (importing PyTorch anew for each would take most of the time)."""
+    monkeypatch.setenv("COLUMNS", "200")
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: str | Path) -> Result:
+        monkeypatch.setattr(sys, "argv", ["afterlens", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            afterlens.main()
+        assert isinstance(end.value.code, int)
+        return Result(end.value.code, *capfd.readouterr())
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+
+
+def run_python(script: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", script]
+    return subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=True)
+
+
+def assert_one_line(result: Result, code: int, *parts: str) -> None:
+    assert result.code == code, result.stderr
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert result.stderr.startswith("error: ")
+    for part in parts:
+        assert part in result.stderr
+
+
+# --- help ----------------------------------------------------------------------------------------------------
+
+
+def test_help_loads_nothing_heavy() -> None:
+    script = """
+import sys
+sys.argv = ["afterlens", "--help"]
+import afterlens
+try:
+    afterlens.main()
+except SystemExit as end:
+    assert end.code == 0
+heavy = {"torch", "tensorflow", "coremltools", "numpy", "cv2", "PIL", "onnx", "matplotlib", "accelerate"}
+print("loaded:", sorted(heavy & set(sys.modules)))
+"""
+    result = run_python(script)
+    assert result.stdout.splitlines()[-1] == "loaded: []"
+
+
+def test_the_verbs_are_all_there() -> None:
+    assert {"train", "evaluate", "restore", "convert", "verify", "bench", "info"} <= set(VERBS)
+
+
+@pytest.mark.parametrize("verb", ["", *VERBS])
+def test_every_help_opens_with_a_command_of_that_verb(cli: Cli, verb: str) -> None:
+    result = cli(*verb.split(), "--help")
+    assert result.code == 0
+    lines = result.stdout.splitlines()
+    assert f"afterlens {verb or 'restore'} " in lines[0]
+    assert any("Usage" in line for line in lines[1:4])
+
+
+@pytest.mark.parametrize("verb", ["info", "evaluate", "restore", "train"])
+def test_the_command_that_help_opens_with_works(
+    cli: Cli, verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not TASKS["reflection"].pretrained.exists():
+        pytest.skip("no bundled checkpoint yet")
+    monkeypatch.chdir(ROOT)
+    words = shlex.split(cli(verb, "--help").stdout.splitlines()[0])
+    result = cli(*(str(tmp_path / word) if word.startswith("build/") else word for word in words[1:]))
+    assert result.code == 0, result.stderr
+
+
+def test_the_program_is_named_as_it_can_be_started(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "afterlens.py"), "--help"]
+    environment = {**ENVIRONMENT, "PATH": str(tmp_path)}  # no afterlens there
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout.startswith(f"{sys.executable} afterlens.py restore reflection ")
+
+
+# --- results -------------------------------------------------------------------------------------------------
+
+
+def test_json_is_one_document_on_stdout(
+    cli: Cli, tmp_path: Path, random_checkpoint: Path, photo_path: Path
+) -> None:
+    out = tmp_path / "out.png"
+    result = cli("restore", "reflection", photo_path, "-o", out, "-c", random_checkpoint, "--json")
+    assert result.code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["images"] == [{"input": str(photo_path), "output": str(out), "width": 768, "height": 432}]
+    with Image.open(out) as image:
+        assert image.size == (768, 432)
+
+
+def test_without_json_there_is_a_table(
+    cli: Cli, tmp_path: Path, random_checkpoint: Path, photo_path: Path
+) -> None:
+    result = cli("restore", "reflection", photo_path, "-o", tmp_path / "[out].png", "-c", random_checkpoint)
+    assert result.code == 0, result.stderr
+    assert "768x432" in result.stdout
+    assert "[out].png" in result.stdout  # not taken for markup
+
+
+def test_info_counts_what_the_network_has(cli: Cli, random_checkpoint: Path) -> None:
+    from training.checkpoint import load_tensors
+
+    result = cli("info", "reflection", "-c", random_checkpoint, "--json")
+    assert result.code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["parameters"] == sum(
+        tensor.numel() for tensor in load_tensors(random_checkpoint).values()
+    )
+    assert set(document["gmacs"]) == {"256x256", "1280x720"}
+
+
+def test_libraries_cannot_print_into_the_result() -> None:
+    script = """
+import os
+import afterlens
+with afterlens._library_output_on_stderr():
+    print("from Python")
+    os.write(1, b"from C\n")
+print("result")
+"""
+    result = run_python(script)
+    assert result.stdout == "result\n"
+    assert sorted(result.stderr.splitlines()) == ["from C", "from Python"]
+
+
+# --- bad usage and bad input ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["restore"], "Missing argument 'TASK'"),
+        (["restor"], "restore"),
+        (["--bogus"], "--bogus"),
+        (["restore", "reflection", "a.jpg"], "--out"),
+        (["restore", "reflection", "a.jpg", "-o", "b.png", "--runtime", "gpu"], "coreml"),
+        (["restore", "reflections", "a.jpg", "-o", "b.png"], "expected one of reflection"),
+        (["restore", "reflection", "absent.jpg", "-o", "b.png"], "absent.jpg: no such file"),
+        (["restore", "reflection", "a.jpg", "-o", "b.png", "-c", "absent.safetensors"], "no such file"),
+        (["evaluate", "reflection", "absent"], "absent: expected a folder"),
+        (["convert", "reflection", "-o", "out", "--size", "720p"], "expected WIDTHxHEIGHT"),
+        (["verify", "absent"], "no model.json here"),
+        (["bench", "absent"], "no model.json here"),
+        (["bench", "absent", "--size", "1280x"], "expected WIDTHxHEIGHT"),
+        (["train", "reflection", "absent", "-o", "run"], "absent: no such file or folder"),
+        (["train", "reflection", ".", "-o", "run", "-s", "training.stepz=3"], "unknown key 'stepz'"),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_code_2(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], part: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    assert_one_line(cli(*arguments), 2, part)
+    assert [file.name for file in tmp_path.rglob("*")] == ["a.jpg"]
+
+
+def test_no_verb_shows_the_help_and_fails(cli: Cli) -> None:
+    result = cli()
+    assert result.code == 2
+    assert "Usage" in result.stdout + result.stderr
+    assert "error" not in result.stderr
+
+
+def test_a_bad_photo_among_good_ones_is_exit_code_2(
+    cli: Cli, tmp_path: Path, random_checkpoint: Path, photo_path: Path
+) -> None:
+    bad, out = tmp_path / "bad.jpg", tmp_path / "out"
+    bad.write_bytes(photo_path.read_bytes()[:9999])
+    result = cli("restore", "reflection", bad, photo_path, "-o", out, "-c", random_checkpoint, "--json")
+    assert result.code == 2
+    assert f"skipped {bad}: " in result.stderr
+    assert "1 of 2 photos could not be restored" in result.stderr.splitlines()[-1]
+    assert json.loads(result.stdout)["failed"][0]["input"] == str(bad)
+    assert [file.name for file in out.iterdir()] == ["room.png"]
+
+
+def test_a_failed_gate_is_exit_code_1(cli: Cli, random_checkpoint: Path, photo_path: Path) -> None:
+    evaluation = [
+        "evaluate",
+        "reflection",
+        photo_path,
+        "--synthesize",
+        "shadow",
+        "-c",
+        random_checkpoint,
+        "--json",
+    ]
+    result = cli(*evaluation, "--fail-under", "99")
+    assert result.code == 1
+    assert result.stderr.splitlines()[-1].startswith("error: gate failed: mean PSNR is ")
+    assert json.loads(result.stdout)["count"] == 1
+    assert cli(*evaluation, "--fail-under", "0").code == 0
+
+
+def test_a_bug_is_one_line_unless_asked_for_more(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def defect(name: str) -> None:
+        raise ZeroDivisionError("two\nlines")
+
+    monkeypatch.setattr("training.tasks.find_task", defect)
+    assert_one_line(
+        cli("info", "reflection"), 70, "internal error", "ZeroDivisionError: two lines", "AFTERLENS_DEBUG=1"
+    )
+    monkeypatch.setenv("AFTERLENS_DEBUG", "1")
+    monkeypatch.setattr(sys, "argv", ["afterlens", "info", "reflection"])
+    with pytest.raises(ZeroDivisionError):
+        afterlens.main()
+
+
+@pytest.mark.parametrize(("signal_number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_leaves_nothing_half_written(
+    tmp_path: Path, random_checkpoint: Path, photo_path: Path, signal_number: int, code: int
+) -> None:
+    with Image.open(photo_path) as image:
+        for number in range(200):
+            image.save(tmp_path / f"{number:03}.jpg")
+    out = tmp_path / "out"
+    command = [
+        sys.executable,
+        str(ROOT / "afterlens.py"),
+        "restore",
+        "reflection",
+        str(tmp_path),
+        "-o",
+        str(out),
+    ]
+    command += ["-c", str(random_checkpoint)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    deadline = time.monotonic() + 60
+    while not any(out.glob("[!.]*.png")):
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal_number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in errors
+    written = sorted(out.iterdir())
+    assert 0 < len(written) < 200
+    for file in written:
+        assert file.suffix == ".png", file
+        with Image.open(file) as image:
+            image.load()
