@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
+from conversion.census import census_of
 from conversion.contract import (
     CONTRACT_FILE,
     Artifact,
@@ -34,8 +35,9 @@ from conversion.contract import (
     read_bundle,
     write_contract,
 )
-from conversion.coreml import MINIMUM_RUNTIME, convert_coreml
+from conversion.coreml import convert_coreml, minimum_coreml
 from conversion.onnx_export import export_onnx
+from conversion.runtimes import open_model, port_faults
 from conversion.tflite import Onnx2tf, Reference, finish_tflite, minimum_tflite, nhwc
 from training.deployable import Deployable, Port
 from training.errors import UserError
@@ -99,18 +101,18 @@ def convert(
         golden: list[GoldenFile] = []
         for size, deployable in zip(sizes, deployables, strict=True):
             if "float16.mlpackage" in variants:
-                with _step(console, f"Core ML {size}"):
+                with _step(console, f"coremltools {size}"):
                     path = folder / f"{first.task}_{size}_float16.mlpackage"
                     convert_coreml(deployable, path)
-                    artifacts.append(_artifact(path, deployable, "coreml", "float16", MINIMUM_RUNTIME))
+                    artifacts.append(_artifact(path, deployable, "coreml", "float16", minimum_coreml(path)))
             golden += _write_golden(folder, size, references[size])
         for size, deployable in zip(sizes, deployables, strict=True):
             if size not in tools:
                 continue
-            with _step(console, f"onnx2tf {size} (since Core ML)"):
+            with _step(console, f"onnx2tf {size}, beside the above", tools[size].started):
                 files = tools[size].finish()
             for variant in [v.removesuffix(".tflite") for v in VARIANTS if v in variants and "tflite" in v]:
-                with _step(console, f"TFLite {size} {variant}: names, signature, checks"):
+                with _step(console, f"TFLite {size} {variant}"):
                     path = folder / f"{first.task}_{size}_{variant}.tflite"
                     finish_tflite(files[variant], path, deployable, references[size], variant)
                     artifacts.append(_artifact(path, deployable, "tflite", variant, minimum_tflite(path)))
@@ -174,10 +176,11 @@ def parameters_and_macs(deployable: Deployable) -> tuple[int, int]:
 
 
 def _artifact(path: Path, deployable: Deployable, kind: str, variant: str, minimum_runtime: str) -> Artifact:
+    """The contract's entry of a finished file, which is read again for it and checked."""
     sha256, size = digest(path)
     parameters, macs = parameters_and_macs(deployable)
     height, width = deployable.inputs[0].shape[2:]
-    return Artifact(
+    artifact = Artifact(
         file=path.name,
         format=kind,
         variant=variant,
@@ -191,6 +194,18 @@ def _artifact(path: Path, deployable: Deployable, kind: str, variant: str, minim
         parameters=parameters,
         macs=macs,
     )
+    faults = port_faults(open_model(artifact, path), artifact) + _weight_faults(path, variant)
+    if faults:
+        raise UserError(f"{path.name}: the converter wrote it wrongly: {faults[0]}")
+    return artifact
+
+
+def _weight_faults(path: Path, variant: str) -> list[str]:
+    stored = census_of(path).weight_bytes
+    # Scalars such as the limit of a clamp may keep the other type.
+    if stored[variant] >= 0.99 * sum(stored.values()) and stored[variant] > 0:
+        return []
+    return [f"expected {variant} weights, got {stored} bytes"]
 
 
 def _tensor(port: Port, kind: str) -> TensorSpec:
@@ -256,9 +271,9 @@ def _refuse_foreign_folder(out: Path) -> None:
 
 
 @contextmanager
-def _step(console: Console, name: str) -> Iterator[None]:
+def _step(console: Console, name: str, started: float | None = None) -> Iterator[None]:
     """A spinner while a step runs, and a line with its time when it is done."""
-    start = time.perf_counter()
+    start = time.perf_counter() if started is None else started
     with console.status(name):
         yield
     console.print(f"{name}: {time.perf_counter() - start:.1f} s", highlight=False)
