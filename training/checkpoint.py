@@ -1,6 +1,6 @@
 """Checkpoints: safetensors files whose metadata is one JSON document under the key ``afterlens``.
 
-Nothing is ever unpickled. Files are written to a temporary name and renamed, so that a crash leaves the old one.
+Nothing is ever unpickled. Files are written under a temporary name and renamed, so that a crash leaves the old one.
 """
 
 from __future__ import annotations
@@ -47,10 +47,12 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     tensors, text = _read(path)
     if text is None:
-        raise UserError(f"{path}: got a safetensors file without afterlens metadata, expected a checkpoint of `afterlens train`")
+        raise UserError(
+            f"{path}: got a safetensors file without afterlens metadata, expected a checkpoint of `afterlens train`"
+        )
     try:
         metadata = json.loads(text)
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise UserError(f"{path}: its metadata is not JSON ({error}); take another checkpoint") from error
     if not isinstance(metadata, dict):
         raise UserError(f"{path}: its metadata is not a JSON object; take another checkpoint")
@@ -65,11 +67,23 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str | None]:
             text = (file.metadata() or {}).get(METADATA_KEY)
             return {name: file.get_tensor(name) for name in file.keys()}, text  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path}: not a readable safetensors file ({error}); expected a checkpoint of `afterlens train`") from error
+        raise UserError(
+            f"{path}: not a readable safetensors file ({error}); expected a checkpoint of `afterlens train`"
+        ) from error
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Removes what a killed process was writing when it died: the temporary files of ``atomic_path``."""
+    for stale in folder.glob(".*.partial*"):
+        stale.unlink(missing_ok=True)
 
 
 def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Copies ``tensors`` into ``network``; UserError (naming ``path``) unless names and shapes all agree."""
+    if any(name.startswith("network.") for name in tensors):
+        raise UserError(
+            f"{path}: the whole state of a training run, expected weights such as its best.safetensors"
+        )
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     got = {name: tuple(value.shape) for name, value in tensors.items()}
     for name in [*wanted, *got]:

@@ -1,41 +1,45 @@
 """The training loop of every task, on Hugging Face accelerate: one CPU process up to many nodes.
 
     afterlens train reflection PHOTOS... -o runs/reflection
-    accelerate launch --num_processes 2 --cpu -m afterlens train reflection PHOTOS... -o runs/reflection
+    accelerate launch --multi_gpu --num_processes 2 -m afterlens train reflection PHOTOS... -o runs/reflection
 
-A run folder holds ``checkpoints/`` (full state, the last few), ``best.safetensors`` (averaged weights, best on the held-out
-photos), ``metrics.csv`` and ``tensorboard/``. Samples depend on seed and index alone and nothing else is random, so a resumed
-run gives the same weights, bit for bit, as one that was never stopped.
+A run folder holds ``checkpoints/`` (the whole state, the last few), ``best.safetensors`` (averaged weights, best on the
+held-out photos), ``metrics.csv`` and ``tensorboard/``. A step depends on the state before it, its number and the
+seed, on nothing else: so a resumed run gives the same weights, bit for bit, as one that was never stopped.
 """
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
-import logging
 import math
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs, gather_object
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
-from torch.utils.tensorboard import SummaryWriter
 
-from training.checkpoint import load_checkpoint, load_weights, save_checkpoint
-from training.data import split_photos, usable_photos
+from training.checkpoint import load_checkpoint, load_weights, remove_partial_files, save_checkpoint
+from training.data import SMALLEST, find_faults, fingerprint, seeded, split_photos
 from training.errors import UserError
 from training.images import find_photos
-from training.metrics import psnr
+from training.metrics import psnr_each
 from training.recipe import TrainingRecipe, read_recipe
+from training.runlog import RunLog, tracked
+from training.state import TrainingState
 from training.task import Objective, Sample, Task
 
-log = logging.getLogger(__name__)
+_NAMED = 50  # skipped files that are named one by one
+_PICTURES = 8  # rows of the validation grid
 
 
 class StepSampler(Sampler[list[int]]):
@@ -46,7 +50,9 @@ class StepSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         batch = self.recipe.batch
-        for micro in range(self.first_step * self.recipe.accumulate, self.recipe.steps * self.recipe.accumulate):
+        for micro in range(
+            self.first_step * self.recipe.accumulate, self.recipe.steps * self.recipe.accumulate
+        ):
             start = (micro * self.processes + self.process) * batch
             yield list(range(start, start + batch))
 
@@ -62,69 +68,6 @@ def learning_rate(recipe: TrainingRecipe, step: int) -> float:
     return recipe.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
-class State:
-    """Everything that a resumed run needs: network, averaged network, optimizers, the step and the best score."""
-
-    def __init__(self, network: nn.Module, objective: Objective, recipe: TrainingRecipe) -> None:
-        self.network = network
-        self.average = {name: value.detach().clone() for name, value in network.state_dict().items()}
-        self.optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99), weight_decay=recipe.weight_decay)
-        self.critic = objective.discriminator
-        self.critic_optimizer = (
-            torch.optim.AdamW(self.critic.parameters(), lr=recipe.learning_rate, betas=(0.5, 0.99)) if self.critic else None
-        )
-        self.step, self.best = 0, -math.inf
-
-    def tensors(self) -> dict[str, Tensor]:
-        """All of it as named tensors."""
-        out = {f"network.{k}": v for k, v in self.network.state_dict().items()}
-        out |= {f"average.{k}": v for k, v in self.average.items()}
-        out |= _optimizer_tensors("optimizer", self.optimizer)
-        if self.critic is not None and self.critic_optimizer is not None:
-            out |= {f"critic.{k}": v for k, v in self.critic.state_dict().items()}
-            out |= _optimizer_tensors("critic_optimizer", self.critic_optimizer)
-        return out
-
-    def restore(self, path: Path, tensors: dict[str, Tensor], step: int, best: float) -> None:
-        """The inverse of ``tensors``."""
-        load_weights(self.network, _part(tensors, "network."), path)
-        average = _part(tensors, "average.")
-        for name, value in self.average.items():
-            value.copy_(average[name])
-        _restore_optimizer(self.optimizer, _part(tensors, "optimizer."))
-        if self.critic is not None and self.critic_optimizer is not None:
-            load_weights(self.critic, _part(tensors, "critic."), path)
-            _restore_optimizer(self.critic_optimizer, _part(tensors, "critic_optimizer."))
-        self.step, self.best = step, best
-
-    def update_average(self, decay: float) -> None:
-        """Exponential moving average of the weights; short at the start so that it forgets the start weights."""
-        decay = min(decay, (1.0 + self.step) / (10.0 + self.step))
-        with torch.no_grad():
-            for name, value in self.network.state_dict().items():
-                self.average[name].lerp_(value.to(self.average[name].device), 1.0 - decay)
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _optimizer_tensors(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    return {
-        f"{prefix}.{index}.{key}": value
-        for index, state in optimizer.state_dict()["state"].items()
-        for key, value in state.items()
-    }
-
-
-def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        index, key = name.split(".", 1)
-        state.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
 def train(
     task: Task,
     data: Sequence[Path],
@@ -138,174 +81,256 @@ def train(
     """Trains ``task`` on the photos under ``data`` and returns the path of the best weights.
 
     Args:
+        out: the run folder. Nothing is written before everything has been checked.
         overrides: recipe changes, "table.key=value".
         resume: continue the run in ``out`` from its last checkpoint.
         initial: weights to start from (fine-tuning).
         data_licence: goes into the weights' metadata.
 
     Raises:
-        UserError: no usable photo, unknown recipe key, a run folder in use, a checkpoint of another recipe, a full disk.
+        UserError: no usable photo, unknown recipe key, a run folder in use, a checkpoint of another run, a full disk.
     """
-    recipe = read_recipe(task.recipe_type, task.recipe_path, overrides)
+    recipe: Any = read_recipe(task.recipe_type, task.recipe_path, overrides)
     settings: TrainingRecipe = recipe.training
-    torch.manual_seed(settings.seed)
-    accelerator = Accelerator(mixed_precision=settings.precision, gradient_accumulation_steps=settings.accumulate)
+    last = _last_checkpoint(out, resume)
+    accelerator = _accelerator(settings)
     console = Console(stderr=True, quiet=not accelerator.is_main_process)
-
-    checkpoints = out / "checkpoints"
-    last = _last_checkpoint(checkpoints)
-    if last is not None and not resume:
-        raise UserError(f"{out}: holds a run already ({last.name}); add --resume to go on with it, or give another folder")
-    if resume and last is None:
-        raise UserError(f"{out}: --resume was given but there is no checkpoint in {checkpoints}")
-
-    photos, skipped = usable_photos(find_photos(data), min(settings.crop, 64))
-    for line in skipped:
-        console.print(f"[yellow]skipped[/] {line}", highlight=False)
-    if skipped:
-        console.print(f"[yellow]skipped {len(skipped)} of {len(photos) + len(skipped)} files[/]")
-    training_photos, validation_photos = split_photos(photos, settings.validation_photos)
-
-    network = task.build_network(recipe).to(accelerator.device, memory_format=torch.channels_last)
-    if initial is not None:
-        load_weights(network, load_checkpoint(initial)[0], initial)
-    objective = task.objective(recipe, accelerator.device)
-    state = State(network, objective, settings)
+    training_photos, validation_photos = _photos(accelerator, console, data, settings)
     description = {
         "task": task.name,
         "recipe": dataclasses.asdict(recipe),
-        "data": {"photos": len(training_photos), "held_out": len(validation_photos), "licence": data_licence},
+        "data": {
+            "photos": len(training_photos),
+            "held_out": len(validation_photos),
+            "sha256": fingerprint([*training_photos, *validation_photos]),
+            "licence": data_licence,
+        },
+        "initial": initial.name if initial is not None else None,
+        "processes": accelerator.num_processes,
     }
+    description = json.loads(json.dumps(description))  # tuples become lists, as in a checkpoint's metadata
+
+    torch.manual_seed(_seed(settings.seed))
+    network = _placed(task.build_network(recipe), accelerator.device)
+    if initial is not None:
+        _load_initial(task, network, initial)
+    objective = task.objective(recipe, accelerator.device)
+    if objective.discriminator is not None and settings.precision == "fp16":
+        raise UserError(
+            "training.precision is fp16, which has one loss scale and so no discriminator; use bf16 or no"
+        )
+    state = TrainingState(accelerator, network, objective.discriminator, settings)
     if last is not None:
-        tensors, metadata = load_checkpoint(last)
-        if metadata.get("recipe") != json.loads(json.dumps(description["recipe"])):
-            raise UserError(f"{last}: was written with another recipe; resume with the same recipe and overrides")
-        state.restore(last, tensors, metadata["step"], metadata["best"])
-    wrapped, optimizer = accelerator.prepare(network, state.optimizer)
-    state.optimizer = optimizer
+        state.restore(last, description)
     loader = DataLoader(
         task.training_set(recipe, training_photos),
         batch_sampler=StepSampler(settings, state.step, accelerator.process_index, accelerator.num_processes),
         num_workers=settings.workers,
-        persistent_workers=settings.workers > 0,
         prefetch_factor=4 if settings.workers else None,
+        pin_memory=accelerator.device.type == "cuda",
+        worker_init_fn=_one_thread,
     )
     validation = DataLoader(task.validation_set(recipe, validation_photos), batch_size=settings.batch)
-    writer = SummaryWriter(str(out / "tensorboard"), purge_step=state.step) if accelerator.is_main_process else None
 
     batches = iter(loader)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task(f"train {task.name}", total=settings.steps, completed=state.step, note="")
+    best = out / "best.safetensors"
+    log: RunLog | None = None
+    if accelerator.is_main_process:
+        for folder in (out, out / "checkpoints"):
+            remove_partial_files(folder)
+        log = RunLog(out, f"train {task.name}", settings.steps, state.step, console)
+    with log or nullcontext():
         while state.step < settings.steps:
-            values = _step(accelerator, wrapped, state, objective, settings, batches)
-            state.step += 1
-            progress.update(bar, advance=1, note=" ".join(f"{k} {v:.4f}" for k, v in values.items()))
-            if writer is not None and state.step % 50 == 0:
-                for name, value in values.items():
-                    writer.add_scalar(f"loss/{name}", value, state.step)
+            values = _step(accelerator, state, objective, settings, batches)
             final = state.step == settings.steps
-            if accelerator.is_main_process and (final or state.step % settings.validate_every == 0):
-                score, source, pictures = validate(task, recipe, state.average, objective, validation, accelerator.device)
-                console.print(f"step {state.step}: held-out PSNR {score:.2f} dB (input {source:.2f} dB)", highlight=False)
-                _log_validation(out, writer, state.step, score, source, values, pictures)
-                if score > state.best:
-                    state.best = score
-                    metrics = {"validation_psnr": score, "validation_input_psnr": source}
-                    save_checkpoint(out / "best.safetensors", state.average, description | {"step": state.step, "metrics": metrics})
-            if accelerator.is_main_process and (final or state.step % settings.checkpoint_every == 0):
-                metadata = description | {"step": state.step, "best": state.best}
-                save_checkpoint(checkpoints / f"step_{state.step:08d}.safetensors", state.tensors(), metadata)
-                for old in sorted(checkpoints.glob("step_*.safetensors"))[: -settings.keep]:
-                    old.unlink()
-    if writer is not None:
-        writer.close()
-    accelerator.wait_for_everyone()
-    return out / "best.safetensors"
+            validation_due = final or state.step % settings.validate_every == 0
+            checkpoint_due = final or state.step % settings.checkpoint_every == 0
+            if log is not None:
+                log.step(state.step, values)
+                if validation_due:
+                    averaged = _placed(task.build_network(recipe), accelerator.device)
+                    averaged.load_state_dict(state.average)
+                    score, source, pictures = validate(averaged, objective, validation, accelerator.device)
+                    log.validation(state.step, score, source, values, pictures)
+                    if state.best is None or score > state.best:
+                        state.best = score
+                        metrics = {"validation_psnr": score, "validation_input_psnr": source}
+                        about = description | {"step": state.step, "metrics": metrics}
+                        save_checkpoint(best, state.average, about)
+                if checkpoint_due:
+                    state.save(out / "checkpoints" / f"step_{state.step:08d}.safetensors", description)
+                    for old in _checkpoints(out)[: -settings.keep]:
+                        old.unlink()
+            if validation_due or checkpoint_due:
+                accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return best
 
 
-def _last_checkpoint(folder: Path) -> Path | None:
-    return max(folder.glob("step_*.safetensors"), default=None)
+def validate(
+    network: nn.Module, objective: Objective, loader: DataLoader[Sample], device: torch.device
+) -> tuple[float, float, Tensor]:
+    """Mean PSNR of the results and of the inputs over the held-out samples, dB, and a picture grid ``(3, H, W)``."""
+    network.eval()
+    scores: list[Tensor] = []
+    sources: list[Tensor] = []
+    rows: list[Tensor] = []
+    with torch.no_grad():
+        for loaded in loader:
+            batch = _moved(loaded, device)
+            result = objective.losses(network, batch)[0].clamp(0.0, 1.0)
+            # Capped at 60 dB: an untouched clean photo would otherwise outweigh all others.
+            scores.append(psnr_each(result, batch["target"]).clamp_max(60.0))
+            sources.append(psnr_each(batch["input"], batch["target"]).clamp_max(60.0))
+            rows.append(torch.cat([batch["input"][0], result[0], batch["target"][0]], dim=2).cpu())
+    return (
+        float(torch.cat(scores).mean()),
+        float(torch.cat(sources).mean()),
+        torch.cat(rows[:_PICTURES], dim=1),
+    )
 
 
 def _step(
     accelerator: Accelerator,
-    network: nn.Module,
-    state: State,
+    state: TrainingState,
     objective: Objective,
     settings: TrainingRecipe,
     batches: Iterator[Sample],
 ) -> dict[str, float]:
-    """One optimizer step over ``accumulate`` micro-batches; returns the mean of each weighted term."""
-    for group in state.optimizer.param_groups:
-        group["lr"] = learning_rate(settings, state.step)
-    network.train()
-    values: dict[str, float] = {}
+    """One optimizer step over ``accumulate`` micro-batches -> this process's mean of each weighted term and of PSNR."""
+    # For dropout and the like; nothing in the loop draws from the global generator.
+    torch.manual_seed(_seed(settings.seed, state.step, accelerator.process_index))
+    state.set_learning_rate(learning_rate(settings, state.step))
+    state.trained.train()
+    sums: dict[str, float] = {}
     for _ in range(settings.accumulate):
-        batch = {
-            name: tensor.to(accelerator.device, memory_format=torch.channels_last) for name, tensor in next(batches).items()
-        }
-        with accelerator.accumulate(network):
-            result, terms = objective.losses(network, batch)
+        batch = _moved(_next(batches), accelerator.device)
+        with accelerator.accumulate(*state.modules()):
+            result, terms = objective.losses(state.trained, batch)
             total = torch.stack(list(terms.values())).sum()
-            if not torch.isfinite(total):
-                raise UserError(f"the loss is {float(total)} at step {state.step}; lower training.learning_rate")
-            accelerator.backward(total)
-            if accelerator.sync_gradients:
-                accelerator.clip_grad_norm_(network.parameters(), settings.clip)
-            state.optimizer.step()
-            state.optimizer.zero_grad()
-        if state.critic_optimizer is not None and objective.discriminator_losses is not None:
-            state.critic_optimizer.zero_grad()
-            critic_total = objective.discriminator_losses(result.detach(), batch)
-            critic_total.backward()
-            state.critic_optimizer.step()
-            terms["critic"] = critic_total
-        for name, term in terms.items():
-            values[name] = values.get(name, 0.0) + float(term) / settings.accumulate
+            _descend(accelerator, total, state.trained, state.optimizer, settings.clip)
+            result = result.detach()
+            if state.critic is not None and objective.discriminator_losses is not None:
+                terms["critic"] = objective.discriminator_losses(state.critic, result, batch)
+                _descend(accelerator, terms["critic"], state.critic, state.critic_optimizer, settings.clip)
+        error = (result.clamp(0.0, 1.0) - batch["target"]).square().mean(dim=(1, 2, 3))
+        terms["psnr"] = -10.0 * error.clamp_min(1e-6).log10().mean()  # at most 60 dB, as in validation
+        for name, value in terms.items():
+            sums[name] = sums.get(name, 0.0) + float(value.detach()) / settings.accumulate
+    state.step += 1
     state.update_average(settings.ema)
-    return values
+    return sums
 
 
-def validate(
-    task: Task,
-    recipe: Any,
-    weights: dict[str, Tensor],
-    objective: Objective,
-    loader: DataLoader[Sample],
-    device: torch.device,
-) -> tuple[float, float, Tensor]:
-    """Mean PSNR of the averaged weights and of the input over the held-out samples, and a picture grid."""
-    network = task.build_network(recipe).to(device, memory_format=torch.channels_last)
-    network.load_state_dict(weights)
-    network.eval()
-    scores: list[float] = []
-    sources: list[float] = []
-    rows: list[Tensor] = []
-    with torch.no_grad():
-        for batch in loader:
-            moved = {name: tensor.to(device, memory_format=torch.channels_last) for name, tensor in batch.items()}
-            result = objective.losses(network, moved)[0].clamp(0.0, 1.0)
-            for i, picture in enumerate(result):
-                # Capped at 60 dB: an untouched clean photo would otherwise outweigh all others.
-                scores.append(min(60.0, psnr(picture[None], moved["target"][i : i + 1])))
-                sources.append(min(60.0, psnr(moved["input"][i : i + 1], moved["target"][i : i + 1])))
-            if len(rows) < 8:
-                rows.append(torch.cat([moved["input"][0], result[0], moved["target"][0]], dim=2).cpu())
-    return sum(scores) / len(scores), sum(sources) / len(sources), torch.cat(rows, dim=1)
-
-
-def _log_validation(
-    out: Path, writer: SummaryWriter | None, step: int, score: float, source: float, values: dict[str, float], pictures: Tensor
+def _descend(
+    accelerator: Accelerator, loss: Tensor, module: nn.Module, optimizer: torch.optim.Optimizer, clip: float
 ) -> None:
-    if writer is not None:
-        writer.add_scalar("validation/psnr", score, step)
-        writer.add_image("validation/input_result_target", pictures, step)
-        writer.flush()
-    path = out / "metrics.csv"
-    fresh = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        if fresh:
-            rows.writerow(["step", "validation_psnr", "input_psnr", *values])
-        rows.writerow([step, f"{score:.4f}", f"{source:.4f}", *(f"{v:.6f}" for v in values.values())])
+    """Backward; after the last micro-batch (accelerate knows which) also clipping and the optimizer's step."""
+    accelerator.backward(loss)
+    if accelerator.sync_gradients:
+        norm = accelerator.clip_grad_norm_(module.parameters(), clip)
+        # With fp16 infinite gradients are normal: the loss scale comes down and the optimizer skips them.
+        watched = loss.detach() if accelerator.scaler is not None else norm
+        if not torch.isfinite(watched):
+            raise UserError(
+                f"training diverged (got {float(watched)}): lower training.learning_rate and resume"
+            )
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def _accelerator(settings: TrainingRecipe) -> Accelerator:
+    try:
+        accelerator = Accelerator(
+            # Said aloud, since accelerate joins processes on the CPU only when told that it is the CPU.
+            cpu=not torch.accelerator.is_available(),
+            mixed_precision=settings.precision,
+            gradient_accumulation_steps=settings.accumulate,
+            # The others wait while the main process validates.
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=2))],
+        )
+    except ValueError as error:
+        raise UserError(f"training.precision {settings.precision!r} can't be had here: {error}") from error
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes != launched:
+        raise UserError(
+            f"launched as {launched} processes that do not see each other; set ACCELERATE_USE_CPU=true"
+        )
+    return accelerator
+
+
+def _photos(
+    accelerator: Accelerator, console: Console, data: Sequence[Path], settings: TrainingRecipe
+) -> tuple[list[Path], list[Path]]:
+    """Usable photos for training and for validation; each process looks at a share of them."""
+    paths = find_photos(data)
+    with accelerator.split_between_processes(paths) as share:
+        found = find_faults(share, SMALLEST)
+        faults: list[str] = gather_object(list(tracked(found, len(share), "looking at the photos", console)))
+    photos = [path for path, fault in zip(paths, faults, strict=True) if not fault]
+    skipped = [fault for fault in faults if fault]
+    for fault in skipped[:_NAMED]:
+        console.print(f"skipped {fault}", highlight=False, markup=False, soft_wrap=True)
+    if skipped:
+        console.print(
+            f"warning: skipped {len(skipped)} of {len(paths)} files", highlight=False, soft_wrap=True
+        )
+    if not photos:
+        raise UserError(f"no usable photo among {len(paths)} files (the first: {skipped[0]})")
+    return split_photos(photos, settings.validation_photos)
+
+
+def _checkpoints(out: Path) -> list[Path]:
+    return sorted((out / "checkpoints").glob("step_*.safetensors"))
+
+
+def _last_checkpoint(out: Path, resume: bool) -> Path | None:
+    last = _checkpoints(out)[-1:]
+    if last and not resume:
+        raise UserError(
+            f"{out}: holds a run already ({last[0].name}); add --resume to go on with it, or give another folder"
+        )
+    if resume and not last:
+        raise UserError(f"{out}: nothing to resume, expected a checkpoint in {out / 'checkpoints'}")
+    return last[0] if last else None
+
+
+def _load_initial(task: Task, network: nn.Module, path: Path) -> None:
+    tensors, metadata = load_checkpoint(path)
+    if metadata.get("task") != task.name:
+        raise UserError(f"{path}: is a checkpoint of task {metadata.get('task')!r}, expected {task.name!r}")
+    load_weights(network, tensors, path)
+
+
+def _next(batches: Iterator[Sample]) -> Sample:
+    try:
+        return next(batches)
+    except UserError as error:
+        # From a loader process it comes with that process's traceback, whose last line is the message.
+        raise UserError(
+            str(error).strip().splitlines()[-1].removeprefix("training.errors.UserError: ")
+        ) from error
+
+
+def _placed(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network on ``device``, in channels-last order (faster convolutions)."""
+    placed: nn.Module = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return placed
+
+
+def _moved(batch: Sample, device: torch.device) -> Sample:
+    """The batch on ``device``, pictures in channels-last order."""
+    return {
+        name: tensor.to(
+            device, memory_format=torch.channels_last if tensor.ndim == 4 else torch.preserve_format
+        )
+        for name, tensor in batch.items()
+    }
+
+
+def _seed(*parts: int) -> int:
+    return seeded(*parts).initial_seed()
+
+
+def _one_thread(worker: int) -> None:
+    cv2.setNumThreads(1)  # PyTorch limits its own threads in loader processes, OpenCV does not know

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics.functional.image import structural_similarity_index_measure
+from torch.func import functional_call
 
 from training.checkpoint import load_tensors
 from training.errors import UserError
@@ -21,6 +21,9 @@ def truncated_pixel_loss(result: Tensor, target: Tensor, threshold: float) -> Te
 
 def ssim_loss(result: Tensor, target: Tensor) -> Tensor:
     """``1 - SSIM`` (Wang et al. 2004; 11x11 Gaussian window, sigma 1.5), data range 1."""
+    # torchmetrics takes seconds to import; only a recipe with this term pays for it
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     ssim = structural_similarity_index_measure(result, target, data_range=1.0)
     assert isinstance(ssim, Tensor)
     return 1.0 - ssim
@@ -71,7 +74,8 @@ class VGGFeatureLoss(nn.Module):
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
 
     def forward(self, result: Tensor, target: Tensor) -> Tensor:
-        x, y = (result - self.mean) / self.std, (target - self.mean) / self.std
+        """Both ``(N, 3, H, W)``, H and W 16 or more; no gradient flows to ``target``."""
+        x, y = (result - self.mean) / self.std, (target.detach() - self.mean) / self.std
         loss = result.new_zeros(())
         for i, layer in enumerate(self.features):
             x, y = layer(x), layer(y)
@@ -96,11 +100,18 @@ class PatchDiscriminator(nn.Module):
         return scores
 
 
-def adversarial_loss(scores_of_result: Tensor) -> Tensor:
-    """The generator's hinge loss (Lim & Ye 2017)."""
-    return -scores_of_result.mean()
+def adversarial_loss(discriminator: nn.Module, result: Tensor) -> Tensor:
+    """The generator's hinge loss (Lim & Ye 2017); it gives ``result`` a gradient and the discriminator none.
+
+    The discriminator learns from its own loss alone, and in several processes only that may wake its gradient exchange.
+    """
+    frozen = {name: value.detach() for name, value in discriminator.named_parameters()}
+    scores: Tensor = functional_call(discriminator, frozen, (result,))
+    return -scores.mean()
 
 
-def discriminator_loss(scores_of_real: Tensor, scores_of_result: Tensor) -> Tensor:
-    """The discriminator's hinge loss (Lim & Ye 2017)."""
-    return F.relu(1.0 - scores_of_real).mean() + F.relu(1.0 + scores_of_result).mean()
+def discriminator_loss(discriminator: nn.Module, result: Tensor, target: Tensor) -> Tensor:
+    """The discriminator's hinge loss (Lim & Ye 2017) on targets as real and on detached results as fake."""
+    # One pass over both, since one forward and one backward is what gradient exchange between processes counts on.
+    real, fake = discriminator(torch.cat([target, result.detach()])).chunk(2)
+    return F.relu(1.0 - real).mean() + F.relu(1.0 + fake).mean()

@@ -1,11 +1,12 @@
 """Recipes: a TOML file a task, read into small typed dataclasses; an unknown key is an error.
 
-    recipe = read_recipe(ReflectionRecipe, Path("training/reflection/recipe.toml"), ["training.steps=100"])
+recipe = read_recipe(ReflectionRecipe, Path("training/reflection/recipe.toml"), ["training.steps=100"])
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 import typing
 from collections.abc import Mapping, Sequence
@@ -20,10 +21,10 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class TrainingRecipe:
-    """The ``[training]`` table, the same for every task. Counts are per process unless they say otherwise."""
+    """The ``[training]`` table, the same for every task."""
 
     steps: int  # optimizer steps
-    batch: int  # samples a step and process (times ``accumulate``)
+    batch: int  # samples a micro-batch and process; a step takes batch x accumulate x processes
     crop: int  # side of the square samples in pixels
     learning_rate: float
     warmup: int  # steps of linear warm-up before the cosine
@@ -31,20 +32,48 @@ class TrainingRecipe:
     clip: float  # largest norm of the gradient
     ema: float  # decay of the averaged weights
     accumulate: int  # micro-batches a step
-    precision: str  # "no", "bf16" or "fp16"
+    precision: str  # "no" (float32), "bf16" or "fp16" (fp16 needs a GPU)
     seed: int
-    workers: int  # loader processes
+    workers: int  # loader processes; 0 = samples are made in between the steps
     validation_photos: int  # photos held out of training, picked by the hash of their names
     validate_every: int  # steps
     checkpoint_every: int  # steps
     keep: int  # checkpoints kept
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a number out of range."""
+        for key in (
+            "steps",
+            "batch",
+            "accumulate",
+            "validation_photos",
+            "validate_every",
+            "checkpoint_every",
+            "keep",
+        ):
+            require(key, getattr(self, key), getattr(self, key) >= 1, "1 or more")
+        for key in ("warmup", "workers", "weight_decay"):
+            require(key, getattr(self, key), 0 <= getattr(self, key) < math.inf, "zero or more")
+        for key in ("learning_rate", "clip"):
+            require(key, getattr(self, key), 0.0 < getattr(self, key) < math.inf, "above zero")
+        require("crop", self.crop, self.crop >= 16, "16 or more")
+        require("ema", self.ema, 0.0 <= self.ema < 1.0, "a decay from 0 to below 1")
+        require(
+            "precision", self.precision, self.precision in ("no", "bf16", "fp16"), '"no", "bf16" or "fp16"'
+        )
+
+
+def require(key: str, value: object, holds: bool, expected: str) -> None:
+    """For a recipe's ``__post_init__``: ValueError that says what was got and what was expected, unless ``holds``."""
+    if not holds:
+        raise ValueError(f"{key} is {value!r}, expected {expected}")
 
 
 def read_recipe(kind: type[R], path: Path, overrides: Sequence[str] = ()) -> R:
     """Reads ``path`` into the dataclass ``kind``; ``overrides`` are "table.key=value" with a TOML value.
 
     Raises:
-        UserError: for a missing file, bad TOML, an unknown or missing key, or a value of the wrong type.
+        UserError: for a missing file, bad TOML, an unknown or missing key, a value of the wrong type or out of range.
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -58,7 +87,7 @@ def read_recipe(kind: type[R], path: Path, overrides: Sequence[str] = ()) -> R:
 
 
 def build(kind: type[R], table: Mapping[str, Any], where: str) -> R:
-    """Builds the dataclass ``kind`` from a nested mapping, strictly: the errors of ``read_recipe``, naming ``where``."""
+    """Builds the dataclass ``kind`` from a nested mapping; the errors of ``read_recipe``, naming ``where``."""
     hints = typing.get_type_hints(kind)
     known = {field.name for field in dataclasses.fields(typing.cast(Any, kind))}
     for key in table:
@@ -67,7 +96,11 @@ def build(kind: type[R], table: Mapping[str, Any], where: str) -> R:
     for key in sorted(known):
         if key not in table:
             raise UserError(f"{where}: key {key!r} is missing")
-    return kind(**{key: _value(hints[key], value, f"{where}: {key}") for key, value in table.items()})
+    values = {key: _value(hints[key], value, f"{where}: {key}") for key, value in table.items()}
+    try:
+        return kind(**values)
+    except ValueError as error:  # from the dataclass's own __post_init__
+        raise UserError(f"{where}: {error}") from error
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:

@@ -20,21 +20,22 @@ Sample = dict[str, Tensor]
 class Objective:
     """What is minimised. ``discriminator`` is None unless the recipe gives an adversarial term a weight.
 
-    ``losses(network, batch)`` returns the result to be shown and judged, ``(N, 3, H, W)``, and the weighted terms by name.
-    ``discriminator_losses(result, batch)`` is what the discriminator minimises; ``result`` comes detached.
+    ``losses(network, batch)`` returns the result to be judged, ``(N, 3, H, W)``, and the weighted terms by name.
+    ``discriminator_losses(discriminator, result, batch)`` is what the discriminator minimises; ``result`` is detached
+    and the discriminator wrapped for training in several processes.
     """
 
     losses: Callable[[nn.Module, Sample], tuple[Tensor, dict[str, Tensor]]]
     discriminator: nn.Module | None = None
-    discriminator_losses: Callable[[Tensor, Sample], Tensor] | None = None
+    discriminator_losses: Callable[[nn.Module, Tensor, Sample], Tensor] | None = None
 
 
 @dataclass(frozen=True)
 class Task:
     """One published system. The recipe is the task's own dataclass with a ``training: TrainingRecipe`` field.
 
-    A training sample is a dict with at least "input" and "target", ``(3, H, W)`` RGB [0, 1]. Sample ``index`` depends on
-    the seed and the index alone: that is what makes a resumed run equal to an uninterrupted one.
+    A training sample is a dict with at least "input" and "target", ``(3, H, W)`` RGB [0, 1]. Sample ``index`` depends
+    on the seed and the index alone: that is what makes a resumed run equal to an uninterrupted one.
     """
 
     name: str

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from training.data import cached_photo, random_crop, seeded
+from training.blocks import GROUP_WIDTH
+from training.data import SMALLEST, cached_photo, random_crop, seeded
 from training.deployable import Deployable, Port
 from training.errors import UserError
+from training.images import read_photo
 from training.losses import (
     PatchDiscriminator,
     VGGFeatureLoss,
@@ -21,8 +24,8 @@ from training.losses import (
     ssim_loss,
     truncated_pixel_loss,
 )
-from training.recipe import TrainingRecipe
-from training.reflection.network import ReflectionNetwork
+from training.recipe import TrainingRecipe, require
+from training.reflection.network import MULTIPLE, ReflectionNetwork
 from training.reflection.pyramid import PyramidRestorer
 from training.reflection.synthesis import KINDS, degrade, uniform
 from training.task import Objective, Sample, Task
@@ -38,6 +41,12 @@ class NetworkRecipe:
     depths: tuple[int, int, int]
     decoder_widths: tuple[int, int]
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for a width that the groups do not divide, or an empty level."""
+        for width in (*self.widths, *self.decoder_widths):
+            require("widths", width, width > 0 and width % GROUP_WIDTH == 0, f"multiples of {GROUP_WIDTH}")
+        require("depths", self.depths, min(self.depths) >= 1, "1 or more each")
+
 
 @dataclass(frozen=True)
 class SynthesisRecipe:
@@ -46,6 +55,14 @@ class SynthesisRecipe:
     pairs: str
     pairs_ratio: float
     kinds: dict[str, float]
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for an unknown kind or a share out of range."""
+        for kind, share in self.kinds.items():
+            require("kinds", kind, kind in KINDS, f"some of {', '.join(KINDS)}")
+            require(f"kinds.{kind}", share, 0.0 <= share < math.inf, "zero or more")
+        require("kinds", self.kinds, sum(self.kinds.values()) > 0.0, "a share above zero")
+        require("pairs_ratio", self.pairs_ratio, 0.0 <= self.pairs_ratio <= 1.0, "a share from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -61,6 +78,14 @@ class LossRecipe:
     vgg_weights: str
     adversarial: float
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for a negative weight, or weights that leave a decoder untrained."""
+        for key in ("pixel", "threshold", "artefact", "reconstruction", "ssim", "vgg", "adversarial"):
+            require(key, getattr(self, key), 0.0 <= getattr(self, key) < math.inf, "zero or more")
+        background, artefact = self.pixel + self.ssim + self.vgg, self.artefact + self.reconstruction
+        require("pixel + ssim + vgg", background, background > 0.0, "a weight for one of them")
+        require("artefact + reconstruction", artefact, artefact > 0.0, "a weight for one of them")
+
 
 @dataclass(frozen=True)
 class ReflectionRecipe:
@@ -70,6 +95,11 @@ class ReflectionRecipe:
     network: NetworkRecipe
     synthesis: SynthesisRecipe
     loss: LossRecipe
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a crop that the network can't take."""
+        crop = self.training.crop
+        require("training.crop", crop, crop % MULTIPLE == 0, f"a multiple of {MULTIPLE}")
 
 
 def build_network(recipe: ReflectionRecipe) -> ReflectionNetwork:
@@ -82,15 +112,8 @@ class ReflectionSamples(Dataset[Sample]):
 
     def __init__(self, recipe: ReflectionRecipe, photos: Sequence[Path], length: int, seed: int) -> None:
         self.photos, self.length, self.seed, self.crop = list(photos), length, seed, recipe.training.crop
-        for kind in recipe.synthesis.kinds:
-            if kind not in KINDS:
-                raise UserError(
-                    f"synthesis.kinds: unknown kind {kind!r}, expected some of {', '.join(KINDS)}"
-                )
         self.kinds = list(recipe.synthesis.kinds)
         self.shares = torch.tensor(list(recipe.synthesis.kinds.values()))
-        if not self.kinds or self.shares.min() < 0 or self.shares.sum() <= 0:
-            raise UserError("synthesis.kinds: expected shares of zero or more, and a sum above zero")
         self.pairs_ratio = recipe.synthesis.pairs_ratio
         self.pairs = find_pairs(Path(recipe.synthesis.pairs)) if self.pairs_ratio > 0.0 else []
 
@@ -115,10 +138,6 @@ class ReflectionSamples(Dataset[Sample]):
         paths = self.pairs[int(torch.randint(len(self.pairs), (), generator=generator))]
         crop_seed = int(torch.randint(2**31, (), generator=generator))
         degraded, target = (cached_photo(path) for path in paths)
-        if degraded.shape != target.shape:
-            raise UserError(
-                f"{paths[0]} and {paths[1]} differ in size: {degraded.shape[:2]} and {target.shape[:2]}"
-            )
         return {
             "input": random_crop(degraded, self.crop, seeded(crop_seed)),
             "target": random_crop(target, self.crop, seeded(crop_seed)),
@@ -126,7 +145,10 @@ class ReflectionSamples(Dataset[Sample]):
 
 
 def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
-    """Files of the same name under ``folder/input`` and ``folder/target``; UserError if there is none."""
+    """Files of the same name under ``folder/input`` and ``folder/target``.
+
+    Raises UserError if there is none, or where two do not decode or fit: a run must not stumble over it hours later.
+    """
     pairs = [
         (path, folder / "target" / path.name)
         for path in sorted((folder / "input").glob("*"))
@@ -136,6 +158,13 @@ def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
         raise UserError(
             f"{folder}: no pairs, expected files of the same name in {folder}/input and {folder}/target"
         )
+    for degraded, target in pairs:
+        (height, width), other = (read_photo(path).rgb.shape[:2] for path in (degraded, target))
+        if (height, width) != other or min(height, width) < SMALLEST:
+            raise UserError(
+                f"{degraded} is {width}x{height} and {target} {other[1]}x{other[0]} pixels, "
+                f"expected the same size and both sides of {SMALLEST} or more"
+            )
     return pairs
 
 
@@ -145,8 +174,9 @@ def training_set(recipe: ReflectionRecipe, photos: Sequence[Path]) -> Reflection
 
 
 def validation_set(recipe: ReflectionRecipe, photos: Sequence[Path]) -> ReflectionSamples:
-    """Four fixed samples a held-out photo, of the same kinds as in training."""
-    return ReflectionSamples(recipe, photos, 4 * len(photos), -1)
+    """Four fixed samples a held-out photo, of the kinds trained on; no real pairs, since none is held out."""
+    synthetic = replace(recipe, synthesis=replace(recipe.synthesis, pairs_ratio=0.0))
+    return ReflectionSamples(synthetic, photos, 4 * len(photos), -1)
 
 
 def objective(recipe: ReflectionRecipe, device: torch.device) -> Objective:
@@ -178,12 +208,11 @@ def objective(recipe: ReflectionRecipe, device: torch.device) -> Objective:
         if vgg is not None:
             terms["vgg"] = weights.vgg * vgg(background, target)
         if critic is not None:
-            terms["adversarial"] = weights.adversarial * adversarial_loss(critic(background))
+            terms["adversarial"] = weights.adversarial * adversarial_loss(critic, background)
         return background, terms
 
-    def critic_losses(result: Tensor, batch: Sample) -> Tensor:
-        assert critic is not None
-        return discriminator_loss(critic(batch["target"]), critic(result))
+    def critic_losses(discriminator: nn.Module, result: Tensor, batch: Sample) -> Tensor:
+        return discriminator_loss(discriminator, result, batch["target"])
 
     return Objective(losses, critic, critic_losses if critic is not None else None)
 
