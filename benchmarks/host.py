@@ -95,23 +95,25 @@ def bench(
     checkpoint = checkpoint or task.pretrained
     _require_same_checkpoint(bundle, checkpoint)
     artifacts = _artifacts(bundle, size)
+    inputs = {(artifact.width, artifact.height): _golden(bundle, artifact) for artifact in artifacts}
     console = Console(stderr=True)
     created, load_before = datetime.now(UTC), _load()
     if load_before > 1.0:
         console.print(
-            f"[yellow]other work keeps {load_before:.1f} of {_cores()} cores busy: rely on the ratios[/]"
+            f"[yellow]the machine is busy (load average {load_before:.1f}): trust the ratios, not the times[/]"
         )
     with tempfile.TemporaryDirectory(prefix="afterlens-bench-") as scratch:
         with console.status("exporting to ONNX"):
             entries = _entries(bundle, artifacts, checkpoint, Path(scratch), threads)
+        with console.status("loading the graphs"):
+            runners = {entry.id: open_graph(entry.graph) for entry in entries}
+            errors = _feed_and_compare(inputs, entries, runners)
         with _progress(console) as progress:
             bar = progress.add_task("start-up and memory", total=len(entries))
             figures = {}
             for entry in entries:
                 figures[entry.id] = probe(entry.graph)
                 progress.update(bar, advance=1, refresh=True)
-            runners = {entry.id: open_graph(entry.graph) for entry in entries}
-            errors = _feed_and_compare(bundle, entries, runners)
             bar = progress.add_task("rounds", total=warmup + runs)
             samples = interleave(
                 {name: runner.run for name, runner in runners.items()} | {_MATMUL: _matmul(threads)},
@@ -271,13 +273,15 @@ def _entries(
     return entries
 
 
-def _feed_and_compare(bundle: Bundle, entries: list[Entry], runners: dict[str, Runner]) -> dict[str, float]:
-    """Give every runner the golden photo of its size; largest difference of its first output from PyTorch's."""
+def _feed_and_compare(
+    inputs: Mapping[tuple[int, int], Pixels], entries: Sequence[Entry], runners: Mapping[str, Runner]
+) -> dict[str, float]:
+    """Give every runner the photo of its size; largest difference of its first output from PyTorch's, by id."""
     errors: dict[str, float] = {}
     reference: dict[tuple[int, int], Pixels] = {}
     for entry in sorted(entries, key=lambda entry: entry.graph.runtime != "pytorch"):
         runner, size = runners[entry.id], (entry.graph.width, entry.graph.height)
-        runner.feed(_golden(bundle, entry.graph))
+        runner.feed(inputs[size])
         picture = np.array(runner.picture(runner.run()), np.float32)
         expected = reference.setdefault(size, picture)
         if picture.shape != expected.shape:
@@ -290,15 +294,16 @@ def _feed_and_compare(bundle: Bundle, entries: list[Entry], runners: dict[str, R
     return errors
 
 
-def _golden(bundle: Bundle, graph: Graph) -> Pixels:
-    """The bundle's input photo of the graph's size, (1, 3, H, W)."""
+def _golden(bundle: Bundle, artifact: Artifact) -> Pixels:
+    """The bundle's input photo of the artifact's size, (1, 3, H, W)."""
     for golden in bundle.contract.golden:
-        if golden.role == "input" and (golden.width, golden.height) == (graph.width, graph.height):
+        if golden.role == "input" and (golden.width, golden.height) == (artifact.width, artifact.height):
             if fault := integrity_fault(bundle.folder, golden):
                 raise UserError(f"{fault}; convert again")
             rgb = read_photo(bundle.path(golden)).rgb
             return np.ascontiguousarray(rgb.transpose(2, 0, 1)[None])
-    raise UserError(f"{bundle.folder}: no golden input of {graph.width}x{graph.height}; convert again")
+    size = f"{artifact.width}x{artifact.height}"
+    raise UserError(f"{bundle.folder}: no golden input of {size}; convert again")
 
 
 def _input_text(bundle: Bundle) -> str:

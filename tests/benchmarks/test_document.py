@@ -1,0 +1,109 @@
+"""The schema that host and phones share: what it takes and what it refuses. host.json is a real run, shortened."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.document import SCHEMA_FILE, check, read_document
+from training.errors import UserError
+
+HOST = Path(__file__).with_name("host.json")
+
+
+@pytest.fixture
+def document() -> dict[str, Any]:
+    result: dict[str, Any] = json.loads(HOST.read_text())
+    return result
+
+
+def test_the_schema_is_itself_valid() -> None:
+    from jsonschema import Draft202012Validator
+
+    Draft202012Validator.check_schema(json.loads(SCHEMA_FILE.read_text()))
+
+
+def test_a_host_document_is_read(document: dict[str, Any]) -> None:
+    assert read_document(HOST) == document
+
+
+def test_a_phone_document_needs_neither_yardstick_nor_reference(document: dict[str, Any]) -> None:
+    document.update(
+        provenance="measured-device",
+        machine=None,
+        conditions={"interleaved": False, "thermal_state": ["nominal", "fair"], "low_power_mode": False},
+        results=document["results"][:1],
+        ratios=[],
+    )
+    result = document["results"][0]
+    result["runtime"].update(name="coreml", threads=None, compute_unit="all", delegate=None)
+    result.update(share_of_matmul=None, max_error=None)
+    result["timing"].update(peak_rss_bytes=None, init_ms=None)
+    check(document, "phone")
+
+
+def change(document: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A copy with the entry at the dotted path replaced, or removed where `value` is Ellipsis."""
+    changed = copy.deepcopy(document)
+    *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+    place: Any = changed
+    for part in parents:
+        place = place[part]
+    if value is ...:
+        del place[last]
+    else:
+        place[last] = value
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("schema_version", 2),
+        ("provenance", "published"),
+        ("provenance", ...),
+        ("device.memory_bytes", "25 GB"),
+        ("device.hostname", "my-machine"),
+        ("conditions.load_average", [1.0]),
+        ("machine.matmul_gflops", 0),
+        ("results", []),
+        ("results.0.artifact.sha256", "abc"),
+        ("results.0.artifact.macs", ...),
+        ("results.0.timing.p99_ms", ...),
+        ("results.0.timing.p50_ms", -1.0),
+        ("results.0.timing.samples_ms", [1.0, 0.0]),
+        ("results.0.runtime.name", "tensorrt"),
+        ("results.0.runtime.compute_unit", "ane"),
+        ("ratios.0.p50", 0),
+    ],
+)
+def test_a_wrong_entry_is_named(document: dict[str, Any], path: str, value: Any) -> None:
+    with pytest.raises(UserError, match=r"^bench.json: \$") as caught:
+        check(change(document, path, value), "bench.json")
+    assert "\n" not in str(caught.value)
+    parent = path.split(".", maxsplit=1)[0]
+    assert parent in str(caught.value)
+
+
+def test_results_are_told_apart_and_ratios_refer_to_them(document: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="same id"):
+        check(change(document, "results.1.id", document["results"][0]["id"]), "bench.json")
+    with pytest.raises(UserError, match="'another' of a ratio"):
+        check(change(document, "ratios.0.baseline", "another"), "bench.json")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"schema_version": NaN}', "[" * 5000])
+def test_other_files_are_refused_in_one_line(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "bench.json"
+    path.write_text(content)
+    with pytest.raises(UserError) as caught:
+        read_document(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        read_document(tmp_path / "none.json")
