@@ -29,14 +29,18 @@ _SYSTEMS = {  # by a package's specification version, Model.proto
 
 
 class _Pictures(nn.Module):
-    """Outputs in [0, 255]: an 8-bit picture that leaves Core ML has no scale of its own."""
+    """Inputs and outputs in [0, 255], as 8-bit pictures come and go.
+
+    coremltools could scale the input by itself, but as a float32 operator in front of the float16 graph, and the
+    Neural Engine runs none of those. The output has no such option at all.
+    """
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        return tuple(output * 255.0 for output in self.module(*inputs))
+        return tuple(output * 255.0 for output in self.module(*(value * (1.0 / 255.0) for value in inputs)))
 
 
 def convert_coreml(deployable: Deployable, path: Path) -> None:
@@ -55,9 +59,7 @@ def convert_coreml(deployable: Deployable, path: Path) -> None:
         try:
             model = ct.convert(
                 program.run_decompositions({}),
-                inputs=[
-                    ct.ImageType(p.name, p.shape, scale=1 / 255, color_layout=rgb) for p in deployable.inputs
-                ],
+                inputs=[ct.ImageType(p.name, p.shape, color_layout=rgb) for p in deployable.inputs],
                 outputs=[ct.ImageType(p.name, color_layout=rgb) for p in deployable.outputs],
                 convert_to="mlprogram",
                 # ML Programs exist since iOS 15. iOS 16 still reaches every iPhone since the iPhone 8, and later

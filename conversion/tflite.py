@@ -132,7 +132,11 @@ def _bind(
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         raise UserError(f"{path.name}: the TFLite runtime refuses it ({_first_line(error)})") from error
-    inputs = {detail["name"]: detail for detail in interpreter.get_input_details()}
+    # Depending on the road that the tool takes inside TensorFlow, "image" or "serving_default_image:0".
+    inputs = {
+        detail["name"].removeprefix("serving_default_").removesuffix(":0"): detail
+        for detail in interpreter.get_input_details()
+    }
     got = {name: tuple(detail["shape"].tolist()) for name, detail in inputs.items()}
     expected = {port.name: nhwc(port) for port in deployable.inputs}
     if got != expected:
