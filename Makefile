@@ -11,6 +11,7 @@ unexport PYTHONPATH PYTHONHOME
 
 VENV := .venv
 BIN := $(VENV)/bin
+AFTERLENS := $(BIN)/afterlens
 STAMP := $(VENV)/.installed
 DEMO := build/demo
 
@@ -34,6 +35,18 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --force-reinstall \
 		opencv-python-headless==$$(sed -n 's/^opencv-python==//p' constraints.txt)
 	touch $@
+
+KINDS := reflection shadow stain occlusion
+
+demo: $(STAMP)
+	@echo "The parts of build/demo are made one after the other; each shows its progress."
+	$(OFFLINE) $(AFTERLENS) restore reflection tests/degraded -o $(DEMO)/restored
+	$(OFFLINE) $(AFTERLENS) convert reflection -o $(DEMO)/bundle
+	$(OFFLINE) $(AFTERLENS) verify $(DEMO)/bundle
+	$(OFFLINE) $(AFTERLENS) bench $(DEMO)/bundle -o $(DEMO)/bench.json
+	$(OFFLINE) $(AFTERLENS) report $(DEMO)/bundle --bench $(DEMO)/bench.json -o $(DEMO)/report.html \
+		$(foreach kind,$(KINDS),--photo tests/degraded/$(kind).jpg=$(DEMO)/restored/$(kind).png)
+	@echo "Open $(DEMO)/report.html"
 
 test: $(STAMP)
 	$(BIN)/ruff format --check .

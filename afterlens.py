@@ -1,6 +1,6 @@
 """The console command: each verb parses its arguments, calls one function of the library and shows the result.
 
-    afterlens restore reflection tests/photos/room.jpg -o build/room.png
+    afterlens restore reflection tests/degraded/shadow.jpg -o build/shadow.png
 
 Heavy libraries (PyTorch, TensorFlow, coremltools) are imported inside the verb that needs them, so that
 `afterlens --help` answers at once. Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 a gate
@@ -28,6 +28,7 @@ from training.errors import GateFailed, UserError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from conversion.report import Comparison
     from training.task import Task
 
 
@@ -64,7 +65,7 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="""
-    afterlens restore reflection tests/photos/room.jpg -o build/room.png
+    afterlens restore reflection tests/degraded/shadow.jpg -o build/shadow.png
 
     Train networks that restore photos, convert them to TFLite and Core ML, and prove that the result is right.
 
@@ -101,7 +102,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document in
 def train(
     task: TaskName,
     data: Annotated[list[Path], typer.Argument(metavar="PHOTOS", help="Clean photos, and folders of them.")],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="RUN", help="Folder of the run.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="RUN", help="Folder of the run.")] = None,
     changes: Annotated[
         list[str] | None,
         typer.Option(
@@ -115,10 +116,16 @@ def train(
     licence: Annotated[
         str, typer.Option("--data-licence", metavar="TEXT", help="Of the photos; is stored with the weights.")
     ] = "not stated",
+    preview: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Only write a PNG contact sheet of degraded photos, to look at first."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """
-    afterlens train reflection tests/photos -o build/run -s training.steps=4 -s training.validation_photos=1
+    afterlens train reflection tests/photos -o build/run -s training.steps=2 -s training.validation_photos=1
 
     Train on clean photos; the task's recipe says how they are degraded.
 
@@ -127,7 +134,15 @@ def train(
     """
     from training.checkpoint import load_checkpoint
     from training.loop import train as run
+    from training.preview import contact_sheet
 
+    if preview is not None:
+        with _library_output_on_stderr():
+            contact_sheet(_task(task), data, preview, overrides=changes or ())
+        _show({"preview": str(preview)}, as_json, lambda: _table(("preview",), [(str(preview),)]))
+        return
+    if out is None:
+        raise UserError("no folder for the run: add -o RUN (or --preview FILE, to look at the samples first)")
     with _library_output_on_stderr():
         weights = run(
             _task(task),
@@ -196,7 +211,7 @@ def restore(
     as_json: AsJson = False,
 ) -> None:
     """
-    afterlens restore reflection tests/photos/room.jpg -o build/room.png
+    afterlens restore reflection tests/degraded/shadow.jpg -o build/shadow.png
 
     Restore photos at their own size, as PNG.
 
@@ -343,6 +358,39 @@ def bench(
 
 
 @app.command(cls=_Verb)
+def report(
+    bundles: Annotated[
+        list[Path], typer.Argument(metavar="BUNDLE", help="Folders written by `afterlens convert`.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="HTML file to write.")],
+    timings: Annotated[
+        list[Path] | None,
+        typer.Option("--bench", metavar="FILE", help="JSON of `afterlens bench`, or of a phone."),
+    ] = None,
+    photos: Annotated[
+        list[str] | None,
+        typer.Option("--photo", metavar="BEFORE=AFTER", help="A photo and what became of it; several times."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """
+    afterlens convert reflection -o build/reflection && afterlens report build/reflection -o build/report.html
+
+    Write one HTML file with pictures, proof, sizes and times.
+
+    Shows what `afterlens verify` and `afterlens bench` found before; what was not done is said to be so.
+    """
+    from benchmarks.document import read_document
+    from conversion.report import report as run
+
+    with _library_output_on_stderr():
+        documents = [read_document(path) for path in timings or ()]
+        comparisons = [_comparison(photo) for photo in photos or ()]
+        written = run(bundles, timings=documents, photos=comparisons, out=out)
+    _show({"report": str(written)}, as_json, lambda: _table(("report",), [(str(written),)]))
+
+
+@app.command(cls=_Verb)
 def info(task: TaskName, checkpoint: Checkpoint = None, as_json: AsJson = False) -> None:
     """
     afterlens info reflection
@@ -428,7 +476,8 @@ def _show(result: Any, as_json: bool, view: Callable[[], "RenderableType"]) -> N
     if as_json:
         print(json.dumps(result, indent=2, allow_nan=False))
     else:
-        Console().print(view())
+        # Without a terminal nothing needs to be cut to fit.
+        Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160).print(view())
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> "RenderableType":
@@ -450,6 +499,15 @@ def _proof_table(proof: dict[str, Any]) -> "RenderableType":
     return _table(
         ("artifact", f"against PyTorch on {len(proof['images'])} images", "max error", "worst PSNR"), rows
     )
+
+
+def _comparison(text: str) -> "Comparison":
+    from conversion.report import Comparison
+
+    before, separator, after = text.partition("=")
+    if not separator:
+        raise UserError(f"photo {text!r}: expected BEFORE=AFTER, two image files")
+    return Comparison(Path(before).stem.replace("_", " "), Path(before), Path(after))
 
 
 def _height_and_width(size: str) -> tuple[int, int]:

@@ -156,7 +156,7 @@ import os
 import afterlens
 with afterlens._library_output_on_stderr():
     print("from Python")
-    os.write(1, b"from C\n")
+    os.write(1, b"from C\\n")
 print("result")
 """
     result = run_python(script)
