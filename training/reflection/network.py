@@ -4,7 +4,7 @@
     background, artefact = network(image)        # image: (N, 3, H, W), RGB, [0, 1], H and W divisible by 32
 
 ``artefact`` is signed, ``image - background``: positive where light was added (reflection), negative where it was
-taken away (shadow). Both results are zero changes when the artefact decoder's gate is closed.
+taken away (shadow).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from training.blocks import GROUP_WIDTH, GatedConv, GroupedGatedBlock, SkipPyramid, upsample2
+from training.blocks import GROUP_WIDTH, GatedConv, GroupedGatedBlock, SkipPyramid, scaled_init, upsample2
 
 MULTIPLE = 32  # the input's sides: stem /4, two halvings, and one pooled scale below
 
@@ -34,6 +34,14 @@ class Encoder(nn.Module):
         self.down = nn.ModuleList(
             nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in zip(widths, widths[1:], strict=False)
         )
+        for down in self.down:
+            assert isinstance(down, nn.Conv2d)
+            scaled_init(down, 1.0)
+        # Photos are about 0.45 +- 0.25: start with a stem that centres and widens that.
+        scaled_init(self.stem, 4.0)
+        with torch.no_grad():
+            assert self.stem.bias is not None
+            self.stem.bias.copy_(-0.45 * self.stem.weight.sum(dim=(1, 2, 3)))
 
     def forward(self, image: Tensor) -> list[Tensor]:
         features = [self.levels[0](self.stem(image))]
@@ -61,7 +69,7 @@ class Decoder(nn.Module):
 
 
 class ReflectionNetwork(nn.Module):
-    """Encoder, skip pyramids, two decoders, and heads that one gate opens.
+    """Encoder, skip pyramids, two decoders and their heads.
 
     Args:
         widths: channels at 1/4, 1/8 and 1/16 of the input, multiples of 16.
@@ -81,24 +89,19 @@ class ReflectionNetwork(nn.Module):
         self.background = Decoder(widths, decoder_widths)
         self.artefact = Decoder(widths, decoder_widths)
         fine = decoder_widths[0]
-        self.gate = nn.Conv2d(fine, fine, 1)
-        self.background_feature = nn.Conv2d(fine, fine, 3, padding=1, groups=fine // GROUP_WIDTH)
-        self.artefact_feature = nn.Conv2d(fine, fine, 3, padding=1, groups=fine // GROUP_WIDTH)
+        groups = fine // GROUP_WIDTH
+        self.background_feature = GatedConv(fine, fine, 3, groups)
+        self.artefact_feature = GatedConv(fine, fine, 3, groups)
         # k4 s4 transposed convolutions: exactly a 1x1 convolution and a pixel-shuffle, and one operator everywhere.
-        # No bias: a closed gate must leave the photo exactly as it was.
+        # They start at zero, and so does the whole change: random ones taught the network to close its gates for good.
         self.background_head = nn.ConvTranspose2d(fine, 3, 4, stride=4, bias=False)
         self.artefact_head = nn.ConvTranspose2d(fine, 3, 4, stride=4, bias=False)
-        with torch.no_grad():
-            assert self.gate.bias is not None
-            self.gate.bias.fill_(1.0)
-            for head in (self.background_head, self.artefact_head):
-                head.weight.mul_(0.3)
+        nn.init.zeros_(self.background_head.weight)
+        nn.init.zeros_(self.artefact_head.weight)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """``(N, 3, H, W)`` RGB [0, 1] -> background (not clipped, near [0, 1]) and signed artefact, same shape."""
         skips = [pyramid(f) for pyramid, f in zip(self.skips, self.encoder(image), strict=True)]
-        artefact_feature = self.artefact(skips)
-        gate = torch.sigmoid(self.gate(artefact_feature))
-        residual = self.background_head(self.background_feature(self.background(skips)) * gate)
-        artefact = self.artefact_head(self.artefact_feature(artefact_feature) * gate)
+        residual = self.background_head(self.background_feature(self.background(skips)))
+        artefact = self.artefact_head(self.artefact_feature(self.artefact(skips)))
         return image - residual, artefact

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -71,6 +72,7 @@ class LossRecipe:
 
     pixel: float
     threshold: float
+    squared: float
     artefact: float
     reconstruction: float
     ssim: float
@@ -197,6 +199,8 @@ def objective(recipe: ReflectionRecipe, device: torch.device) -> Objective:
         terms: dict[str, Tensor] = {}
         if weights.pixel > 0.0:
             terms["pixel"] = weights.pixel * truncated_pixel_loss(background, target, weights.threshold)
+        if weights.squared > 0.0:
+            terms["squared"] = weights.squared * F.mse_loss(background, target)
         if weights.artefact > 0.0:
             terms["artefact"] = weights.artefact * truncated_pixel_loss(
                 artefact, image - target, weights.threshold
