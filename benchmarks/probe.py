@@ -86,4 +86,8 @@ def _memory(field: str) -> int:
 
 if __name__ == "__main__":
     fields = json.loads(sys.argv[1])
-    print(json.dumps(dataclasses.asdict(measure(Graph(**{**fields, "path": Path(fields["path"])})))))
+    try:
+        measured = measure(Graph(**{**fields, "path": Path(fields["path"])}))
+    except UserError as error:
+        sys.exit(str(error))
+    print(json.dumps(dataclasses.asdict(measured)))

@@ -89,7 +89,7 @@ def report(
     Args:
         bundles: folders of `afterlens convert`, proven or not: what was not verified is said to be so.
         timings: documents of `afterlens bench` (see benchmarks/schema.json), of these bundles' artifacts.
-        photos: shown first. Without any, each bundle's golden photo is shown.
+        photos: shown first. Each bundle's golden photo, with the artefact layer, is shown besides.
         out: replaced if it exists.
 
     Returns: `out`.
@@ -110,9 +110,7 @@ def report(
             _head(titles, chapters),
             _photos(photos) if photos else "",
             *(
-                _chapter(
-                    chapter, "The converted files" if len(chapters) == 1 else title, with_golden=not photos
-                )
+                _chapter(chapter, "The converted files" if len(chapters) == 1 else title)
                 for chapter, title in zip(chapters, titles, strict=True)
             ),
             _limits(chapters),
@@ -252,33 +250,32 @@ def _comparison(photo: Comparison) -> Html:
     return join([tag("h3", photo.title), tag("div", join(figures), class_="triple", data_compare="")])
 
 
-def _golden(bundle: Bundle) -> list[Comparison]:
-    """The bundle's golden photos as comparisons: input, first output, second output if there is one."""
-    comparisons = []
-    pictures: dict[tuple[int, int], dict[str, Path]] = defaultdict(dict)
-    for golden in bundle.contract.golden:
-        if golden.encoding == "png":
-            if fault := integrity_fault(bundle.folder, golden):
-                raise UserError(f"{fault}; convert again")
-            pictures[golden.width, golden.height][golden.tensor] = bundle.path(golden)
-    ports = bundle.contract.artifacts[0]
-    wanted = [port.name for port in (*ports.inputs[:1], *ports.outputs[:2])]
-    for (width, height), by_name in sorted(pictures.items(), reverse=True):
-        found = [by_name[name] for name in wanted if name in by_name]
-        if len(found) >= 2 and wanted[0] in by_name:
-            title = f"Golden photo at {width}x{height} (PyTorch, float32)"
-            comparisons.append(Comparison(title, found[0], found[1], found[2] if len(found) > 2 else None))
-    return comparisons
+def _golden(bundle: Bundle) -> Comparison | None:
+    """The bundle's largest golden photo: input, first output, and second output if there is one."""
+    pngs = [golden for golden in bundle.contract.golden if golden.encoding == "png"]
+    if not pngs:
+        return None
+    largest = max((golden.width * golden.height, golden.width, golden.height) for golden in pngs)
+    shown = {golden.tensor: golden for golden in pngs if (golden.width, golden.height) == largest[1:]}
+    artifact = bundle.contract.artifacts[0]
+    names = [port.name for port in (*artifact.inputs[:1], *artifact.outputs[:2])]
+    if any(name not in shown for name in names[:2]):
+        return None
+    for name in names:
+        if name in shown and (fault := integrity_fault(bundle.folder, shown[name])):
+            raise UserError(f"{fault}; convert again")
+    title = f"Golden photo at {largest[1]}x{largest[2]}: what the files should compute (PyTorch, float32)"
+    return Comparison(title, *(bundle.path(shown[name]) for name in names if name in shown))
 
 
-def _chapter(chapter: _Chapter, heading: str, *, with_golden: bool) -> Html:
+def _chapter(chapter: _Chapter, heading: str) -> Html:
     contract = chapter.bundle.contract
-    golden = _golden(chapter.bundle) if with_golden else []
+    golden = _golden(chapter.bundle)
     return tag(
         "section",
         tag("h2", heading),
         tag("p", f"Task {contract.task}, version {contract.version}.", class_="note"),
-        join(_comparison(photo) for photo in golden),
+        "" if golden is None else _comparison(golden),
         _proof_section(chapter),
         _sizes(contract.artifacts),
         join(_timing_section(chapter, document) for document in chapter.timings),
@@ -290,13 +287,13 @@ def _chapter(chapter: _Chapter, heading: str, *, with_golden: bool) -> Html:
 def _proof_section(chapter: _Chapter) -> Html:
     proof = chapter.proof
     if proof is None:
-        said = "This bundle was not verified: run `afterlens verify` on it before you ship it."
+        said = "There is no proof of this bundle: run `afterlens verify` on it before you ship it."
         return join([tag("h3", "Proof"), tag("p", verdict(None), " ", said)])
     limits = [f"largest error at most {limit:g} ({variant})" for variant, limit in proof.max_error.items()]
     limits += [f"PSNR at least {limit:g} dB ({variant})" for variant, limit in proof.min_psnr.items()]
     limits.append(f"at most {proof.max_levels} of 255 levels apart where the output is 8-bit")
     photos = f"{proof.photos} photo{'s' if proof.photos != 1 else ''}"
-    others = f" and {len(proof.others)} more pictures ({', '.join(proof.others)})" if proof.others else ""
+    others = f" (and on: {', '.join(proof.others)})" if proof.others else ""
     note = (
         f"Each file was run on {photos}{others}, and compared with PyTorch in float32 on the same input. "
         "Shown is the worst picture; the full range is 1. "

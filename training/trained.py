@@ -4,6 +4,7 @@ network, metadata = load_network(task, Path("best.safetensors"))
 restored, artefact = task.restorer(network)(photo)
 """
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from training.task import Task
 
 
 def load_network(task: Task, path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The network that the checkpoint's own recipe describes, with its weights, in eval mode; and the metadata.
+    """The network that the checkpoint's own `[network]` recipe describes, with its weights, in eval mode; the metadata.
 
-    The recipe comes from the checkpoint and not from the task's file, which may have moved on since.
+    Only that table shapes the network. The others are today's: a key that a later version adds to the losses or the
+    synthesis must not make older weights unreadable.
 
     Raises UserError where the file is no checkpoint, belongs to another task, or does not fit its recipe.
     """
@@ -26,8 +28,11 @@ def load_network(task: Task, path: Path) -> tuple[nn.Module, dict[str, Any]]:
     if metadata.get("task") != task.name:
         raise UserError(f"{path}: is a checkpoint of task {metadata.get('task')!r}, expected {task.name!r}")
     recipe = metadata.get("recipe")
-    if not isinstance(recipe, dict):
-        raise UserError(f"{path}: its metadata names no recipe; take a checkpoint of `afterlens train`")
-    network = task.build_network(build(task.recipe_type, recipe, f"{path}: recipe"))
+    if not isinstance(recipe, dict) or "network" not in recipe:
+        raise UserError(f"{path}: its metadata describes no network; take a checkpoint of `afterlens train`")
+    today = tomllib.loads(task.recipe_path.read_text(encoding="utf-8"))
+    network = task.build_network(
+        build(task.recipe_type, {**today, "network": recipe["network"]}, f"{path}: recipe")
+    )
     load_weights(network, tensors, path)
     return network.eval(), metadata
