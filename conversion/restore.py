@@ -69,18 +69,24 @@ def restore(
         for source, target in jobs:
             progress.update(bar, description=f"restore {source.name}")
             try:
-                photo = read_photo(source)
-                write_png(target, engine(photo.rgb), photo.exif, photo.icc)
+                width, height = _restore_file(engine, source, target)
             except UserError as error:
                 if len(jobs) == 1:
                     raise
                 failed.append({"input": str(source), "reason": str(error)})
                 progress.console.print(f"skipped {error}", style="yellow", markup=False, soft_wrap=True)
             else:
-                height, width = photo.rgb.shape[:2]
                 images.append({"input": str(source), "output": str(target), "width": width, "height": height})
             progress.advance(bar)
     return {"task": task.name, "runtime": runtime, "images": images, "failed": failed}
+
+
+def _restore_file(engine: Engine, source: Path, target: Path) -> tuple[int, int]:
+    """Width and height. A function of its own, so that one photo's arrays are gone before the next is read."""
+    photo = read_photo(source)
+    write_png(target, engine(photo.rgb), photo.exif, photo.icc)
+    height, width = photo.rgb.shape[:2]
+    return width, height
 
 
 def plan(inputs: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
