@@ -7,6 +7,7 @@ Heavy libraries (PyTorch, TensorFlow, coremltools) are imported inside the verb 
 failed, 2 bad usage or input, 70 a bug of ours, 130 interrupted.
 """
 
+import io
 import json
 import os
 import shlex
@@ -430,6 +431,9 @@ def info(task: TaskName, checkpoint: Checkpoint = None, as_json: AsJson = False)
 
 def main() -> NoReturn:
     """Run the command line and leave with its exit code."""
+    # File names need not be valid text.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     # So that `kill` cleans up half-written files as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:

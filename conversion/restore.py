@@ -63,7 +63,12 @@ def restore(
     )
     images: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task(f"restore {task.name}", total=len(jobs))
         for source, target in jobs:

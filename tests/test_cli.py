@@ -138,6 +138,20 @@ def test_without_json_there_is_a_table(
     assert "[out].png" in result.stdout  # not taken for markup
 
 
+@pytest.mark.parametrize("name", ["[red]odd {name}", "-dash", "ümläut", os.fsdecode(b"\xff\xfe not utf-8")])
+def test_any_file_name_will_do(
+    cli: Cli, tmp_path: Path, random_checkpoint: Path, photo_path: Path, name: str
+) -> None:
+    (tmp_path / f"{name}.jpg").write_bytes(photo_path.read_bytes())
+    for form in ([], ["--json"]):
+        result = cli(
+            "restore", "reflection", tmp_path, "-o", tmp_path / "out", "-c", random_checkpoint, *form
+        )
+        assert result.code == 0, result.stderr
+        assert (tmp_path / "out" / f"{name}.png").exists()
+        (tmp_path / "out" / f"{name}.png").unlink()
+
+
 def test_info_counts_what_the_network_has(cli: Cli, random_checkpoint: Path) -> None:
     from training.checkpoint import load_tensors
 
