@@ -113,34 +113,15 @@ class MilProgram:
 
         Args:
             inputs: an array per input. Images are (H, W, 3) RGB or (H, W), 0 to 255, uint8 or float.
-            round_storage: round values that the program declares as float16 (off: float32 throughout).
+            round_storage: round values that the program declares as float16 (off: float32 throughout, outputs too).
             eight_bit: round and clip image outputs to uint8 (off: float32 as computed, also (H, W, 3)).
             on_value: called with (name, operator type, value) for every result, after rounding. float16 values come
                 as float32 arrays that hold float16 numbers. The array must not be changed.
             override: called likewise, after `on_value`; an array that it returns takes the value's place.
         """
-        unknown = set(inputs) - {spec.name for spec in self.inputs}
-        if unknown:
-            expected = [spec.name for spec in self.inputs]
-            raise UserError(f"{self.path}: got inputs {sorted(unknown)}, the model has {expected}")
-        values: dict[str, Any] = dict(self._constants)
         # Overflow to infinity and what follows from it is the behaviour under test, not an accident.
         with np.errstate(all="ignore"):
-            for spec in self.inputs:
-                if spec.name not in inputs:
-                    raise UserError(f"{self.path}: input {spec.name!r} is missing")
-                declared = self._input_types[spec.name]
-                value = (
-                    _from_image(spec, inputs[spec.name]) if spec.is_image else np.asarray(inputs[spec.name])
-                )
-                if declared.shape == () and value.size == 1:
-                    value = value.reshape(())  # Core ML has no arrays of rank 0: scalars travel as (1,)
-                if not declared.accepts(value.shape):
-                    raise UserError(
-                        f"{self.path}: input {spec.name!r} got shape {np.shape(inputs[spec.name])}, "
-                        f"the model takes {_taken(spec)}"
-                    )
-                values[spec.name] = _stored(value, declared, round_storage)
+            values = {**self._constants, **self._read_inputs(inputs, round_storage)}
             for step in self._steps:
                 results = _evaluate(self.path, step, values, round_storage)
                 for (name, declared), result in zip(step.info.outputs, results, strict=True):
@@ -155,12 +136,33 @@ class MilProgram:
                     values[name] = _stored(replacement, declared, round_storage)
                 for name in step.last_uses:
                     del values[name]
-            return {
-                spec.name: _to_image(spec, values[spec.name], eight_bit)
-                if spec.is_image
-                else values[spec.name].astype(spec.dtype)
-                for spec in self.outputs
-            }
+            outputs = {}
+            for spec in self.outputs:
+                value = values[spec.name]
+                if spec.is_image:
+                    outputs[spec.name] = _to_image(spec, value, eight_bit)
+                else:
+                    half = spec.dtype == "float16" and round_storage
+                    outputs[spec.name] = value.astype(np.float16) if half else value
+            return outputs
+
+    def _read_inputs(self, inputs: Mapping[str, Any], round_storage: bool) -> dict[str, Array]:
+        """Checks what the caller gives and stores it in the declared types."""
+        names = [spec.name for spec in self.inputs]
+        if set(inputs) != set(names):
+            raise UserError(f"{self.path}: got inputs {sorted(inputs)}, the model takes {sorted(names)}")
+        stored = {}
+        for spec in self.inputs:
+            declared, given = self._input_types[spec.name], np.asarray(inputs[spec.name])
+            value = _from_image(spec, given) if spec.is_image else given
+            if declared.shape == () and value.size == 1:
+                value = value.reshape(())  # Core ML has no arrays of rank 0: scalars travel as (1,)
+            if given.dtype.kind not in "fiub" or not declared.accepts(value.shape):
+                raise UserError(
+                    f"{self.path}: input {spec.name!r} got {given.dtype}{given.shape}, the model takes {_taken(spec)}"
+                )
+            stored[spec.name] = _stored(value, declared, round_storage)
+        return stored
 
 
 def _stored(value: Array, declared: TensorType, round_storage: bool) -> Array:
@@ -230,22 +232,14 @@ def _taken(spec: FeatureSpec) -> str:
     return f"an image of {height}x{width} (height x width){', 3 channels' if spec.shape[1] == 3 else ''}"
 
 
-def _from_image(spec: FeatureSpec, image: Any) -> Array:
-    """(H, W, 3) RGB or (H, W), 0 to 255 -> (1, 3 or 1, H, W) float32 in the program's channel order."""
-    pixels = np.asarray(image)
-    channels = spec.shape[1]
-    if (
-        pixels.dtype.kind not in "uif"
-        or pixels.shape[2:] != ((3,) if channels == 3 else ())
-        or pixels.ndim < 2
-    ):
-        raise UserError(
-            f"input {spec.name!r} got {pixels.dtype}{pixels.shape}, the model takes {_taken(spec)}"
-        )
-    if channels != 3:
-        return pixels[None, None].astype(np.float32)
-    planes = pixels.transpose(2, 0, 1)
-    return (planes[::-1] if spec.colour == "BGR" else planes)[None].astype(np.float32)
+def _from_image(spec: FeatureSpec, pixels: Array) -> Array:
+    """(H, W, 3) RGB or (H, W), 0 to 255 -> (1, 3 or 1, H, W) in the program's channel order; others as they are."""
+    if spec.shape[1] == 3 and pixels.ndim == 3:
+        planes = pixels.transpose(2, 0, 1)
+        return (planes[::-1] if spec.colour == "BGR" else planes)[None]
+    if spec.shape[1] == 1 and pixels.ndim == 2:
+        return pixels[None, None]
+    return pixels[None] if pixels.ndim == 4 else pixels  # of no accepted rank: refused by its shape
 
 
 def _to_image(spec: FeatureSpec, value: Array, eight_bit: bool) -> Array:
@@ -306,7 +300,9 @@ def _read_operation(
 ) -> _Step | None:
     """Checks one operation and adds its outputs to `types`; a `const` goes to `constants` and is no step."""
     outputs = tuple((output.name, output.type) for output in operation.outputs)
-    label = f"operator {outputs[0][0]!r} ({operation.type})" if outputs else f"an operator {operation.type}"
+    label = (
+        f"operator {outputs[0][0]!r} ({operation.type!r})" if outputs else f"an operator {operation.type!r}"
+    )
     if operation.type == "const":
         if len(outputs) != 1 or "val" not in operation.attributes:
             raise package.fault(f"{label} is not a constant of one value")

@@ -181,7 +181,7 @@ class Package:
                 raise self.fault(f"weight file {name!r} is not below @model_path")
             data = _read(_inside(self.path, self._folder, relative), MAX_WEIGHT_BYTES)
             if len(data) < 64 or struct.unpack_from("<I", data, 4)[0] != 2:
-                raise self.fault(f"{relative} is not a weight file of version 2")
+                raise self.fault(f"{relative!r} is not a weight file of version 2")
             self._blobs[name] = data
         data = self._blobs[name]
         if offset % 64 or offset + 64 > len(data):
@@ -240,7 +240,7 @@ def read_package(path: Path) -> Package:
     except Exception as error:  # protobuf's DecodeError has another class in each of its implementations
         if type(error).__name__ != "DecodeError":
             raise
-        raise UserError(f"{path}: {location} is damaged ({error}); convert the model again") from None
+        raise UserError(f"{path}: {location!r} is damaged ({error}); convert the model again") from None
     if model.WhichOneof("Type") != "mlProgram":
         raise UserError(f"{path}: got a model of type {model.WhichOneof('Type')}, expected an ML Program")
     return Package(path, model, model_path.parent)
@@ -282,7 +282,9 @@ def _inside(package: Path, folder: Path, relative: str) -> Path:
     if not target.resolve().is_relative_to(package.resolve()):
         raise UserError(f"{package}: the path {relative!r} leads out of the package; do not use this model")
     if not target.is_file():
-        raise UserError(f"{package}: {relative} is missing; copy the whole folder or convert the model again")
+        raise UserError(
+            f"{package}: {relative!r} is missing; copy the whole folder or convert the model again"
+        )
     return target
 
 
