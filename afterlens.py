@@ -272,7 +272,7 @@ def convert(
         provenance = {
             "checkpoint_sha256": digest(weights)[0],
             "recipe": metadata["recipe"],
-            "data_licence": metadata["data"]["licence"],
+            "data_licence": metadata.get("data", {}).get("licence", "not stated"),
         }
         graphs = [found.deployable(network, height, width) for height, width in dict.fromkeys(wanted)]
         bundle = run(graphs, out, provenance, golden_photo=photo)

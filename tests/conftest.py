@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import signal
+import sys
 
 # Before anything imports NumPy, PyTorch or TensorFlow: they read these once.
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
@@ -11,6 +13,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # tests are about the CPU, also where there is a GPU
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +57,40 @@ def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(3)
     network = task.build_network(recipe)
     with torch.no_grad():
-        for (
-            weight
-        ) in network.parameters():  # start weights may be zero where training begins with "no change"
+        # Start weights may be zero where training begins with "no change".
+        for weight in network.parameters():
             weight.copy_(torch.randn_like(weight) * 0.05)
     path = tmp_path_factory.mktemp("checkpoint") / "random.safetensors"
     metadata = {"task": task.name, "recipe": dataclasses.asdict(recipe), "step": 0, "metrics": {}}
     save_checkpoint(path, network.state_dict(), metadata)
     return path
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a command left behind."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def cli(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Result]]:
+    """Run the command line in this process (importing PyTorch anew for each would take most of the time)."""
+    import afterlens
+
+    monkeypatch.setenv("COLUMNS", "200")
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: str | Path) -> Result:
+        monkeypatch.setattr(sys, "argv", ["afterlens", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            afterlens.main()
+        assert isinstance(end.value.code, int)
+        return Result(end.value.code, *capfd.readouterr())
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)

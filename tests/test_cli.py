@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -22,31 +22,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 VERBS = [command.callback.__name__ for command in afterlens.app.registered_commands if command.callback]
 
 
-@dataclass(frozen=True)
-class Result:
-    code: int
-    stdout: str
-    stderr: str
-
-
-Cli = Callable[..., Result]
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Cli]:
-    """Run the command line in this process (importing PyTorch anew for each would take most of the time)."""
-    monkeypatch.setenv("COLUMNS", "200")
-    handler = signal.getsignal(signal.SIGTERM)
-
-    def run(*arguments: str | Path) -> Result:
-        monkeypatch.setattr(sys, "argv", ["afterlens", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            afterlens.main()
-        assert isinstance(end.value.code, int)
-        return Result(end.value.code, *capfd.readouterr())
-
-    yield run
-    signal.signal(signal.SIGTERM, handler)
+Cli = Callable[..., Any]  # the fixture `cli`: arguments -> code, stdout, stderr
 
 
 def run_python(script: str) -> subprocess.CompletedProcess[str]:
@@ -54,7 +30,7 @@ def run_python(script: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=True)
 
 
-def assert_one_line(result: Result, code: int, *parts: str) -> None:
+def assert_one_line(result: Any, code: int, *parts: str) -> None:
     assert result.code == code, result.stderr
     assert result.stdout == ""
     assert len(result.stderr.splitlines()) == 1, result.stderr
