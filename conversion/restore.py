@@ -4,9 +4,10 @@
     restore(task, [Path("photos/")], Path("clean/"), runtime="tflite", bundle=Path("build/reflection"))
 
 With PyTorch the whole photo goes through the Laplacian path. An artifact has one fixed size, so there the photo is
-scaled down until it fits (never up), turned by 90 degrees where it fits better that way, and filled up with its own
-mirror image. What the network changed is then brought back up to the photo's size and added to the photo: so all of
-the photo's detail stays, but so does whatever of a reflection is finer than the artifact's pixels.
+scaled to fill it (up or down, in proportion), turned by 90 degrees where it fills it better that way, and continued by
+its own mirror image at the sides that stay free. What the network changed is then brought back to the photo's size and
+added to the photo: so all of the photo's detail stays, but so does whatever of a reflection is finer than the
+artifact's pixels.
 """
 
 from __future__ import annotations
@@ -155,7 +156,7 @@ class _Fit:
 
     artifact: Artifact
     turned: bool
-    scale: float  # at most 1
+    scale: float  # artifact pixels per photo pixel
 
 
 def _artifact_engine(task: Task, folder: Path | None, runtime: Runtime) -> Engine:
@@ -196,13 +197,18 @@ def _usable(bundle: Bundle, runtime: Runtime) -> list[Artifact]:
 
 
 def choose_artifact(artifacts: Sequence[Artifact], height: int, width: int) -> _Fit:
-    """The artifact and orientation that show a photo of `height` x `width` largest; of equals, the smallest one."""
+    """The smallest artifact that takes a photo of `height` x `width` whole, else the one that shrinks it least."""
     fits = [
-        _Fit(artifact, turned, min(1.0, artifact.height / h, artifact.width / w))
+        _Fit(artifact, turned, min(artifact.height / h, artifact.width / w))
         for artifact in artifacts
         for turned, h, w in ((False, height, width), (True, width, height))
     ]
-    return max(fits, key=lambda fit: (fit.scale, -fit.artifact.width * fit.artifact.height, not fit.turned))
+
+    def merit(fit: _Fit) -> tuple[float, int, float, bool]:
+        area = fit.artifact.width * fit.artifact.height
+        return min(1.0, fit.scale), -area, fit.scale, not fit.turned
+
+    return max(fits, key=merit)
 
 
 def restore_by_artifact(rgb: Image, fit: _Fit, run: Callable[[Image], dict[str, Image]]) -> Image:
@@ -212,7 +218,7 @@ def restore_by_artifact(rgb: Image, fit: _Fit, run: Callable[[Image], dict[str, 
     height, width = upright.shape[:2]
     inner_height = max(1, min(artifact.height, round(height * fit.scale)))
     inner_width = max(1, min(artifact.width, round(width * fit.scale)))
-    small = _resize(upright, inner_height, inner_width, cv2.INTER_AREA)
+    small = _resize(upright, inner_height, inner_width)
     if artifact.inputs[0].dtype == "uint8":  # so that the rounding is not taken for a change
         small = np.rint(small * 255.0) / np.float32(255.0)
     above, left = (artifact.height - inner_height) // 2, (artifact.width - inner_width) // 2
@@ -220,14 +226,17 @@ def restore_by_artifact(rgb: Image, fit: _Fit, run: Callable[[Image], dict[str, 
     filled = np.pad(small, ((above, below), (left, right), (0, 0)), mode="symmetric")
     restored = run(np.ascontiguousarray(filled))[artifact.outputs[0].name]
     change = restored[above : above + inner_height, left : left + inner_width] - small
-    change = _resize(change, height, width, cv2.INTER_LINEAR)
+    change = _resize(change, height, width)
     result = np.rot90(change, -1) + rgb if fit.turned else change + rgb
     np.clip(result, 0.0, 1.0, out=result)
     return result
 
 
-def _resize(image: Image, height: int, width: int, interpolation: int) -> Image:
+def _resize(image: Image, height: int, width: int) -> Image:
+    """Mean over areas to shrink (no aliasing), linear to enlarge (no overshoot)."""
     if image.shape[:2] == (height, width):
         return image
-    resized: Any = cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=interpolation)
+    shrinks = height * width < image.shape[0] * image.shape[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    resized: Any = cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=method)
     return np.asarray(resized, np.float32).reshape(height, width, 3)

@@ -148,23 +148,22 @@ def test_unclear_outputs_are_refused(tmp_path: Path, inputs: list[str], out: str
 @pytest.mark.parametrize(
     ("width", "height", "chosen", "turned"),
     [
-        (200, 100, SQUARE, False),  # fits unscaled into both: the smaller one
+        (200, 100, SQUARE, False),  # both take it whole: the smaller one
         (1, 1, SQUARE, False),
         (257, 256, LANDSCAPE, False),
         (1280, 720, LANDSCAPE, False),
         (720, 1280, LANDSCAPE, True),
+        (400, 600, LANDSCAPE, True),
         (4000, 3000, LANDSCAPE, False),
         (3000, 4000, LANDSCAPE, True),
         (5000, 5000, LANDSCAPE, False),
     ],
 )
-def test_the_artifact_that_shows_the_photo_largest(
-    width: int, height: int, chosen: Artifact, turned: bool
-) -> None:
+def test_which_artifact_takes_a_photo(width: int, height: int, chosen: Artifact, turned: bool) -> None:
     fit = choose_artifact([SQUARE, LANDSCAPE], height, width)
     assert (fit.artifact, fit.turned) == (chosen, turned)
     inside = (chosen.height, chosen.width) if not turned else (chosen.width, chosen.height)
-    assert fit.scale == min(1.0, inside[0] / height, inside[1] / width)
+    assert fit.scale == min(inside[0] / height, inside[1] / width)
 
 
 def darken(expected: Artifact) -> Callable[[Pixels], dict[str, Pixels]]:
@@ -180,8 +179,8 @@ def darken(expected: Artifact) -> Callable[[Pixels], dict[str, Pixels]]:
     return run
 
 
-@pytest.mark.parametrize(("width", "height"), [(1, 1), (2, 200), (200, 100), (700, 300), (300, 700)])
-def test_a_photo_that_fits_is_not_resampled(photo: Pixels, width: int, height: int) -> None:
+@pytest.mark.parametrize(("width", "height"), [(256, 256), (1280, 720), (720, 1280), (1280, 600), (256, 2)])
+def test_a_photo_that_fills_the_artifact_is_not_resampled(photo: Pixels, width: int, height: int) -> None:
     rgb = np.float32(cv2.resize(photo, (width, height))).reshape(height, width, 3)
     fit = choose_artifact([SQUARE, LANDSCAPE], height, width)
     result = restore_by_artifact(rgb, fit, darken(fit.artifact))
@@ -189,15 +188,20 @@ def test_a_photo_that_fits_is_not_resampled(photo: Pixels, width: int, height: i
     assert np.abs(result - rgb * 0.8).max() < 1e-6
 
 
-@pytest.mark.parametrize(("width", "height"), [(3000, 1500), (1500, 3000), (5000, 7), (2001, 1999)])
-def test_a_large_photo_keeps_its_detail_under_the_change(photo: Pixels, width: int, height: int) -> None:
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [(3000, 1500), (1500, 3000), (5000, 7), (2001, 1999), (400, 300), (30, 70), (1, 1), (1, 90)],
+)
+def test_a_photo_of_another_size_keeps_its_detail_under_the_change(
+    photo: Pixels, width: int, height: int
+) -> None:
     smooth = cv2.resize(photo[100:110, 300:310], (width, height), interpolation=cv2.INTER_CUBIC).clip(
         0.2, 0.8
     )
     noise = np.random.default_rng(2).uniform(-0.1, 0.1, smooth.shape).astype(np.float32)
     fit = choose_artifact([SQUARE, LANDSCAPE], height, width)
     result = restore_by_artifact(smooth + noise, fit, darken(fit.artifact))
-    # The smooth part is darkened; the noise, finer than the artifact's pixels, is all there.
+    # The smooth part is darkened; the noise is there as before, or nearly so where the artifact sees it.
     error = np.abs(result - (smooth * 0.8 + noise))
     assert error.mean() < 0.02, f"mean {error.mean():.4f}, max {error.max():.4f}"
     assert result.shape == (height, width, 3)
@@ -214,8 +218,8 @@ def test_a_portrait_photo_is_turned_and_turned_back(photo: Pixels) -> None:
         return {"restored": painted}
 
     result = restore_by_artifact(portrait, fit, blacken_left_half)
-    assert np.abs(result[:384]).max() < 1e-6  # left of the turned photo is its top
-    assert np.abs(result[384:] - portrait[384:]).max() < 1e-6
+    assert np.abs(result[:370]).mean() < 0.02  # left of the turned photo is its top; its finest detail stays
+    assert np.abs(result[400:] - portrait[400:]).max() < 1e-6
 
 
 def test_8_bit_rounding_is_not_taken_for_a_change() -> None:
