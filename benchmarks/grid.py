@@ -59,6 +59,7 @@ def _fit(
     draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int
 ) -> str:
     """The text, its middle cut out where it is wider than `width` pixels."""
+    text = text.encode("utf-8", "replace").decode("utf-8")  # file names need not be valid text
     if draw.textlength(text, font) <= width:
         return text
     for kept in range(len(text) // 2, 0, -1):

@@ -117,7 +117,8 @@ def report(
         ]
     )
     with atomic_path(out) as temporary:
-        temporary.write_text(page(f"afterlens: {', '.join(titles)}", body), encoding="utf-8")
+        # replace: file names need not be valid text
+        temporary.write_bytes(page(f"afterlens: {', '.join(titles)}", body).encode("utf-8", "replace"))
     return out
 
 
@@ -343,7 +344,8 @@ def _sizes(artifacts: Sequence[Artifact]) -> Html:
         for artifact in artifacts
     ]
     columns = ("file", "format", "variant", "size px>", "bytes>", "parameters>", "GMACs>", "runs from")
-    return join([tag("h3", "Sizes"), table(columns, rows)])
+    note = "GMACs: multiply-accumulates of convolutions and matrix products; element-wise operations are not counted."
+    return join([tag("h3", "Sizes"), tag("p", note, class_="note"), table(columns, rows)])
 
 
 def _timing_section(chapter: _Chapter, document: Mapping[str, Any]) -> Html:
@@ -429,15 +431,16 @@ def _timing_row(result: Mapping[str, Any], found: Mapping[str, Any] | None) -> t
 
 def _versions(results: Sequence[Mapping[str, Any]]) -> str:
     """What ran, how often and with how many threads."""
-    runtimes: dict[str, None] = {}
+    delegates: dict[str, dict[str, None]] = defaultdict(dict)
     for result in results:
         runtime = result["runtime"]
-        delegate = f" ({runtime['delegate']})" if runtime["delegate"] else ""
-        runtimes[f"{_RUNTIMES[runtime['name']]} {runtime['version']}{delegate}, {_threads(result)}"] = None
+        name = f"{_RUNTIMES[runtime['name']]} {runtime['version']}, {_threads(result)}"
+        delegates[name] |= {runtime["delegate"]: None} if runtime["delegate"] else {}
+    names = [f"{name} ({' or '.join(found)})" if found else name for name, found in delegates.items()]
     counts = {
         f"{result['timing']['runs']} runs after {result['timing']['warmup']} warm-ups" for result in results
     }
-    return f"{'; '.join(runtimes)}; {', '.join(sorted(counts))}"
+    return f"{'; '.join(names)}; {', '.join(sorted(counts))}"
 
 
 def _contract_section(artifacts: Sequence[Artifact]) -> Html:
@@ -492,6 +495,13 @@ def _provenance(chapter: _Chapter) -> Html:
 
 def _limits(chapters: Sequence[_Chapter]) -> Html:
     provenances = {document["provenance"] for chapter in chapters for document in chapter.timings}
+    executed = {
+        artifact.format
+        for chapter in chapters
+        for artifact in chapter.bundle.contract.artifacts
+        if chapter.proof
+        and any(e.file == artifact.file and e.max_error is not None for e in chapter.proof.entries)
+    }
     formats = {artifact.format for chapter in chapters for artifact in chapter.bundle.contract.artifacts}
     points = []
     if "measured-device" not in provenances:
@@ -499,17 +509,21 @@ def _limits(chapters: Sequence[_Chapter]) -> Html:
             "No phone and no Mac took part. Times, where given, are of the host that is named beside them; they say "
             "which runtime is quicker there, not how long a phone takes."
         )
-    if "coreml" in formats:
+    if "coreml" in executed:
         points.append(
             "Core ML packages were executed as saved, by this project's own interpreter of their operations with "
             "float16 storage. That covers converter, weights and graph. It does not cover Apple's kernels, the Neural "
             "Engine's rounding, or which operations Core ML places there."
         )
-    if "tflite" in formats:
+    elif "coreml" in formats:
+        points.append("The Core ML packages were not executed at all.")
+    if "tflite" in executed:
         points.append(
             "TFLite files were executed on the CPU (XNNPACK). The GPU delegate and vendor NPUs were not run; they "
             "compute in float16 and may leave operations to the CPU."
         )
+    elif "tflite" in formats:
+        points.append("The results of the TFLite files were not compared with PyTorch's on real photos.")
     if provenances:
         points.append("Memory (peak RSS) is that of a whole process, the runtime's own share included.")
     else:

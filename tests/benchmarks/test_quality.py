@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -209,3 +210,14 @@ def test_photos_too_small_for_ssim_still_have_a_psnr(checkpoint: Path, tmp_path:
     result = evaluate(task_that_adds(0.1), checkpoint, tmp_path, synthesize="clean")
     assert result["mean"]["psnr"] == pytest.approx(20.0, abs=1e-3)
     assert result["mean"]["ssim"] is None
+
+
+def test_file_names_need_not_be_valid_text_nor_plain(checkpoint: Path, tmp_path: Path) -> None:
+    for name in (b"caf\xe9.png", b"[red]x[bold] [oops.png"):  # Latin-1; what rich would take for markup
+        Image.new("RGB", (16, 16), (90, 90, 90)).save(tmp_path / os.fsdecode(name))
+    out = tmp_path / "out"
+    result = evaluate(task_that_adds(0.1), checkpoint, tmp_path, synthesize="clean", out=out)
+    names = [image["name"] for image in result["images"]]
+    assert names == ["[red]x[bold] [oops", "caf\udce9"]
+    assert [str(cell) for cell in table(result).columns[0].cells][:2] == names
+    assert json.loads((out / "quality.json").read_text()) == result

@@ -173,6 +173,7 @@ def test_the_tables_hold_the_numbers_of_contract_proof_and_benchmark(tiny: Path,
         assert expected in page.text
     assert "run on 1 photo (and on: noise), and compared" in page.text
     assert "No phone and no Mac took part" in page.text
+    assert "TFLite files were executed on the CPU" in page.text
 
 
 def test_nothing_is_requested_from_elsewhere_and_only_the_own_script_runs(tiny: Path, tmp_path: Path) -> None:
@@ -237,6 +238,13 @@ def test_pictures_are_embedded_whole_and_scaled_down(tiny: Path, tmp_path: Path,
     assert "Window <1>" in page.text
 
 
+def test_a_title_that_is_no_valid_text_is_shown_with_marks(
+    tiny: Path, tmp_path: Path, photo_path: Path
+) -> None:
+    photos = [Comparison("caf\udce9", photo_path, photo_path)]  # a Latin-1 file name as Python gives it
+    assert "caf?" in Page(report([tiny], photos=photos, out=tmp_path / "report.html")).text
+
+
 def test_the_golden_photo_is_shown_with_its_layer(tiny: Path, tmp_path: Path) -> None:
     page = Page(report([tiny], out=tmp_path / "report.html"))
     shown = page.images()
@@ -251,6 +259,8 @@ def test_an_unproven_or_failed_bundle_is_never_called_proven(tiny: Path, tmp_pat
     assert "not verified" in page.text
     assert "no file was compared with PyTorch" in page.text
     assert "No times were measured" in page.text
+    assert "were not compared with PyTorch's" in page.text
+    assert "were executed" not in page.text
     write_proof(tiny, passed=False, failures=["tiny_32x24_float16.tflite: PSNR is 12.0 dB"])
     page = Page(report([tiny], out=tmp_path / "report.html"))
     assert "tiny_32x24_float16.tflite: PSNR is 12.0 dB" in page.text
