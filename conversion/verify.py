@@ -1,0 +1,407 @@
+"""The proof that a bundle computes what the trained network computes: every artifact against PyTorch, on real photos.
+
+    proof = verify(Path("build/bundle"), {(256, 256): deployable}, [Path("room.jpg")])
+
+PyTorch runs in float32; TFLite files run in the LiteRT interpreter, Core ML packages, as saved, in our own executor.
+All get the very same 8-bit pictures: the photos given, the bundle's golden ones, and test pictures made of the first
+photo. docs/proof.md says what a pass proves and what it does not.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.metadata
+import json
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from conversion.contract import (
+    Artifact,
+    Bundle,
+    GoldenFile,
+    Proof,
+    ProofResult,
+    digest,
+    integrity_fault,
+    read_bundle,
+    write_contract,
+)
+from conversion.convert import fit
+from conversion.gates import (
+    MAX_ERROR,
+    MAX_LEVELS,
+    MAX_STORED_ERROR,
+    MIN_PSNR,
+    RANGE_SLACK,
+    Row,
+    judge,
+)
+from conversion.runtimes import CoremlModel, Model, Picture, open_model, port_faults, to_levels
+from training.deployable import Deployable
+from training.errors import GateFailed, UserError
+from training.images import atomic_path, read_photo
+
+PROOF_FILE = "proof.json"
+GOLDEN = "golden"  # name of the bundle's own input among the images
+
+Levels = NDArray[np.uint8]  # (H, W, 3), RGB
+Size = tuple[int, int]  # height, width
+Pictures = Mapping[str, Picture]  # (H, W, 3) by input or output name
+
+
+@dataclass
+class Subject:
+    """An artifact under test and what was found."""
+
+    artifact: Artifact
+    model: Model | None  # None: not opened
+    faults: list[str]
+    rows: list[Row] = field(default_factory=list)
+
+    def failures(self) -> list[str]:
+        """All that is wrong with it, one line each, the worst picture first."""
+        rows = sorted(self.rows, key=lambda row: -row.max_error)
+        lines = [*self.faults]
+        for row in rows:
+            lines += [f"output {row.output!r}, image {row.image}: {fault}" for fault in row.faults]
+        return [f"{self.artifact.file}: {line}" for line in lines]
+
+
+def verify(
+    folder: Path,
+    deployables: Mapping[Size, Deployable],
+    images: Sequence[Path],
+    *,
+    checkpoint: Path | None = None,
+    threads: int = 1,
+) -> dict[str, Any]:
+    """Prove the bundle in `folder`; what was found goes to its `proof.json` and, in short, to its `model.json`.
+
+    Args:
+        folder: a bundle of `convert`.
+        deployables: what the artifacts should compute, by (height, width), built from the bundle's checkpoint.
+        images: real photos, at least one. They are cropped and scaled to each artifact's size.
+        checkpoint: the file that the deployables were built from; its sha256 must be the bundle's.
+        threads: for the LiteRT interpreter.
+
+    Returns: what proof.json holds.
+
+    Raises:
+        GateFailed: where an artifact or golden file is damaged or wrong, after proof.json is written. The message
+            names the file, the output, the image, and the value that is furthest off.
+        UserError: without photos, for a folder that is no whole bundle, and for deployables of another model.
+    """
+    if not images:
+        raise UserError("no photos to verify with, expected at least one")
+    bundle = read_bundle(folder)
+    _refuse_other_model(bundle, deployables, checkpoint)
+    subjects = [_open(bundle, artifact, deployables, threads) for artifact in bundle.contract.artifacts]
+    faults = [fault for golden in bundle.contract.golden if (fault := integrity_fault(folder, golden))]
+    sizes = sorted({_size(artifact) for artifact in bundle.contract.artifacts})
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task("verify", total=len(sizes) * (len(images) + 5))
+        for size in sizes:
+            deployable = deployables[size]
+            rounded = with_float16_weights(deployable)
+            for name, inputs in _pictures(bundle, images, deployable):
+                progress.update(bar, description=f"verify {size[1]}x{size[0]} on {name}")
+                expected, stored = compute(deployable, inputs), compute(rounded, inputs)
+                faults += _reference_faults(deployable, name, expected)
+                if name == GOLDEN:
+                    faults += _golden_faults(bundle, deployable, expected)
+                for subject in subjects:
+                    if _size(subject.artifact) == size:
+                        _test(subject, deployable, name, inputs, expected, stored)
+                progress.advance(bar)
+    return _conclude(bundle, images, subjects, faults)
+
+
+def compute(deployable: Deployable, inputs: Pictures) -> dict[str, Picture]:
+    """What PyTorch computes in float32: (H, W, 3) by input name -> (H, W, 3) by output name."""
+    tensors = [torch.from_numpy(inputs[port.name]).permute(2, 0, 1)[None] for port in deployable.inputs]
+    with torch.inference_mode():
+        results = deployable.module(*(tensor.contiguous() for tensor in tensors))
+    return {
+        port.name: result[0].permute(1, 2, 0).numpy()
+        for port, result in zip(deployable.outputs, results, strict=True)
+    }
+
+
+def with_float16_weights(deployable: Deployable) -> Deployable:
+    """A copy that computes in float32 too, but with the weights rounded to float16, as a float16 file stores them."""
+    module = copy.deepcopy(deployable.module)
+    with torch.no_grad():
+        for weight in (*module.parameters(), *module.buffers()):
+            if weight.is_floating_point():
+                weight.copy_(weight.half())
+    return replace(deployable, module=module)
+
+
+def extreme_pictures(photo: Levels) -> dict[str, Levels]:
+    """Pictures made of a photo, (H, W, 3), that leave the middle of the range, where real photos lie."""
+    dark = np.right_shift(photo, 4)  # the darkest sixteenth of the levels
+    return {
+        "dark": dark,
+        "bright": 255 - np.right_shift(255 - photo, 4),
+        "flat": np.full_like(photo, 128),
+        "noise": np.random.default_rng(0).integers(0, 256, photo.shape, np.uint8),
+    }
+
+
+def _pictures(
+    bundle: Bundle, images: Sequence[Path], deployable: Deployable
+) -> Iterator[tuple[str, Pictures]]:
+    """Names and inputs: the photos, the test pictures, the bundle's golden input if it has an undamaged one."""
+    ports = deployable.inputs
+    height, width = ports[0].shape[2:]
+
+    def photo(index: int) -> Levels:
+        return to_levels(fit(read_photo(images[index % len(images)]).rgb, height, width))
+
+    # Two inputs never get the same picture, or nobody would notice that they are mixed up: the second gets the next
+    # photo (there may be no other), and every second one is upside down.
+    for index, name in enumerate(_names(images)):
+        yield name, {port.name: _unit(photo(index + i)[:: (-1) ** i]) for i, port in enumerate(ports)}
+    for name, picture in extreme_pictures(photo(0)).items():
+        yield name, {port.name: _unit(picture[:: (-1) ** i]) for i, port in enumerate(ports)}
+    golden = {entry.tensor: entry for entry in _golden(bundle, (height, width), "input")}
+    if set(golden) == {port.name for port in ports}:
+        yield GOLDEN, {name: _unit(to_levels(read_photo(bundle.path(e)).rgb)) for name, e in golden.items()}
+
+
+def _names(images: Sequence[Path]) -> list[str]:
+    """What the photos are called: by their file names, where these tell them apart."""
+    names = [path.name for path in images]
+    return names if len(set(names)) == len(names) else [str(path) for path in images]
+
+
+def _unit(levels: Levels) -> Picture:
+    return np.ascontiguousarray(levels, np.float32) / np.float32(255)
+
+
+def _golden(bundle: Bundle, size: Size, role: str) -> list[GoldenFile]:
+    """The undamaged golden files of one size and role."""
+    return [
+        entry
+        for entry in bundle.contract.golden
+        if (entry.height, entry.width, entry.role) == (*size, role)
+        and integrity_fault(bundle.folder, entry) is None
+    ]
+
+
+def _refuse_other_model(
+    bundle: Bundle, deployables: Mapping[Size, Deployable], checkpoint: Path | None
+) -> None:
+    """UserError where files are missing, or the deployables can't be what the bundle was converted from."""
+    contract = bundle.contract
+    entries: list[Artifact | GoldenFile] = [*contract.artifacts, *contract.golden]
+    for entry in entries:
+        if not bundle.path(entry).exists():
+            raise UserError(f"{bundle.path(entry)}: is missing, model.json lists it; convert again")
+    recorded = contract.provenance["checkpoint_sha256"]
+    if checkpoint is not None and (own := digest(checkpoint)[0]) != recorded:
+        raise UserError(
+            f"{checkpoint}: its sha256 is {own}, the bundle was converted from {recorded}; give that checkpoint"
+        )
+    for artifact in contract.artifacts:
+        deployable = deployables.get(_size(artifact))
+        if deployable is None:
+            sizes = ", ".join(f"{width}x{height}" for height, width in deployables)
+            raise UserError(f"{artifact.file}: no reference of its size, got {sizes or 'none'}")
+        for specs, ports in ((artifact.inputs, deployable.inputs), (artifact.outputs, deployable.outputs)):
+            promised, own_names = sorted(s.name for s in specs), sorted(p.name for p in ports)
+            if deployable.task != contract.task or promised != own_names:
+                raise UserError(
+                    f"{artifact.file}: is of task {contract.task!r} with {', '.join(promised)}, "
+                    f"the reference is of {deployable.task!r} with {', '.join(own_names)}"
+                )
+
+
+def _open(
+    bundle: Bundle, artifact: Artifact, deployables: Mapping[Size, Deployable], threads: int
+) -> Subject:
+    """Opens an artifact, if its bytes are the ones that were converted: no others are worth running."""
+    fault = integrity_fault(bundle.folder, artifact)
+    if fault is not None:
+        return Subject(artifact, None, [fault])
+    try:
+        model = open_model(artifact, bundle.path(artifact), threads)
+    except UserError as error:
+        return Subject(artifact, None, [str(error)])
+    faults = port_faults(model, artifact) + _range_faults(artifact, deployables[_size(artifact)])
+    return Subject(artifact, None if faults else model, faults)
+
+
+def _range_faults(artifact: Artifact, deployable: Deployable) -> list[str]:
+    """Ranges that the contract promises and the graph does not have."""
+    ranges = {port.name: port.range for port in (*deployable.inputs, *deployable.outputs)}
+    faults = []
+    for spec in (*artifact.inputs, *artifact.outputs):
+        actual = (0.0, 255.0) if spec.dtype == "uint8" else ranges[spec.name]
+        if spec.range != actual:
+            faults.append(f"the contract says that {spec.name!r} is in {spec.range}, it is in {actual}")
+    return faults
+
+
+def _test(
+    subject: Subject,
+    deployable: Deployable,
+    name: str,
+    inputs: Pictures,
+    expected: Pictures,
+    stored: Pictures,
+) -> None:
+    """Runs an artifact on one picture and adds what was found, unless it could not be opened."""
+    model, variant = subject.model, subject.artifact.variant
+    if model is None:
+        return
+    try:
+        if isinstance(model, CoremlModel):
+            outputs = model.run(inputs, eight_bit=False)
+            in_float32 = model.run(inputs, eight_bit=False, round_storage=False)
+        else:
+            outputs = in_float32 = model.run(inputs)  # LiteRT widens float16 weights and computes in float32
+    except UserError as error:
+        subject.faults.append(f"image {name}: {error}")
+        subject.model = None
+        return
+    for port in deployable.outputs:
+        pair = (in_float32[port.name], stored[port.name]) if variant == "float16" else None
+        subject.rows.append(judge(variant, port, name, outputs[port.name], expected[port.name], pair))
+
+
+def _reference_faults(deployable: Deployable, name: str, expected: Pictures) -> list[str]:
+    """What is wrong with PyTorch's own results: nothing can be proved against them then."""
+    faults = []
+    for port in deployable.outputs:
+        low, high = port.range
+        slack = RANGE_SLACK * (high - low)
+        lowest, highest = float(expected[port.name].min()), float(expected[port.name].max())
+        if not (low - slack <= lowest and highest <= high + slack):  # NaN too
+            faults.append(
+                f"PyTorch: output {port.name!r}, image {name}: values in [{lowest:g}, {highest:g}], "
+                f"declared is [{low:g}, {high:g}]"
+            )
+    return faults
+
+
+def _golden_faults(bundle: Bundle, deployable: Deployable, expected: Pictures) -> list[str]:
+    """Golden outputs that PyTorch does not reproduce from the golden input."""
+    faults = []
+    height, width = deployable.inputs[0].shape[2:]
+    ranges = {port.name: port.range for port in deployable.outputs}
+    for entry in _golden(bundle, (height, width), "output"):
+        want = expected.get(entry.tensor)
+        if want is None:
+            faults.append(f"{entry.file}: the graph has no output {entry.tensor!r}")
+        elif entry.encoding == "float32":
+            low, high = ranges[entry.tensor]
+            stored = np.fromfile(bundle.path(entry), "<f4")
+            error = (
+                np.abs(stored.reshape(want.shape) - want).max() / (high - low)
+                if stored.size == want.size
+                else np.inf
+            )
+            if not error <= MAX_ERROR["float32"]:
+                faults.append(
+                    f"{entry.file}: PyTorch differs by {error:.3g}, at most {MAX_ERROR['float32']:g} is allowed"
+                )
+        else:
+            levels = to_levels(read_photo(bundle.path(entry)).rgb).astype(np.int16)
+            off = int(np.abs(levels - to_levels(want)).max()) if levels.shape == want.shape else 255
+            if off > MAX_LEVELS:
+                faults.append(
+                    f"{entry.file}: PyTorch differs by {off} levels of 255, at most {MAX_LEVELS} is allowed"
+                )
+    return faults
+
+
+def _conclude(
+    bundle: Bundle, images: Sequence[Path], subjects: Sequence[Subject], faults: Sequence[str]
+) -> dict[str, Any]:
+    """Writes proof.json and the summary in model.json -> the proof; GateFailed where anything is wrong."""
+    failures = [line for subject in subjects for line in subject.failures()] + list(faults)
+    contract = bundle.contract
+    document: dict[str, Any] = {
+        "schema_version": 1,
+        "task": contract.task,
+        "version": contract.version,
+        "passed": not failures,
+        "failures": failures,
+        "checkpoint_sha256": contract.provenance["checkpoint_sha256"],
+        "gates": {
+            "max_error": MAX_ERROR,
+            "max_stored_error": MAX_STORED_ERROR,
+            "min_psnr_db": MIN_PSNR,
+            "max_levels": MAX_LEVELS,
+            "range_slack": RANGE_SLACK,
+        },
+        "photos": [
+            {"name": name, "sha256": digest(path)[0]}
+            for name, path in zip(_names(images), images, strict=True)
+        ],
+        "images": list(dict.fromkeys(row.image for subject in subjects for row in subject.rows)),
+        "golden_files": len(contract.golden),
+        "tools": {
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            **{tool: importlib.metadata.version(tool) for tool in ("torch", "numpy", "ai-edge-litert")},
+        },
+        "artifacts": [_summary(bundle, subject) for subject in subjects],
+    }
+    with atomic_path(bundle.folder / PROOF_FILE) as temporary:
+        temporary.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", "utf-8")
+    results = tuple(
+        ProofResult(s.artifact.file, not s.failures(), _max_error(s), _min_psnr(s))
+        for s in subjects
+        if s.rows
+    )
+    write_contract(bundle.folder, replace(contract, proof=Proof(not failures, len(images), results)))
+    if failures:
+        more = (
+            f" (and {len(failures) - 1} more, see {bundle.folder / PROOF_FILE})" if len(failures) > 1 else ""
+        )
+        raise GateFailed(failures[0] + more)
+    return document
+
+
+def _summary(bundle: Bundle, subject: Subject) -> dict[str, Any]:
+    artifact = subject.artifact
+    sha256, size = digest(bundle.path(artifact))
+    return {
+        "file": artifact.file,
+        "format": artifact.format,
+        "variant": artifact.variant,
+        "width": artifact.width,
+        "height": artifact.height,
+        "sha256": sha256,
+        "bytes": size,
+        "runtime": subject.model.runtime if subject.model is not None else None,
+        "passed": not subject.failures(),
+        "faults": subject.faults,
+        "max_error": _max_error(subject) if subject.rows else None,
+        "psnr": _min_psnr(subject) if subject.rows else None,
+        "rows": [asdict(row) for row in subject.rows],
+    }
+
+
+def _size(artifact: Artifact) -> Size:
+    return artifact.height, artifact.width
+
+
+def _max_error(subject: Subject) -> float:
+    return max(row.max_error for row in subject.rows)
+
+
+def _min_psnr(subject: Subject) -> float:
+    return min(row.psnr for row in subject.rows)
