@@ -53,9 +53,9 @@ def smooth_noise(height: int, width: int, cell: float, generator: Generator, cha
 
 
 def _grid(height: int, width: int) -> tuple[Tensor, Tensor]:
-    return torch.meshgrid(
-        torch.arange(height, dtype=torch.float32), torch.arange(width, dtype=torch.float32), indexing="ij"
-    )
+    rows, columns = torch.arange(height, dtype=torch.float32), torch.arange(width, dtype=torch.float32)
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    return y, x
 
 
 def ellipses_mask(height: int, width: int, generator: Generator, count: int, size: float) -> Tensor:
