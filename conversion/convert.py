@@ -121,7 +121,7 @@ def convert(
             task=first.task,
             title=first.title,
             version=first.version,
-            artifacts=tuple(sorted(artifacts, key=lambda a: (a.width * a.height, a.format, a.variant))),
+            artifacts=tuple(sorted(artifacts, key=lambda a: (sizes.index(f"{a.width}x{a.height}"), a.file))),
             golden=tuple(golden),
             provenance={**provenance, "tools": versions},
         )

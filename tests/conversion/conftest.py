@@ -39,7 +39,12 @@ def checkpoint(shared_folder: Path) -> Path:
             torch.manual_seed(0)
             recipe: Any = read_recipe(TASK.recipe_type, TASK.recipe_path)
             metadata = {"task": TASK.name, "recipe": json.loads(json.dumps(asdict(recipe)))}
-            save_checkpoint(path, TASK.build_network(recipe).state_dict(), metadata)
+            network = TASK.build_network(recipe)
+            with torch.no_grad():
+                for parameter in network.parameters():
+                    if not parameter.any():  # heads start at zero, which would hide every fault before them
+                        parameter.normal_(0.0, 0.02)
+            save_checkpoint(path, network.state_dict(), metadata)
     return path
 
 
