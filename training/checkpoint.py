@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from training.errors import UserError
@@ -27,11 +27,10 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
         UserError: if the disk is full or the folder can't be written.
     """
     owned = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # In memory and through Python's own writing, because save_file gives files that only their owner may read.
+    data = save(owned, metadata={METADATA_KEY: json.dumps(metadata, sort_keys=True)})
     with atomic_path(path) as temporary:
-        try:
-            save_file(owned, temporary, metadata={METADATA_KEY: json.dumps(metadata, sort_keys=True)})
-        except SafetensorError as error:  # safetensors wraps the system's errors, a full disk among them
-            raise OSError(str(error)) from error
+        temporary.write_bytes(data)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

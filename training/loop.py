@@ -251,6 +251,9 @@ def _accelerator(settings: TrainingRecipe) -> Accelerator:
         )
     except ValueError as error:
         raise UserError(f"training.precision {settings.precision!r} can't be had here: {error}") from error
+    # Told that it is the CPU, accelerate would quietly train in float32.
+    if settings.precision == "fp16" and accelerator.device.type == "cpu":
+        raise UserError('training.precision "fp16" needs a GPU; on the CPU use "no" or "bf16"')
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != launched:
         raise UserError(

@@ -82,10 +82,20 @@ class LossRecipe:
 
     def __post_init__(self) -> None:
         """Raises ValueError for a negative weight, or weights that leave a decoder untrained."""
-        for key in ("pixel", "threshold", "artefact", "reconstruction", "ssim", "vgg", "adversarial"):
+        for key in (
+            "pixel",
+            "threshold",
+            "squared",
+            "artefact",
+            "reconstruction",
+            "ssim",
+            "vgg",
+            "adversarial",
+        ):
             require(key, getattr(self, key), 0.0 <= getattr(self, key) < math.inf, "zero or more")
-        background, artefact = self.pixel + self.ssim + self.vgg, self.artefact + self.reconstruction
-        require("pixel + ssim + vgg", background, background > 0.0, "a weight for one of them")
+        background = self.pixel + self.squared + self.ssim + self.vgg
+        artefact = self.artefact + self.reconstruction
+        require("pixel + squared + ssim + vgg", background, background > 0.0, "a weight for one of them")
         require("artefact + reconstruction", artefact, artefact > 0.0, "a weight for one of them")
 
 
