@@ -1,0 +1,186 @@
+"""Losses against formulas written out: NumPy loops, SciPy filters, VGG19 block by block."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from scipy import ndimage
+from torch import Tensor
+
+from tests.training.vgg import write_vgg_weights
+from training.errors import UserError
+from training.losses import (
+    PatchDiscriminator,
+    VGGFeatureLoss,
+    adversarial_loss,
+    discriminator_loss,
+    ssim_loss,
+    truncated_pixel_loss,
+)
+
+
+@pytest.fixture
+def pair(photo: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
+    """Two views of a real photo, each (2, 3, 64, 48)."""
+    whole = torch.from_numpy(photo).permute(2, 0, 1)
+    one = torch.stack([whole[:, 100:164, 200:248], whole[:, 300:364, 500:548]])
+    other = torch.stack([whole[:, 102:166, 201:249], whole[:, 300:364, 500:548] * 0.8])
+    return one.contiguous(), other.contiguous()
+
+
+def test_truncated_pixel_loss_counts_large_differences_in_full(pair: tuple[Tensor, Tensor]) -> None:
+    one, other = pair
+    threshold, total = 0.05, 0.0
+    values = zip(one.flatten().tolist(), other.flatten().tolist(), strict=True)
+    for a, b in values:
+        if abs(a - b) > threshold:
+            total += abs(a - b)
+    assert float(truncated_pixel_loss(one, other, threshold)) == pytest.approx(total / one.numel(), rel=1e-5)
+    # At the threshold itself a difference counts nothing; 0.25 and 0.5 are exact in binary.
+    exact = torch.full((1, 3, 2, 2), 0.25)
+    assert float(truncated_pixel_loss(exact, torch.zeros_like(exact), 0.25)) == 0.0
+    assert float(truncated_pixel_loss(2 * exact, torch.zeros_like(exact), 0.25)) == 0.5
+
+
+def test_truncated_pixel_loss_has_no_gradient_below_the_threshold() -> None:
+    result = torch.tensor([0.5, 0.501, 0.6], requires_grad=True)
+    truncated_pixel_loss(result, torch.full((3,), 0.5), 0.01).backward()
+    assert result.grad is not None and result.grad.tolist() == pytest.approx([0.0, 0.0, 1 / 3])
+
+
+def test_ssim_loss_is_the_published_formula(pair: tuple[Tensor, Tensor]) -> None:
+    def smooth(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return ndimage.gaussian_filter(x, (0, 0, 1.5, 1.5), mode="mirror", truncate=5 / 1.5)  # 11 x 11 taps
+
+    x, y = (image.numpy().astype(np.float64) for image in pair)
+    mean_x, mean_y = smooth(x), smooth(y)
+    variance_x, variance_y = smooth(x * x) - mean_x**2, smooth(y * y) - mean_y**2
+    covariance = smooth(x * y) - mean_x * mean_y
+    c1, c2 = 0.01**2, 0.03**2
+    ssim = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    ssim /= (mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)
+    got = float(ssim_loss(pair[0].double(), pair[1].double()))
+    assert got == pytest.approx(1 - ssim.mean(), abs=1e-6), (got, 1 - ssim.mean())
+    assert float(ssim_loss(pair[0].double(), pair[0].double())) == pytest.approx(0.0, abs=1e-6)
+    # In float32 the variances of flat areas are differences of nearly equal numbers.
+    assert float(ssim_loss(*pair)) == pytest.approx(got, abs=3e-4)
+
+
+# --- VGG19 --------------------------------------------------------------------------------------------------
+
+
+def vgg_features(image: Tensor, weights: dict[str, Tensor]) -> list[Tensor]:
+    """relu1_1, relu2_1, relu3_1, relu4_1 and relu5_1, block by block, in float64."""
+    mean = torch.tensor([0.485, 0.456, 0.406], dtype=torch.float64)[:, None, None]
+    deviation = torch.tensor([0.229, 0.224, 0.225], dtype=torch.float64)[:, None, None]
+    x = (image.double() - mean) / deviation
+    first_of_block: list[Tensor] = []
+    for block in ([0, 2], [5, 7], [10, 12, 14, 16], [19, 21, 23, 25], [28]):
+        if first_of_block:
+            x = x.reshape(*x.shape[:2], x.shape[2] // 2, 2, x.shape[3] // 2, 2).amax(dim=(3, 5))
+        for layer in block:
+            weight, bias = weights[f"features.{layer}.weight"], weights[f"features.{layer}.bias"]
+            x = F.conv2d(x, weight.double(), bias.double(), padding=1).clamp_min(0.0)
+            if layer == block[0]:
+                first_of_block.append(x)
+    return first_of_block
+
+
+def test_vgg_loss_is_the_mean_difference_of_five_features(
+    tmp_path: Path, pair: tuple[Tensor, Tensor]
+) -> None:
+    weights = write_vgg_weights(tmp_path / "vgg19.safetensors")
+    loss = VGGFeatureLoss(tmp_path / "vgg19.safetensors")
+    one, other = pair
+    features = zip(vgg_features(one, weights), vgg_features(other, weights), strict=True)
+    each = [float((a - b).abs().mean()) for a, b in features]
+    got = float(loss(one, other))
+    print(got, each)
+    assert min(each) > 0.01, "every layer takes part"
+    assert got == pytest.approx(sum(each) / 5, rel=1e-4)
+    assert float(loss(one, one)) == 0.0
+
+    result = one.clone().requires_grad_()
+    target = other.clone().requires_grad_()
+    loss(result, target).backward()
+    assert result.grad is not None and float(result.grad.abs().sum()) > 0.0
+    assert target.grad is None and all(weight.grad is None for weight in loss.parameters())
+
+
+def test_vgg_weights_that_are_absent_or_wrong_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="none.safetensors: no such file"):
+        VGGFeatureLoss(tmp_path / "none.safetensors")
+    path = tmp_path / "vgg19.safetensors"
+    weights = write_vgg_weights(path)
+    for changed, message in (
+        ({"features.28.weight": None}, "VGG19 weight features.28.weight is absent, .*docs/training.md"),
+        (
+            {"features.0.weight": torch.zeros(64, 1, 3, 3)},
+            r"is of shape \(64, 1, 3, 3\), expected shape \(64, 3, 3, 3\)",
+        ),
+    ):
+        save_file({name: value for name, value in {**weights, **changed}.items() if value is not None}, path)
+        with pytest.raises(UserError, match=message):
+            VGGFeatureLoss(path)
+
+
+# --- adversarial --------------------------------------------------------------------------------------------
+
+
+def test_hinge_losses_are_the_published_ones(pair: tuple[Tensor, Tensor]) -> None:
+    torch.manual_seed(2)
+    critic = PatchDiscriminator(width=8)
+    with torch.no_grad():
+        list(critic.parameters())[-2].mul_(300.0)  # spreads the scores over both sides of the margins
+        real, fake = critic(pair[0]).flatten().tolist(), critic(pair[1]).flatten().tolist()
+    assert min(*real, *fake) < -1 and max(*real, *fake) > 1
+    expected = sum(max(0.0, 1 - score) for score in real) / len(real)
+    expected += sum(max(0.0, 1 + score) for score in fake) / len(fake)
+    assert float(discriminator_loss(critic, pair[1], pair[0]).detach()) == pytest.approx(expected, rel=1e-4)
+    assert float(adversarial_loss(critic, pair[1]).detach()) == pytest.approx(
+        -sum(fake) / len(fake), rel=1e-4
+    )
+
+
+def test_each_adversarial_loss_teaches_its_own_side_only(pair: tuple[Tensor, Tensor]) -> None:
+    critic = PatchDiscriminator(width=8)
+    result = pair[1].clone().requires_grad_()
+    adversarial_loss(critic, result).backward()
+    assert result.grad is not None and float(result.grad.abs().sum()) > 0.0
+    assert all(weight.grad is None for weight in critic.parameters())
+    assert all(weight.requires_grad for weight in critic.parameters())
+
+    result.grad = None
+    discriminator_loss(critic, result, pair[0]).backward()
+    assert result.grad is None
+    assert all(weight.grad is not None for weight in critic.parameters())
+
+
+def test_generator_gradient_is_that_of_the_plain_formula(pair: tuple[Tensor, Tensor]) -> None:
+    critic = PatchDiscriminator(width=8)
+    ours, plain = pair[1].clone().requires_grad_(), pair[1].clone().requires_grad_()
+    adversarial_loss(critic, ours).backward()
+    (-critic(plain).mean()).backward()
+    assert ours.grad is not None and plain.grad is not None
+    torch.testing.assert_close(ours.grad, plain.grad)
+
+
+def test_discriminator_gives_one_score_a_16_pixel_step_and_learns(pair: tuple[Tensor, Tensor]) -> None:
+    torch.manual_seed(4)
+    critic = PatchDiscriminator(width=8)
+    assert critic(pair[0]).shape == (2, 1, 4, 3)
+    optimizer = torch.optim.Adam(critic.parameters(), 2e-3)
+    blurred = F.avg_pool2d(pair[0], 5, 1, 2)
+    before = float(discriminator_loss(critic, blurred, pair[0]).detach())
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = discriminator_loss(critic, blurred, pair[0])
+        loss.backward()
+        optimizer.step()
+    print(f"{before:.3f} -> {loss.item():.3f}")
+    assert loss.item() < 0.5 * before
+    assert critic(pair[0]).mean().item() > critic(blurred).mean().item()

@@ -1,0 +1,104 @@
+"""Recipes: strict keys, types and ranges, each error naming its place; overrides with TOML values."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from training.errors import UserError
+from training.recipe import TrainingRecipe, build, read_recipe
+from training.reflection.task import ReflectionRecipe
+from training.tasks import TASKS
+
+PATH = TASKS["reflection"].recipe_path
+
+
+def test_bundled_recipes_are_valid_and_keep_a_share_of_clean_photos() -> None:
+    for task in TASKS.values():
+        assert isinstance(read_recipe(task.recipe_type, task.recipe_path).training, TrainingRecipe)
+    shares = read_recipe(ReflectionRecipe, PATH).synthesis.kinds
+    assert shares["clean"] / sum(shares.values()) >= 0.1
+
+
+def test_overrides_take_toml_values_and_bare_words() -> None:
+    recipe = read_recipe(
+        ReflectionRecipe,
+        PATH,
+        [
+            "training.steps = 7",
+            "training.learning_rate=1",  # an integer where a float is wanted
+            "network.widths=[16, 32, 48]",
+            "loss.vgg_weights=a/b.safetensors",
+            'synthesis.pairs="with = sign"',
+            "synthesis.kinds.shadow=0.5",
+        ],
+    )
+    assert recipe.training.steps == 7
+    assert recipe.training.learning_rate == 1.0 and isinstance(recipe.training.learning_rate, float)
+    assert recipe.network.widths == (16, 32, 48)
+    assert (recipe.loss.vgg_weights, recipe.synthesis.pairs) == ("a/b.safetensors", "with = sign")
+    assert recipe.synthesis.kinds["shadow"] == 0.5
+
+
+def test_recipe_survives_a_checkpoint() -> None:
+    recipe = read_recipe(ReflectionRecipe, PATH)
+    assert build(ReflectionRecipe, dataclasses.asdict(recipe), "here") == recipe
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.stepz=5", "recipe.toml: training: unknown key 'stepz', expected one of accumulate, batch"),
+        ("trainin.steps=5", "recipe.toml: unknown key 'trainin', expected one of loss, network, synthesis"),
+        ("training.steps=many", "recipe.toml: training: steps is 'many', expected int"),
+        ("training.steps=1.5", "training: steps is 1.5, expected int"),
+        ("training.steps=true", "training: steps is True, expected int"),
+        ("training.learning_rate=true", "training: learning_rate is True, expected float"),
+        ("training=5", "training is 5, expected a table"),
+        ("training.steps.more=5", "'steps' is not a table"),
+        ("network.widths=[16, 32]", "network: widths is [16, 32], expected a list of 3"),
+        ("network.widths=[16, 32, 40]", "network: widths is 40, expected multiples of 16"),
+        ("network.depths=[0, 1, 1]", "network: depths is (0, 1, 1), expected 1 or more each"),
+        ("synthesis.kinds.snow=0.1", "synthesis: kinds is 'snow', expected some of region, reflection"),
+        ("synthesis.kinds.shadow=-0.1", "kinds.shadow is -0.1, expected zero or more"),
+        ("synthesis.kinds={clean = 0.0}", "expected a share above zero"),
+        ("synthesis.pairs_ratio=1.1", "pairs_ratio is 1.1, expected a share from 0 to 1"),
+        ("training.steps=0", "steps is 0, expected 1 or more"),
+        ("training.crop=100", "recipe.toml: training.crop is 100, expected a multiple of 32"),
+        ("training.crop=0", "crop is 0, expected 16 or more"),
+        ("training.learning_rate=nan", "learning_rate is nan, expected above zero"),
+        ("training.clip=inf", "clip is inf, expected above zero"),
+        ("training.ema=1.0", "ema is 1.0, expected a decay from 0 to below 1"),
+        ("training.workers=-1", "workers is -1, expected zero or more"),
+        ("training.precision=fp8", """precision is 'fp8', expected "no", "bf16" or "fp16\""""),
+        ("loss.adversarial=-1.0", "adversarial is -1.0, expected zero or more"),
+        ("training.steps", "override 'training.steps': expected table.key=value"),
+        ("=5", "override '=5': expected table.key=value"),
+    ],
+)
+def test_wrong_values_name_their_place_and_what_was_expected(override: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        read_recipe(ReflectionRecipe, PATH, [override])
+    assert message in str(caught.value) and "\n" not in str(caught.value), str(caught.value)
+
+
+def test_losses_that_leave_a_decoder_untrained_are_refused() -> None:
+    with pytest.raises(UserError, match="expected a weight for one of them"):
+        read_recipe(ReflectionRecipe, PATH, ["loss.artefact=0", "loss.reconstruction=0"])
+    with pytest.raises(UserError, match="expected a weight for one of them"):
+        read_recipe(ReflectionRecipe, PATH, ["loss.pixel=0", "loss.squared=0", "loss.ssim=0", "loss.vgg=0"])
+
+
+def test_files_that_are_no_recipe_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    with pytest.raises(UserError, match=r"recipe.toml: recipe not readable \(No such file"):
+        read_recipe(ReflectionRecipe, path)
+    path.write_text("[training\nsteps = 5")
+    with pytest.raises(UserError, match="recipe.toml: not a TOML recipe"):
+        read_recipe(ReflectionRecipe, path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="recipe.toml: not a TOML recipe"):
+        read_recipe(ReflectionRecipe, path)
+    path.write_text("[training]\nsteps = 5\n")
+    with pytest.raises(UserError, match="recipe.toml: key 'loss' is missing"):
+        read_recipe(ReflectionRecipe, path)

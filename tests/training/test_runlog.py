@@ -1,0 +1,124 @@
+"""What a run shows on a terminal and elsewhere, and the files that it writes while it goes."""
+
+import csv
+import io
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+
+from training import runlog
+from training.errors import UserError
+from training.events import EventFile
+from training.runlog import RunLog, tracked
+
+VALUES = {"pixel": 0.25, "psnr": 21.5}
+
+
+def test_terminal_shows_a_live_bar(tmp_path: Path) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=150)
+    assert list(tracked(range(3), 3, "looking", console)) == [0, 1, 2]
+    with RunLog(tmp_path, "train reflection", 20, 0, console) as log:
+        for step in range(1, 21):
+            log.step(step, VALUES)
+        log.validation(20, 25.0, 14.0, VALUES, torch.rand(3, 8, 8))
+    shown = screen.getvalue()
+    for part in ("train reflection", "20/20", "it/s", "pixel 0.2500", "PSNR 21.50 dB", "0:00:00"):
+        assert part in shown, (part, shown[-500:])
+    assert "step 20: held-out PSNR 25.00 dB (input 14.00 dB)" in shown
+
+
+def test_elsewhere_it_prints_a_line_every_so_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(runlog.time, "monotonic", lambda: clock[0])
+    screen = io.StringIO()
+    console = Console(file=screen, width=40)  # must not break lines either
+    with RunLog(tmp_path, "train reflection", 100, 0, console) as log:
+        for step in range(1, 101):
+            clock[0] += 2.0
+            log.step(step, VALUES)
+    lines = screen.getvalue().splitlines()
+    assert len(lines) == 8, lines  # steps 1, 16, 31 ... 91, and the last
+    assert lines[1] == "step 16/100  00:02:48 left  0.50 it/s  pixel 0.2500  PSNR 21.50 dB"
+    assert lines[-1].startswith("step 100/100  00:00:00 left")
+    assert "\x1b" not in screen.getvalue()
+
+
+def test_metrics_of_steps_that_are_done_again_are_dropped(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO())
+    pictures = torch.rand(3, 8, 8)
+    with RunLog(tmp_path, "train", 9, 0, console) as log:
+        for step in (3, 6, 9):
+            log.validation(step, 20.0 + step, 14.0, VALUES, pictures)
+    with (tmp_path / "metrics.csv").open("a") as file:
+        file.write("12,99,99,")
+    with RunLog(tmp_path, "train", 9, 6, console) as log:
+        log.validation(9, 29.5, 14.0, VALUES, pictures)
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    assert [(row["step"], row["validation_psnr"]) for row in rows] == [
+        ("3", "23.0000"),
+        ("6", "26.0000"),
+        ("9", "29.5000"),
+    ]
+    assert rows[0] == {
+        "step": "3",
+        "validation_psnr": "23.0000",
+        "input_psnr": "14.0000",
+        "pixel": "0.250000",
+        "psnr": "21.500000",
+    }
+    with RunLog(tmp_path, "train", 9, 0, console) as log:
+        log.validation(3, 1.0, 2.0, VALUES, pictures)
+    assert len(list(csv.DictReader((tmp_path / "metrics.csv").open()))) == 1, "a new run starts anew"
+
+
+def test_tensorboard_reads_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # TensorBoard's own switch against importing TensorFlow, for the reader's sake.
+    monkeypatch.setitem(sys.modules, "tensorboard.compat.notf", types.ModuleType("tensorboard.compat.notf"))
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    picture = torch.rand(3, 6, 10)
+    first = EventFile(tmp_path, 1)
+    for step in (1, 2, 3):
+        first.add_scalars(step, {"training/pixel": step / 8, "training/psnr": 20.0 + step})
+    first.add_picture(2, "grid", picture)
+    first.close()
+    with first.path.open("ab") as file:
+        file.write(b"\x18\x00\x00\x00")  # killed in the middle of a record
+    first.path.rename(first.path.with_name("events.out.tfevents.0000000001.here"))  # as if started earlier
+    second = EventFile(tmp_path, 3)
+    second.add_scalars(3, {"training/pixel": 0.75})
+    second.close()
+
+    read = EventAccumulator(str(tmp_path))
+    read.Reload()
+    assert [(event.step, event.value) for event in read.Scalars("training/pixel")] == [
+        (1, 0.125),
+        (2, 0.25),
+        (3, 0.75),
+    ]
+    image = read.Images("grid")[0]
+    assert (image.step, image.width, image.height) == (2, 10, 6)
+    pixels = np.asarray(Image.open(io.BytesIO(image.encoded_image_string)), np.float32) / 255
+    np.testing.assert_allclose(pixels, picture.permute(1, 2, 0).numpy(), atol=0.5 / 255 + 1e-6)
+
+
+def test_files_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write .*tensorboard.*: Not a directory"):
+        RunLog(tmp_path / "file", "train", 9, 0, Console(file=io.StringIO()))
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    events = EventFile(tmp_path / "full", 1)
+    events.close()
+    size = events.path.stat().st_size
+    events._file = open("/dev/full", "ab", buffering=0)  # noqa: SIM115, PTH123 - the device that is always full
+    with pytest.raises(UserError, match="cannot write .*: No space left on device"):
+        events.add_scalars(1, {"a": 1.0})
+    assert events.path.stat().st_size <= size
