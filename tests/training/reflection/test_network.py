@@ -1,0 +1,176 @@
+"""The dual-branch network: its budget, its claims (grouped, gated, skips at every level), its exact rewritings."""
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from training.blocks import GROUP_WIDTH, GatedConv, upsample2
+from training.recipe import read_recipe
+from training.reflection.network import MULTIPLE, Decoder, ReflectionNetwork
+from training.reflection.task import TASK, ReflectionRecipe, build_network
+
+
+@pytest.fixture(scope="module")
+def network() -> ReflectionNetwork:
+    """The network of the bundled recipe with noise for weights, so that nothing is hidden by zeros."""
+    torch.manual_seed(3)
+    made = build_network(read_recipe(ReflectionRecipe, TASK.recipe_path))
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.02)
+    return made.eval()
+
+
+def image(height: int = 64, width: int = 96) -> Tensor:
+    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(1))
+
+
+def test_budget_at_256_pixels(network: ReflectionNetwork) -> None:
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+
+    # Counted twice: by PyTorch's operator counter, and by hand from every convolution's output.
+    by_hand = 0
+
+    def count(conv: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal by_hand
+        assert isinstance(conv, (nn.Conv2d, nn.ConvTranspose2d))
+        # Each weight meets every output pixel once; in a transposed convolution, every input pixel.
+        places = inputs[0] if isinstance(conv, nn.ConvTranspose2d) else output
+        by_hand += conv.weight.numel() * places.shape[2] * places.shape[3]
+
+    convolutions = [m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
+    hooks = [conv.register_forward_hook(count) for conv in convolutions]
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.zeros(1, 3, 256, 256))
+    for hook in hooks:
+        hook.remove()
+    print(f"{by_hand / 1e9:.3f} GMACs, {parameters / 1e6:.3f} M parameters")
+    assert counter.get_total_flops() == 2 * by_hand
+    assert by_hand <= 2.0e9
+    assert parameters <= 1.0e6
+
+
+@pytest.mark.parametrize(("height", "width"), [(MULTIPLE, MULTIPLE), (64, 160)])
+def test_both_results_have_the_photos_size(network: ReflectionNetwork, height: int, width: int) -> None:
+    with torch.no_grad():
+        background, artefact = network(image(height, width))
+    assert background.shape == artefact.shape == (1, 3, height, width)
+
+
+def test_new_network_leaves_every_photo_exactly_as_it_is() -> None:
+    photo = image()
+    with torch.no_grad():
+        background, artefact = ReflectionNetwork()(photo)
+    assert torch.equal(background, photo)
+    assert not artefact.any()
+
+
+def test_closed_gate_leaves_the_photo_exactly_as_it_is(network: ReflectionNetwork) -> None:
+    photo = image()
+    bias = network.background_feature.gate.bias
+    assert bias is not None
+    before = bias.detach().clone()
+    with torch.no_grad():
+        assert not torch.equal(network(photo)[0], photo)
+        bias.fill_(-1e4)
+        closed = network(photo)[0]
+        bias.copy_(before)
+    assert torch.equal(closed, photo)
+
+
+def test_background_is_a_residual_to_the_input(network: ReflectionNetwork) -> None:
+    photo, seen = image(), []
+    hook = network.background_head.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    with torch.no_grad():
+        background = network(photo)[0]
+    hook.remove()
+    assert torch.equal(background, photo - seen[0])
+
+
+def test_stem_is_a_pixel_unshuffle_and_a_1x1_convolution(network: ReflectionNetwork) -> None:
+    stem = network.encoder.stem
+    photo = image()
+    weight = stem.weight.reshape(stem.out_channels, 3 * 16, 1, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(stem(photo), F.conv2d(F.pixel_unshuffle(photo, 4), weight, stem.bias))
+
+
+@pytest.mark.parametrize("name", ["background_head", "artefact_head"])
+def test_heads_are_a_1x1_convolution_and_a_pixel_shuffle(network: ReflectionNetwork, name: str) -> None:
+    head = getattr(network, name)
+    feature = torch.randn(1, head.in_channels, 6, 5)
+    weight = head.weight.permute(1, 2, 3, 0).reshape(3 * 16, head.in_channels, 1, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(head(feature), F.pixel_shuffle(F.conv2d(feature, weight), 4))
+
+
+def test_encoder_is_grouped_and_every_3x3_convolution_gated(network: ReflectionNetwork) -> None:
+    gated = {id(conv) for m in network.modules() if isinstance(m, GatedConv) for conv in (m.feature, m.gate)}
+    spatial = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
+    assert len(spatial) >= 2 * sum(read_recipe(ReflectionRecipe, TASK.recipe_path).network.depths)
+    for conv in spatial:
+        assert id(conv) in gated
+        assert conv.groups == conv.in_channels // GROUP_WIDTH > 1
+    # A decoder's features come through gates as well.
+    for decoder in (network.background, network.artefact):
+        assert all(isinstance(fuse, GatedConv) for fuse in decoder.fuse)
+
+
+def test_encoder_gives_three_levels(network: ReflectionNetwork) -> None:
+    widths = read_recipe(ReflectionRecipe, TASK.recipe_path).network.widths
+    with torch.no_grad():
+        shapes = [tuple(level.shape) for level in network.encoder(image(64, 96))]
+    assert shapes == [(1, widths[0], 16, 24), (1, widths[1], 8, 12), (1, widths[2], 4, 6)]
+
+
+def test_every_decoder_level_concatenates_its_skip() -> None:
+    torch.manual_seed(5)
+    decoder = Decoder((16, 32, 48), (32, 64))
+    skips = [torch.randn(1, 16, 8, 12), torch.randn(1, 32, 4, 6), torch.randn(1, 48, 2, 3)]
+    inputs: list[Tensor] = []
+    outputs: list[Tensor] = []
+    for fuse in decoder.fuse:
+        fuse.register_forward_pre_hook(lambda module, given: inputs.append(given[0]))
+    for refine in decoder.refine:
+        refine.register_forward_hook(lambda module, given, output: outputs.append(output))
+    with torch.no_grad():
+        result = decoder(skips)
+    assert [tuple(output.shape) for output in outputs] == [(1, 64, 4, 6), (1, 32, 8, 12)]
+    assert torch.equal(inputs[0], torch.cat([upsample2(skips[2]), skips[1]], dim=1))
+    assert torch.equal(inputs[1], torch.cat([upsample2(outputs[0]), skips[0]], dim=1))
+    assert torch.equal(result, outputs[1])
+
+
+def test_decoders_share_the_encoder_and_nothing_else(network: ReflectionNetwork) -> None:
+    def reached(output: Tensor) -> set[str]:
+        names, parameters = zip(*network.named_parameters(), strict=True)
+        gradients = torch.autograd.grad(output.square().sum(), parameters, allow_unused=True)
+        return {name.split(".")[0] for name, g in zip(names, gradients, strict=True) if g is not None}
+
+    background, artefact = network(image())
+    shared = {"encoder", "skips"}
+    assert reached(background) == shared | {"background", "background_feature", "background_head"}
+    background, artefact = network(image())
+    assert reached(artefact) == shared | {"artefact", "artefact_feature", "artefact_head"}
+
+
+def test_results_depend_on_every_part_of_the_network(network: ReflectionNetwork) -> None:
+    background, artefact = network(image())
+    names, parameters = zip(*network.named_parameters(), strict=True)
+    gradients = torch.autograd.grad((background + artefact).square().sum(), parameters)
+    idle = [name for name, gradient in zip(names, gradients, strict=True) if not gradient.any()]
+    assert not idle, idle
+
+
+def test_other_widths_can_be_built() -> None:
+    recipe = read_recipe(ReflectionRecipe, TASK.recipe_path)
+    small = dataclasses.replace(
+        recipe.network, widths=(16, 32, 16), depths=(1, 2, 1), decoder_widths=(16, 32)
+    )
+    with torch.no_grad():
+        background, _ = build_network(dataclasses.replace(recipe, network=small))(image())
+    assert background.shape == (1, 3, 64, 96)
