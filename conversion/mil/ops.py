@@ -346,12 +346,14 @@ def local_response_norm(
     beta: Any = 0.75,
     k: Any = 1.0,
 ) -> Array:
-    """x / (k + alpha / size * sum of squares over `size` neighbouring channels) ^ beta."""
+    """x / (k + alpha / size * sum of squares over `size` neighbouring channels) ^ beta, as in PyTorch.
+
+    Of an even size, the odd neighbour is the channel before.
+    """
     size = int(size)
-    before = size // 2
-    squares = np.pad(np.square(x), [(0, 0), (before, size - 1 - before), *[(0, 0)] * (x.ndim - 2)])
-    totals = np.cumsum(np.pad(squares, [(0, 0), (1, 0), *[(0, 0)] * (x.ndim - 2)]), axis=1, dtype=np.float64)
-    sums = (totals[:, size:] - totals[:, :-size]).astype(np.float32)
+    squares, sums = np.square(x), np.zeros_like(x)
+    for channel in range(x.shape[1]):
+        sums[:, channel] = squares[:, max(channel - size // 2, 0) : channel + (size + 1) // 2].sum(axis=1)
     return x / (k + alpha / size * sums) ** beta
 
 

@@ -212,6 +212,12 @@ def cases_ios18(mb: Any) -> Cases:
         lambda: F.local_response_norm(X["x"], 3, 0.2, 0.6, 1.5),
     )
 
+    add(
+        "local_response_norm even",
+        lambda x, **v: mb.local_response_norm(x=x, size=2, alpha=0.2),
+        lambda: F.local_response_norm(X["x"], 2, 0.2, 0.75, 1.0),
+    )
+
     # Products
     weight, bias = normal(6, 4), normal(6)
     add(
