@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +48,8 @@ class _Pictures(nn.Module):
 def convert_coreml(deployable: Deployable, path: Path) -> None:
     """Write the package to `path`.
 
-    The ports must be RGB in [0, 1], the outputs clipped to it by the graph. Raises UserError where coremltools fails.
+    The ports must be RGB in [0, 1], the outputs clipped to it by the graph. The same graph and weights give the same
+    bytes. Raises UserError where coremltools fails.
     """
     for port in (*deployable.inputs, *deployable.outputs):
         if port.shape[:2] != (1, 3) or port.range != (0.0, 1.0):
@@ -74,9 +77,22 @@ def convert_coreml(deployable: Deployable, path: Path) -> None:
             for port in deployable.outputs:
                 model.output_description[port.name] = port.meaning
             model.save(str(path))
+            _settle_identifiers(path)
         except Exception as error:  # coremltools raises nearly anything on a graph it does not know
             reason = " ".join(str(error).split()) or type(error).__name__
             raise UserError(f"{deployable.task}: coremltools cannot convert it ({reason[:300]})") from error
+
+
+def _settle_identifiers(path: Path) -> None:
+    """Replace the random identifiers in the manifest, the only thing that differs between two conversions."""
+    manifest = json.loads((path / "Manifest.json").read_text("utf-8"))
+    entries = manifest["itemInfoEntries"]
+    settled = {
+        old: str(uuid.uuid5(uuid.NAMESPACE_URL, entry["path"])).upper() for old, entry in entries.items()
+    }
+    manifest["itemInfoEntries"] = {settled[old]: entry for old, entry in entries.items()}
+    manifest["rootModelIdentifier"] = settled[manifest["rootModelIdentifier"]]
+    (path / "Manifest.json").write_text(json.dumps(manifest, indent=4, sort_keys=True) + "\n", "utf-8")
 
 
 def minimum_coreml(path: Path) -> str:
