@@ -1,0 +1,256 @@
+"""Samples and objective of the reflection task."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from tests.training.vgg import write_vgg_weights
+from training.data import cached_photo
+from training.errors import UserError
+from training.losses import VGGFeatureLoss, discriminator_loss
+from training.metrics import psnr
+from training.recipe import read_recipe
+from training.reflection.task import (
+    TASK,
+    ReflectionRecipe,
+    deployable,
+    find_pairs,
+    objective,
+    training_set,
+    validation_set,
+)
+
+CPU = torch.device("cpu")
+
+
+def recipe(*overrides: str) -> ReflectionRecipe:
+    small = ["training.crop=64", "network.widths=[16, 16, 16]", "network.depths=[1, 1, 1]"]
+    return read_recipe(
+        ReflectionRecipe, TASK.recipe_path, [*small, "network.decoder_widths=[16, 16]", *overrides]
+    )
+
+
+# --- samples ------------------------------------------------------------------------------------------------
+
+
+def test_samples_are_pictures_that_depend_on_seed_and_index_alone(photo_paths: list[Path]) -> None:
+    samples = training_set(recipe(), photo_paths)
+    for index in (0, 1, 2**39):
+        sample = samples[index]
+        assert sample.keys() == {"input", "target"}
+        for picture in sample.values():
+            assert picture.shape == (3, 64, 64) and picture.dtype == torch.float32
+            assert float(picture.min()) >= -1e-6 and float(picture.max()) <= 1.0 + 1e-6
+        again = training_set(recipe(), photo_paths)[index]
+        assert all(torch.equal(sample[name], again[name]) for name in sample)
+        other = training_set(recipe("training.seed=2"), photo_paths)[index]
+        assert not torch.equal(sample["target"], other["target"])
+
+
+def test_loader_processes_make_the_same_samples(photo_paths: list[Path]) -> None:
+    samples = training_set(recipe(), photo_paths)
+    loader = DataLoader(samples, batch_sampler=[[5, 6], [7, 8]], num_workers=1)
+    for batch, indices in zip(loader, ([5, 6], [7, 8]), strict=True):
+        for position, index in enumerate(indices):
+            assert torch.equal(batch["input"][position], samples[index]["input"])
+
+
+def test_kinds_come_in_the_recipes_shares(photo_paths: list[Path]) -> None:
+    samples = training_set(recipe(), photo_paths)
+    clean = sum(torch.equal(samples[i]["input"], samples[i]["target"]) for i in range(300)) / 300
+    shares = recipe().synthesis.kinds
+    expected = shares["clean"] / sum(shares.values())
+    deviation = math.sqrt(expected * (1 - expected) / 300)
+    print(f"clean: {clean:.3f}, expected {expected:.3f}")
+    # An artefact may miss a crop, and so be a clean sample too.
+    assert expected - 3 * deviation < clean < expected + 4 * deviation
+    only = training_set(recipe("synthesis.kinds={shadow = 2.0}"), photo_paths)
+    assert all(float((only[i]["input"] - only[i]["target"]).max()) <= 1e-6 for i in range(20))
+
+
+def test_validation_samples_are_fixed_whatever_the_seed(photo_paths: list[Path]) -> None:
+    first, second = (
+        validation_set(recipe(), photo_paths[:2]),
+        validation_set(recipe("training.seed=9"), photo_paths[:2]),
+    )
+    assert len(first) == 8
+    for index in range(8):
+        assert torch.equal(first[index]["input"], second[index]["input"])
+    assert not torch.equal(first[0]["target"], training_set(recipe(), photo_paths[:2])[0]["target"])
+
+
+@pytest.fixture
+def pairs(tmp_path: Path, photo_paths: list[Path]) -> Path:
+    """Two "real" pairs: inputs a third darker than their targets."""
+    for name in ("input", "target"):
+        (tmp_path / name).mkdir()
+    for path in photo_paths[:2]:
+        pixels = np.asarray(Image.open(path))
+        Image.fromarray(pixels).save(tmp_path / "target" / f"{path.stem}.png")
+        Image.fromarray((pixels * 0.67).astype(np.uint8)).save(tmp_path / "input" / f"{path.stem}.png")
+    (tmp_path / "input" / "alone.png").write_bytes(b"has no partner")
+    return tmp_path
+
+
+def test_real_pairs_are_mixed_in_at_their_ratio_and_cropped_alike(
+    pairs: Path, photo_paths: list[Path]
+) -> None:
+    both = ["synthesis.pairs_ratio=0.5", f"synthesis.pairs={pairs}", "synthesis.kinds={clean = 1.0}"]
+    samples = training_set(recipe(*both), photo_paths[2:])
+    real = 0
+    for index in range(200):
+        sample = samples[index]
+        if torch.equal(sample["input"], sample["target"]):
+            continue
+        real += 1
+        difference = (sample["input"] - 0.67 * sample["target"]).abs()
+        assert float(difference.mean()) < 0.01 and float(difference.max()) < 0.06, index
+    assert 70 < real < 130
+    assert len(find_pairs(pairs)) == 2
+    held_out = validation_set(recipe(*both), photo_paths[2:])
+    assert all(torch.equal(held_out[i]["input"], held_out[i]["target"]) for i in range(4)), (
+        "no pair is held out"
+    )
+
+
+def test_wrong_pairs_are_refused_before_the_run(pairs: Path) -> None:
+    Image.new("RGB", (100, 90)).save(pairs / "input" / "odd.png")
+    Image.new("RGB", (90, 100)).save(pairs / "target" / "odd.png")
+    with pytest.raises(
+        UserError, match="odd.png is 100x90 and .*odd.png 90x100 pixels, expected the same size"
+    ):
+        find_pairs(pairs)
+    (pairs / "target" / "odd.png").write_bytes(b"damaged")
+    with pytest.raises(UserError, match="target/odd.png: not an image"):
+        find_pairs(pairs)
+    with pytest.raises(UserError, match="no pairs, expected files of the same name in"):
+        find_pairs(pairs / "nowhere")
+
+
+# --- objective ----------------------------------------------------------------------------------------------
+
+
+class Fixed(nn.Module):
+    """A network that returns what it was given."""
+
+    def __init__(self, background: Tensor, artefact: Tensor) -> None:
+        super().__init__()
+        self.results = background, artefact
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        return self.results
+
+
+@pytest.fixture
+def batch(photo_paths: list[Path]) -> dict[str, Tensor]:
+    samples = training_set(recipe("synthesis.kinds={reflection = 1.0}"), photo_paths)
+    return next(iter(DataLoader(samples, batch_sampler=[[0, 1]])))
+
+
+def test_terms_are_the_weighted_formulas(batch: dict[str, Tensor]) -> None:
+    image, target = batch["input"], batch["target"]
+    torch.manual_seed(6)
+    background, artefact = target + 0.05 * torch.randn_like(target), image - target + 0.03
+    weights = [
+        "pixel=1.5",
+        "threshold=0.02",
+        "squared=3.0",
+        "artefact=0.3",
+        "reconstruction=0.7",
+        "ssim=0.05",
+    ]
+    made = objective(recipe(*(f"loss.{weight}" for weight in weights)), CPU)
+    result, terms = made.losses(Fixed(background, artefact), batch)
+    assert torch.equal(result, background)
+
+    b, a, x, t = (tensor.double().numpy() for tensor in (background, artefact, image, target))
+    far, off = np.abs(b - t), np.abs(a - (x - t))
+    expected = {
+        "pixel": 1.5 * np.where(far > 0.02, far, 0.0).mean(),
+        "squared": 3.0 * ((b - t) ** 2).mean(),
+        "artefact": 0.3 * np.where(off > 0.02, off, 0.0).mean(),
+        "reconstruction": 0.7 * np.abs(x - (b + a)).mean(),
+    }
+    ssim = terms.pop("ssim")
+    assert 0.0 < float(ssim) < 0.05
+    assert {name: float(term) for name, term in terms.items()} == pytest.approx(expected, rel=1e-4)
+
+
+def test_terms_of_weight_zero_are_not_built(batch: dict[str, Tensor]) -> None:
+    zero = [f"loss.{name}=0" for name in ("squared", "reconstruction", "ssim", "vgg", "adversarial")]
+    made = objective(recipe(*zero, "loss.vgg_weights=nowhere.safetensors"), CPU)  # not even looked for
+    _, terms = made.losses(Fixed(batch["target"], batch["input"]), batch)
+    assert terms.keys() == {"pixel", "artefact"}
+    assert made.discriminator is None and made.discriminator_losses is None
+
+
+def test_vgg_term_needs_its_file(batch: dict[str, Tensor], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"loss.vgg_weights is empty: give the file \(docs/training.md\)"):
+        objective(recipe("loss.vgg=0.1", 'loss.vgg_weights=""'), CPU)
+    path = tmp_path / "vgg19.safetensors"
+    with pytest.raises(UserError, match="vgg19.safetensors: no such file"):
+        objective(recipe("loss.vgg=0.1", f"loss.vgg_weights={path}"), CPU)
+    write_vgg_weights(path)
+    made = objective(recipe("loss.vgg=0.1", f"loss.vgg_weights={path}"), CPU)
+    _, terms = made.losses(Fixed(batch["input"], batch["input"]), batch)
+    assert float(terms["vgg"]) == pytest.approx(
+        0.1 * float(VGGFeatureLoss(path)(batch["input"], batch["target"]))
+    )
+
+
+def test_adversarial_term_and_its_discriminator_pull_apart(batch: dict[str, Tensor]) -> None:
+    torch.manual_seed(8)
+    made = objective(recipe("loss.adversarial=0.5"), CPU)
+    assert made.discriminator is not None and made.discriminator_losses is not None
+    background = batch["input"].clone().requires_grad_()
+    result, terms = made.losses(Fixed(background, batch["input"]), batch)
+    scores = made.discriminator(background)
+    assert terms["adversarial"].item() == pytest.approx(-0.5 * scores.mean().item(), rel=1e-5)
+    terms["adversarial"].backward()
+    assert background.grad is not None and all(p.grad is None for p in made.discriminator.parameters())
+
+    taught = made.discriminator_losses(made.discriminator, result.detach(), batch)
+    expected = discriminator_loss(made.discriminator, background, batch["target"])
+    assert taught.item() == expected.item()
+
+
+def test_a_few_steps_bring_the_result_nearer_to_the_target(photo_paths: list[Path]) -> None:
+    """All terms but VGG together, on one batch: the objective points the right way."""
+    settings = recipe("synthesis.kinds={shadow = 1.0}", "loss.ssim=0.05", "loss.adversarial=0.001")
+    torch.manual_seed(9)
+    network, made = TASK.build_network(settings), objective(settings, CPU)
+    samples = training_set(settings, photo_paths)
+    batch = {name: torch.stack([samples[i][name] for i in range(2)]) for name in ("input", "target")}
+    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+    for _ in range(30):
+        optimizer.zero_grad()
+        result, terms = made.losses(network, batch)
+        sum(terms.values(), torch.zeros(())).backward()
+        optimizer.step()
+    before, after = psnr(batch["input"], batch["target"]), psnr(result, batch["target"])
+    print(f"{before:.2f} dB -> {after:.2f} dB")
+    assert after > before + 2.0
+
+
+def test_deployable_names_its_ports() -> None:
+    made = deployable(TASK.build_network(recipe()), 64, 96)
+    assert [port.name for port in made.inputs] == ["image"]
+    assert [port.name for port in made.outputs] == ["restored", "artefact"]
+    assert {port.shape for port in (*made.inputs, *made.outputs)} == {(1, 3, 64, 96)}
+    with torch.no_grad():
+        outputs = made.module(torch.rand(1, 3, 64, 96))
+    assert [tuple(output.shape) for output in outputs] == [(1, 3, 64, 96)] * 2
+    assert not made.module.training
+
+
+def test_task_agrees_with_its_recipe_file() -> None:
+    assert set(recipe().synthesis.kinds) <= set(TASK.kinds)
+    assert dataclasses.is_dataclass(TASK.recipe_type) and TASK.recipe_path.is_file()
+    assert cached_photo.cache_info().maxsize is not None, "memory is bounded"
