@@ -105,8 +105,8 @@ class TrainingState:
         for key, value in description.items():
             if metadata.get(key) != value:
                 raise UserError(
-                    f"{path}: the run was started with another {key} ({_difference(metadata.get(key), value)}); "
-                    "resume with the same command, or start a new run from its best.safetensors with --initial"
+                    f"{path}: was written by another run: {_difference(metadata.get(key), value, key)}; resume with "
+                    "the same command and photos, or start a new run from the old one's best.safetensors with --from"
                 )
         load_weights(self.network, _part(tensors, "network."), path)
         for name, value in _part(tensors, "average.").items():
@@ -120,13 +120,13 @@ class TrainingState:
         self.step, self.best = metadata["step"], metadata["best"]
 
 
-def _difference(then: Any, now: Any, where: str = "") -> str:
+def _difference(then: Any, now: Any, where: str) -> str:
     """The first key of two nested mappings whose values differ, and both values."""
     if isinstance(then, dict) and isinstance(now, dict):
         for key in sorted(then.keys() | now.keys()):
             if then.get(key) != now.get(key):
-                return _difference(then.get(key), now.get(key), f"{where}.{key}".lstrip("."))
-    return f"{where} was {then!r}, now {now!r}".lstrip()
+                return _difference(then.get(key), now.get(key), f"{where}.{key}")
+    return f"{where} was {then!r}, now {now!r}"
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

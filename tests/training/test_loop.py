@@ -421,13 +421,15 @@ def test_run_folder_in_use_is_refused(finished: Path, tmp_path: Path) -> None:
 
 def test_resuming_another_run_is_refused(finished: Path, tmp_path: Path) -> None:
     before = runs.contents(finished)
-    with pytest.raises(UserError, match=r"another recipe \(training.learning_rate was 0.001, now 0.5\)"):
+    with pytest.raises(
+        UserError, match=r"another run: recipe.training.learning_rate was 0.001, now 0.5; resume"
+    ):
         train(TASK, [PHOTOS], finished, overrides=[*TINY, "training.learning_rate=0.5"], resume=True)
     shutil.copytree(PHOTOS, tmp_path / "photos")
     Image.open(PHOTOS / "room.jpg").transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(
         tmp_path / "photos/room.jpg"
     )
-    with pytest.raises(UserError, match=r"another data \(sha256 was"):
+    with pytest.raises(UserError, match=r"another run: data.sha256 was"):
         train(TASK, [tmp_path / "photos"], finished, overrides=TINY, resume=True)
     shutil.copy(finished / "best.safetensors", tmp_path / "step_00000099.safetensors")
     (tmp_path / "run/checkpoints").mkdir(parents=True)
