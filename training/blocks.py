@@ -1,6 +1,6 @@
 """Building blocks that two or more networks share, chosen so that both converters keep them on the accelerator.
 
-Every tensor is ``(N, C, H, W)``. The blocks use only plain or grouped convolutions, ReLU, sigmoid, 2x2
+Every tensor is ``(N, C, H, W)``. The blocks use only plain or grouped convolutions, tanh, sigmoid, 2x2
 average pooling, bilinear x2 upsampling, element-wise products and one softmax over a small 3-D tensor.
 """
 
@@ -20,19 +20,24 @@ def upsample2(x: Tensor) -> Tensor:
 
 
 class GatedConv(nn.Module):
-    """Gated convolution: ``ReLU(W_f * x) . sigmoid(W_g * x)`` (Yu et al., *Free-Form Image Inpainting*, ICCV 2019)."""
+    """Gated convolution: ``tanh(W_f * x) . sigmoid(W_g * x)``.
+
+    The form is Yu et al.'s (*Free-Form Image Inpainting*, ICCV 2019), the tanh is van den Oord et al.'s (*Conditional
+    PixelCNN*, 2016). It bounds what passes, which the other choices that were tried did not: with ReLU the
+    deepest level grew to thousands within 3000 steps and the decoders died.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, groups: int = 1) -> None:
         super().__init__()
         self.feature = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups)
         self.gate = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups)
-        scaled_init(self.feature, 2.0)  # makes up for what the ReLU and the gate take away
+        scaled_init(self.feature, 1.5)  # makes up for what the tanh and the gate take away
         scaled_init(self.gate, 1.0)
         assert self.gate.bias is not None
         nn.init.constant_(self.gate.bias, 0.5)  # gates start half open: a closed one would pass no gradient
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.feature(x)) * torch.sigmoid(self.gate(x))
+        return torch.tanh(self.feature(x)) * torch.sigmoid(self.gate(x))
 
 
 def scaled_init(conv: nn.Conv2d, gain: float) -> None:

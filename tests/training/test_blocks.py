@@ -88,7 +88,7 @@ def test_gated_convolution_is_a_feature_times_its_gate(kernel: int, groups: int)
     assert isinstance(block, GatedConv)
     x = torch.randn(2, 4, 5, 6, dtype=torch.float64)
     feature, gate = convolved(block.feature, array(x)), convolved(block.gate, array(x))
-    np.testing.assert_allclose(array(block(x)), np.maximum(feature, 0.0) * sigmoid(gate), atol=1e-12)
+    np.testing.assert_allclose(array(block(x)), np.tanh(feature) * sigmoid(gate), atol=1e-12)
 
 
 def test_grouped_block_is_a_residual_of_grouped_and_mixing_convolutions() -> None:
@@ -96,7 +96,7 @@ def test_grouped_block_is_a_residual_of_grouped_and_mixing_convolutions() -> Non
     assert isinstance(block, GroupedGatedBlock)
     x = torch.randn(1, 2 * GROUP_WIDTH, 4, 5, dtype=torch.float64)
     feature, gate = convolved(block.gated.feature, array(x)), convolved(block.gated.gate, array(x))
-    mixed = convolved(block.mix, np.maximum(feature, 0.0) * sigmoid(gate))
+    mixed = convolved(block.mix, np.tanh(feature) * sigmoid(gate))
     np.testing.assert_allclose(array(block(x)), array(x) + mixed, atol=1e-12)
 
 
