@@ -5,20 +5,14 @@ from __future__ import annotations
 import csv
 import time
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    track,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, track
+from rich.table import Column
 from torch import Tensor
 
 from training.events import EventFile
@@ -54,13 +48,12 @@ class RunLog:
         self._rows = _rows_up_to(self._csv, step)
         self._events = EventFile(out / "tensorboard", step + 1)
         self._start, self._first, self._next_line = time.monotonic(), step, 0.0
+
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=len(title))),
+            BarColumn(20),
+            MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=2 * len(str(steps)) + 1)),
+            TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
         )
         self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
         self._bar = self._progress.add_task(title, total=steps, completed=step, note="")
@@ -79,15 +72,15 @@ class RunLog:
         """After optimizer step ``step``: its weighted losses and, as "psnr", the batch's PSNR in dB."""
         now = time.monotonic()
         speed = (step - self._first) / max(now - self._start, 1e-9)
-        note = f"{speed:.2f} it/s  " + "  ".join(
-            f"PSNR {value:.2f} dB" if name == "psnr" else f"{name} {value:.4f}"
-            for name, value in values.items()
+        left = timedelta(seconds=round((self.steps - step) / speed))
+        # The most telling first: a narrow terminal cuts the end off.
+        note = f"{left} left  {speed:.2f} it/s  PSNR {values['psnr']:.2f} dB  " + "  ".join(
+            f"{name} {value:.4f}" for name, value in values.items() if name != "psnr"
         )
         self._progress.update(self._bar, completed=step, note=note)
         if not self.console.is_terminal and (now >= self._next_line or step == self.steps):
             self._next_line = now + _SECONDS_A_LINE
-            left = time.strftime("%H:%M:%S", time.gmtime((self.steps - step) / speed))
-            self.line(f"step {step}/{self.steps}  {left} left  {note}")
+            self.line(f"step {step}/{self.steps}  {note}")
         if step % _STEPS_A_POINT == 0 or step == self.steps:
             self._events.add_scalars(step, {f"training/{name}": value for name, value in values.items()})
 

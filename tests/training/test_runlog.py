@@ -29,9 +29,17 @@ def test_terminal_shows_a_live_bar(tmp_path: Path) -> None:
             log.step(step, VALUES)
         log.validation(20, 25.0, 14.0, VALUES, torch.rand(3, 8, 8))
     shown = screen.getvalue()
-    for part in ("train reflection", "20/20", "it/s", "pixel 0.2500", "PSNR 21.50 dB", "0:00:00"):
+    for part in ("train reflection", "20/20", "it/s", "pixel 0.2500", "PSNR 21.50 dB", "0:00:00 left"):
         assert part in shown, (part, shown[-500:])
     assert "step 20: held-out PSNR 25.00 dB (input 14.00 dB)" in shown
+
+
+def test_narrow_terminal_cuts_the_end_off(tmp_path: Path) -> None:
+    screen = io.StringIO()
+    with RunLog(tmp_path, "train", 100_000, 0, Console(file=screen, force_terminal=True, width=60)) as log:
+        log.step(79, VALUES | {"reconstruction": 0.1, "artefact": 0.2})
+    last = screen.getvalue().split("\r")[-1]
+    assert "79/100000" in last and "left" in last and "it/s" in last and "artefact" not in last, last
 
 
 def test_elsewhere_it_prints_a_line_every_so_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,8 +53,8 @@ def test_elsewhere_it_prints_a_line_every_so_often(tmp_path: Path, monkeypatch: 
             log.step(step, VALUES)
     lines = screen.getvalue().splitlines()
     assert len(lines) == 8, lines  # steps 1, 16, 31 ... 91, and the last
-    assert lines[1] == "step 16/100  00:02:48 left  0.50 it/s  pixel 0.2500  PSNR 21.50 dB"
-    assert lines[-1].startswith("step 100/100  00:00:00 left")
+    assert lines[1] == "step 16/100  0:02:48 left  0.50 it/s  PSNR 21.50 dB  pixel 0.2500"
+    assert lines[-1].startswith("step 100/100  0:00:00 left")
     assert "\x1b" not in screen.getvalue()
 
 
