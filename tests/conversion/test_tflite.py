@@ -121,11 +121,14 @@ def test_outputs_are_told_apart_by_what_they_compute_not_by_their_order(
 def test_a_file_that_computes_something_else_is_refused(
     bundle: Bundle, deployable: Deployable, other_photo: Reference, tmp_path: Path
 ) -> None:
-    def zero_the_largest_weight(model: Any) -> None:
-        largest = max((b for b in model.buffers if b.data is not None), key=lambda b: len(b.data))
-        largest.data = np.zeros_like(largest.data)
+    def clip_at_a_quarter(model: Any) -> None:
+        """Shows whatever the weights are, even where the network changes nothing yet."""
+        ones = [b for b in model.buffers if b.data is not None and bytes(b.data) == np.float32(1.0).tobytes()]
+        assert ones
+        for buffer in ones:
+            buffer.data = np.frombuffer(np.float32(0.25).tobytes(), np.uint8)
 
-    source = _rewrite(_file(bundle, "float32"), tmp_path / "zeroed.tflite", zero_the_largest_weight)
+    source = _rewrite(_file(bundle, "float32"), tmp_path / "clipped.tflite", clip_at_a_quarter)
     with pytest.raises(UserError, match="as PyTorch computes it"):
         finish_tflite(source, tmp_path / "named.tflite", deployable, other_photo, "float32")
     assert not (tmp_path / "named.tflite").exists()
