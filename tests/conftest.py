@@ -94,3 +94,9 @@ def cli(
 
     yield run
     signal.signal(signal.SIGTERM, handler)
+    if (
+        "accelerate" in sys.modules
+    ):  # `train` sets this up once a process, and other tests in this one want it otherwise
+        from accelerate.state import AcceleratorState
+
+        AcceleratorState._reset_state(reset_partial_state=True)
