@@ -87,15 +87,16 @@ class PyramidRestorer(nn.Module):
         for _ in range(levels):
             gaussian.append(F.avg_pool2d(gaussian[-1], 2))
         restored, artefact, gate = self._base(gaussian[-1])
+        # At the smallest level, where it costs least; and clamped before the scaling, since right behind the transposed
+        # convolution TFLite would fold a plain + 0.5 into a bias of the wrong length.
+        artefact = artefact.clamp(-1.0, 1.0) * 0.5 + 0.5
         for fine, coarse in zip(reversed(gaussian[:-1]), reversed(gaussian[1:]), strict=True):
             detail = fine - upsample2(coarse)
             if self.gated:
                 gate = upsample2(gate)
                 detail = detail * gate
             restored, artefact = upsample2(restored) + detail, upsample2(artefact)
-        # Clamped before the scaling: right behind the transposed convolution TFLite would fold a plain + 0.5 into a bias of
-        # the wrong length.
-        restored, artefact = restored.clamp(0.0, 1.0), artefact.clamp(-1.0, 1.0) * 0.5 + 0.5
+        restored = restored.clamp(0.0, 1.0)
         return _crop(restored, top, left, height, width), _crop(artefact, top, left, height, width)
 
     def _base(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
