@@ -109,7 +109,7 @@ def verify(
     sizes = sorted({_size(artifact) for artifact in bundle.contract.artifacts})
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task("verify", total=len(sizes) * (len(images) + 5))
+        bar = progress.add_task("verify", total=len(sizes) * (len(images) + 6))
         for size in sizes:
             deployable = deployables[size]
             rounded = with_float16_weights(deployable)
@@ -148,10 +148,14 @@ def with_float16_weights(deployable: Deployable) -> Deployable:
 
 
 def extreme_pictures(photo: Levels) -> dict[str, Levels]:
-    """Pictures made of a photo, (H, W, 3), that leave the middle of the range, where real photos lie."""
-    dark = np.right_shift(photo, 4)  # the darkest sixteenth of the levels
+    """Pictures made of a photo, (H, W, 3), that clean photos do not stand for: four ends of the range, and a fault.
+
+    A network that removes faults leaves a clean photo as it is. Most of its weights could be lost, and nobody would
+    see it; a double exposure gives it something to do.
+    """
     return {
-        "dark": dark,
+        "double": np.right_shift(photo, 1) + np.right_shift(photo[:, ::-1], 1),
+        "dark": np.right_shift(photo, 4),  # the darkest sixteenth of the levels
         "bright": 255 - np.right_shift(255 - photo, 4),
         "flat": np.full_like(photo, 128),
         "noise": np.random.default_rng(0).integers(0, 256, photo.shape, np.uint8),
