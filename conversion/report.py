@@ -50,7 +50,7 @@ class _ProofEntry:
     max_error: float | None
     mean_error: float | None  # mean over a picture, of the worst picture
     psnr: float | None
-    levels: int | None  # of 8-bit outputs
+    levels: int | None  # largest difference after rounding to 8 bits
     passed: bool
 
 
@@ -292,7 +292,7 @@ def _proof_section(chapter: _Chapter) -> Html:
         return join([tag("h3", "Proof"), tag("p", verdict(None), " ", said)])
     limits = [f"largest error at most {limit:g} ({variant})" for variant, limit in proof.max_error.items()]
     limits += [f"PSNR at least {limit:g} dB ({variant})" for variant, limit in proof.min_psnr.items()]
-    limits.append(f"at most {proof.max_levels} of 255 levels apart where the output is 8-bit")
+    limits.append(f"at most {proof.max_levels} of 255 levels apart after rounding to 8 bits")
     photos = f"{proof.photos} photo{'s' if proof.photos != 1 else ''}"
     others = f" (and on: {', '.join(proof.others)})" if proof.others else ""
     note = (
