@@ -10,13 +10,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch.utils.data import Dataset
@@ -37,6 +38,13 @@ RECIPE = read_recipe(ReflectionRecipe, TASK.recipe_path, TINY)
 PLAIN = ("training.steps=9", "training.validate_every=4", "training.checkpoint_every=3")
 # Everything that has a state: discriminator, accumulation, a loader process that runs ahead.
 FULL = (*PLAIN, "loss.adversarial=0.01", "training.accumulate=2", "training.workers=1")
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerate() -> Iterator[None]:
+    """Accelerate keeps precision and devices for a whole process, in which other tests want others."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 # --- resuming -----------------------------------------------------------------------------------------------
