@@ -71,8 +71,8 @@ class PyramidPooling(nn.Module):
     chained 2x2 averages (an adaptive pool is baked into the artefact with wrong kernels at other sizes), and every
     scale stays at its own size until :class:`ScaleSelection` fuses them.
 
-    Takes ``(N, C, H, W)`` with H and W divisible by ``2 ** (scales - 1)``; returns ``scales + 1`` tensors of C channels:
-    full, half, quarter, ... size, and last the global one ``(N, C, 1, 1)``.
+    Takes ``(N, C, H, W)`` with H and W divisible by ``2 ** (scales - 1)``; returns ``scales + 1`` tensors of C
+    channels: full, half, quarter, ... size, and last the global one ``(N, C, 1, 1)``.
     """
 
     def __init__(self, channels: int, scales: int) -> None:

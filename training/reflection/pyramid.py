@@ -2,14 +2,13 @@
 
     restored, artefact = PyramidRestorer(network)(photo)     # (1, 3, H, W), RGB, [0, 1], any size
 
-Plain rebuilding would bring the artefact's edges back, since they are in the Laplacian levels of the photo. So
-each level is multiplied by a gate that says what share of the local detail belongs to the background: both decoders' layers
-are known at the smallest level, their detail energy is compared there, and the share is upsampled.
+Plain rebuilding would bring the artefact's edges back, since they are in the Laplacian levels of the photo. So each
+level is multiplied by a gate that says what share of the local detail belongs to the background: both decoders'
+layers are known at the smallest level, their detail energy is compared there, and the share is upsampled.
 """
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 

@@ -155,7 +155,7 @@ def attenuate_overflow(photo: Tensor, layer: Tensor, factor: float = 1.3) -> Ten
 
 
 def ghost(layer: Tensor, shift: tuple[int, int], strength: float) -> Tensor:
-    """Double image from the two faces of a pane: ``(1 - strength) layer + strength shifted layer``; shift in (y, x) px."""
+    """Double image of a pane's two faces: ``(1 - strength) layer + strength shifted layer``, shift (y, x) in px."""
     height, width = layer.shape[-2:]
     dy, dx = shift
     pad = (max(dx, 0), max(-dx, 0), max(dy, 0), max(-dy, 0))
