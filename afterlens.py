@@ -87,6 +87,8 @@ class Runtime(StrEnum):
 PHOTOS = [
     Path(__file__).parent / "tests" / "photos" / name for name in ("room.jpg", "bottles.jpg", "visitor.jpg")
 ]
+# One with something to remove, so that the golden outputs show it.
+GOLDEN_PHOTO = Path(__file__).parent / "tests" / "degraded" / "reflection.jpg"
 
 TaskName = Annotated[str, typer.Argument(metavar="TASK", help="The system, for example: reflection.")]
 BundlePath = Annotated[
@@ -247,7 +249,7 @@ def convert(
     ] = None,
     photo: Annotated[
         Path, typer.Option(metavar="PHOTO", help="Its restoration is stored as the golden example.")
-    ] = PHOTOS[0],
+    ] = GOLDEN_PHOTO,
     as_json: AsJson = False,
 ) -> None:
     """
