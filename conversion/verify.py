@@ -105,7 +105,11 @@ def verify(
     bundle = read_bundle(folder)
     _refuse_other_model(bundle, deployables, checkpoint)
     subjects = [_open(bundle, artifact, deployables, threads) for artifact in bundle.contract.artifacts]
-    faults = [fault for golden in bundle.contract.golden if (fault := integrity_fault(folder, golden))]
+    faults = [
+        fault.removeprefix(f"{folder}/")
+        for golden in bundle.contract.golden
+        if (fault := integrity_fault(folder, golden)) is not None
+    ]
     sizes = sorted({_size(artifact) for artifact in bundle.contract.artifacts})
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
@@ -235,13 +239,14 @@ def _open(
     bundle: Bundle, artifact: Artifact, deployables: Mapping[Size, Deployable], threads: int
 ) -> Subject:
     """Opens an artifact, if its bytes are the ones that were converted: no others are worth running."""
+    path = bundle.path(artifact)
     fault = integrity_fault(bundle.folder, artifact)
     if fault is not None:
-        return Subject(artifact, None, [fault])
+        return Subject(artifact, None, [fault.removeprefix(f"{path}: ")])
     try:
-        model = open_model(artifact, bundle.path(artifact), threads)
+        model = open_model(artifact, path, threads)
     except UserError as error:
-        return Subject(artifact, None, [str(error)])
+        return Subject(artifact, None, [str(error).removeprefix(f"{path}: ")])
     faults = port_faults(model, artifact) + _range_faults(artifact, deployables[_size(artifact)])
     return Subject(artifact, None if faults else model, faults)
 
@@ -276,7 +281,7 @@ def _test(
         else:
             outputs = in_float32 = model.run(inputs)  # LiteRT widens float16 weights and computes in float32
     except UserError as error:
-        subject.faults.append(f"image {name}: {error}")
+        subject.faults.append(f"image {name}: {str(error).removeprefix(f'{model.path}: ')}")
         subject.model = None
         return
     for port in deployable.outputs:
