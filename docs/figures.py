@@ -1,0 +1,89 @@
+"""Draws the pictures of the README from the bundled weights and a run's metrics.
+
+    python docs/figures.py runs/reflection/metrics.csv
+
+Writes docs/before_after.jpg (the photos of tests/degraded: input, restored, artefact layer, truth) and docs/curve.png
+(PSNR on the held-out photos; several files are drawn one after the other).
+"""
+
+import csv
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+import torch
+from numpy.typing import NDArray
+
+from training.images import read_photo
+from training.metrics import psnr
+from training.tasks import find_task
+from training.trained import load_network
+
+ROOT = Path(__file__).parent.parent
+KINDS = (
+    "reflection",
+    "shadow",
+    "stain",
+    "occlusion",
+)  # files of tests/degraded, all over tests/photos/room.jpg
+
+
+def before_after(out: Path) -> None:
+    """One row a photo of tests/degraded, with the PSNR against the clean photo."""
+    task = find_task("reflection")
+    restorer = task.restorer(load_network(task, task.pretrained)[0])
+    figure, axes = plt.subplots(len(KINDS), 4, figsize=(14, 2.05 * len(KINDS)), layout="constrained")
+    for row, name in zip(axes, KINDS, strict=True):
+        degraded, truth = (
+            torch.from_numpy(read_photo(ROOT / "tests" / path).rgb).permute(2, 0, 1)[None]
+            for path in (f"degraded/{name}.jpg", "photos/room.jpg")
+        )
+        with torch.no_grad():
+            restored, artefact = restorer(degraded)
+        titles = (
+            f"{name}: input, {psnr(degraded, truth):.1f} dB",
+            f"restored, {psnr(restored, truth):.1f} dB",
+            "what was removed",
+            "truth",
+        )
+        for axis, picture, title in zip(row, (degraded, restored, artefact, truth), titles, strict=True):
+            axis.imshow(_pixels(picture))
+            axis.set_title(title, fontsize=9)
+            axis.axis("off")
+    figure.savefig(out, dpi=100, pil_kwargs={"quality": 88})
+
+
+def _pixels(picture: torch.Tensor) -> NDArray:
+    return picture[0].permute(1, 2, 0).numpy()
+
+
+def curve(files: list[Path], out: Path) -> None:
+    """PSNR on the held-out photos over the steps of consecutive runs."""
+    figure, axis = plt.subplots(figsize=(7, 3), layout="constrained")
+    start = 0
+    for number, file in enumerate(files, 1):
+        rows = list(csv.DictReader(file.open(encoding="utf-8")))
+        steps = [start + int(row["step"]) for row in rows]
+        axis.plot(
+            steps, [float(row["validation_psnr"]) for row in rows], "o-", label=f"run {number}: restored"
+        )
+        axis.plot(
+            steps,
+            [float(row["input_psnr"]) for row in rows],
+            ":",
+            color="grey",
+            label="input" if number == 1 else None,
+        )
+        start = steps[-1]
+    axis.set(xlabel="step", ylabel="PSNR on held-out photos, dB (each at most 60)")
+    axis.grid(alpha=0.3)
+    axis.legend()
+    figure.savefig(out, dpi=110)
+
+
+if __name__ == "__main__":
+    before_after(ROOT / "docs" / "before_after.jpg")
+    curve([Path(argument) for argument in sys.argv[1:]], ROOT / "docs" / "curve.png")
