@@ -11,7 +11,6 @@ unexport PYTHONPATH PYTHONHOME
 
 VENV := .venv
 BIN := $(VENV)/bin
-AFTERLENS := $(BIN)/afterlens
 STAMP := $(VENV)/.installed
 DEMO := build/demo
 
@@ -19,11 +18,14 @@ DEMO := build/demo
 PYTHON ?= $(shell for p in python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-# From here on nothing needs the network, and this says so to the libraries that might try.
-OFFLINE := HF_HUB_OFFLINE=1
-# Two test processes side by side: one thread each keeps them off each other's cores.
-ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 \
-	TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
+# After set-up nothing needs the network, and this says so to the libraries that might try. One thread for each process,
+# because two or three run side by side: on two cores, threads that wait for each other cost more than they bring.
+export HF_HUB_OFFLINE := 1
+export OMP_NUM_THREADS := 1
+export OPENBLAS_NUM_THREADS := 1
+export MKL_NUM_THREADS := 1
+export TF_NUM_INTRAOP_THREADS := 1
+export TF_NUM_INTEROP_THREADS := 1
 
 # The converter asks for opencv-python, which needs a desktop's libGL. The headless build of the same version has the
 # same files without that, so it goes on top.
@@ -39,12 +41,11 @@ $(STAMP): pyproject.toml constraints.txt
 KINDS := reflection shadow stain occlusion
 
 demo: $(STAMP)
-	@echo "The parts of build/demo are made one after the other; each shows its progress."
-	$(OFFLINE) $(AFTERLENS) restore reflection tests/degraded -o $(DEMO)/restored
-	$(OFFLINE) $(AFTERLENS) convert reflection -o $(DEMO)/bundle
-	$(OFFLINE) $(AFTERLENS) verify $(DEMO)/bundle
-	$(OFFLINE) $(AFTERLENS) bench $(DEMO)/bundle -o $(DEMO)/bench.json
-	$(OFFLINE) $(AFTERLENS) report $(DEMO)/bundle --bench $(DEMO)/bench.json -o $(DEMO)/report.html \
+	$(BIN)/afterlens restore reflection tests/degraded -o $(DEMO)/restored
+	$(BIN)/afterlens convert reflection -o $(DEMO)/bundle
+	$(BIN)/afterlens verify $(DEMO)/bundle
+	$(BIN)/afterlens bench $(DEMO)/bundle -o $(DEMO)/bench.json
+	$(BIN)/afterlens report $(DEMO)/bundle --bench $(DEMO)/bench.json -o $(DEMO)/report.html \
 		$(foreach kind,$(KINDS),--photo tests/degraded/$(kind).jpg=$(DEMO)/restored/$(kind).png)
 	@echo "Open $(DEMO)/report.html"
 
@@ -52,7 +53,7 @@ test: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(OFFLINE) $(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 clean:
 	rm -rf $(VENV) build
