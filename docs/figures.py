@@ -78,7 +78,7 @@ def curve(files: list[Path], out: Path) -> None:
             label="input" if number == 1 else None,
         )
         start = steps[-1]
-    axis.set(xlabel="step", ylabel="PSNR on held-out photos, dB (each at most 60)")
+    axis.set(xlabel="step", ylabel="held-out PSNR, dB")
     axis.grid(alpha=0.3)
     axis.legend()
     figure.savefig(out, dpi=110)
