@@ -129,6 +129,8 @@ def train(
         prefetch_factor=4 if settings.workers else None,
         pin_memory=accelerator.device.type == "cuda",
         worker_init_fn=_one_thread,
+        # A plain fork copies locks that other threads (TensorFlow's, LiteRT's, OpenMP's) hold, and hangs now and then.
+        multiprocessing_context="forkserver" if settings.workers else None,
     )
     validation = DataLoader(task.validation_set(recipe, validation_photos), batch_size=settings.batch)
 
