@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from training.blocks import fold_weight_norm
 from training.checkpoint import load_checkpoint, load_weights
 from training.errors import UserError
 from training.recipe import build
@@ -35,4 +36,4 @@ def load_network(task: Task, path: Path) -> tuple[nn.Module, dict[str, Any]]:
         build(task.recipe_type, {**today, "network": recipe["network"]}, f"{path}: recipe")
     )
     load_weights(network, tensors, path)
-    return network.eval(), metadata
+    return fold_weight_norm(network).eval(), metadata

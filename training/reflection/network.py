@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from training.blocks import GROUP_WIDTH, GatedConv, GroupedGatedBlock, SkipPyramid, scaled_init, upsample2
+from training.blocks import GROUP_WIDTH, GatedConv, GroupedGatedBlock, SkipPyramid, normalised, upsample2
 
 MULTIPLE = 32  # the input's sides: stem /4, two halvings, and one pooled scale below
 
@@ -26,22 +26,19 @@ class Encoder(nn.Module):
 
     def __init__(self, widths: tuple[int, int, int], depths: tuple[int, int, int]) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, widths[0], 4, stride=4)
+        # Photos are about 0.45 +- 0.25: start with a stem that centres and widens that.
+        self.stem = normalised(nn.Conv2d(3, widths[0], 4, stride=4), 4.0)
+        with torch.no_grad():
+            assert self.stem.bias is not None
+            self.stem.bias.copy_(-0.45 * self.stem.weight.sum(dim=(1, 2, 3)))
         self.levels = nn.ModuleList(
             nn.Sequential(*(GroupedGatedBlock(width) for _ in range(depth)))
             for width, depth in zip(widths, depths, strict=True)
         )
         self.down = nn.ModuleList(
-            nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in zip(widths, widths[1:], strict=False)
+            normalised(nn.Conv2d(fine, coarse, 2, stride=2), 1.0)
+            for fine, coarse in zip(widths, widths[1:], strict=False)
         )
-        for down in self.down:
-            assert isinstance(down, nn.Conv2d)
-            scaled_init(down, 1.0)
-        # Photos are about 0.45 +- 0.25: start with a stem that centres and widens that.
-        scaled_init(self.stem, 4.0)
-        with torch.no_grad():
-            assert self.stem.bias is not None
-            self.stem.bias.copy_(-0.45 * self.stem.weight.sum(dim=(1, 2, 3)))
 
     def forward(self, image: Tensor) -> list[Tensor]:
         features = [self.levels[0](self.stem(image))]
@@ -94,14 +91,18 @@ class ReflectionNetwork(nn.Module):
         self.artefact_feature = GatedConv(fine, fine, 3, groups)
         # k4 s4 transposed convolutions: exactly a 1x1 convolution and a pixel-shuffle, and one operator everywhere.
         # They start at zero, and so does the whole change: random ones taught the network to close its gates for good.
-        self.background_head = nn.ConvTranspose2d(fine, 3, 4, stride=4, bias=False)
+        self.offset_head = nn.ConvTranspose2d(fine, 3, 4, stride=4, bias=False)
+        self.gain_head = nn.ConvTranspose2d(fine, 3, 4, stride=4, bias=False)
         self.artefact_head = nn.ConvTranspose2d(fine, 3, 4, stride=4, bias=False)
-        nn.init.zeros_(self.background_head.weight)
-        nn.init.zeros_(self.artefact_head.weight)
+        for head in (self.offset_head, self.gain_head, self.artefact_head):
+            nn.init.zeros_(head.weight)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """``(N, 3, H, W)`` RGB [0, 1] -> background (not clipped, near [0, 1]) and signed artefact, same shape."""
         skips = [pyramid(f) for pyramid, f in zip(self.skips, self.encoder(image), strict=True)]
-        residual = self.background_head(self.background_feature(self.background(skips)))
+        background = self.background_feature(self.background(skips))
+        # What is taken from the image has a part in proportion to it: a shadow is a smooth gain, and as a plain
+        # difference it would carry all of the photo's own texture.
+        residual = self.offset_head(background) + self.gain_head(background) * image
         artefact = self.artefact_head(self.artefact_feature(self.artefact(skips)))
         return image - residual, artefact

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -22,6 +21,7 @@ from training.losses import (
     VGGFeatureLoss,
     adversarial_loss,
     discriminator_loss,
+    relative_squared_error,
     ssim_loss,
     truncated_pixel_loss,
 )
@@ -206,15 +206,14 @@ def objective(recipe: ReflectionRecipe, device: torch.device) -> Objective:
     def losses(network: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
         image, target = batch["input"], batch["target"]
         background, artefact = (output.float() for output in network(image))
+        damage = (image - target).square().mean(dim=(1, 2, 3))
         terms: dict[str, Tensor] = {}
         if weights.pixel > 0.0:
             terms["pixel"] = weights.pixel * truncated_pixel_loss(background, target, weights.threshold)
         if weights.squared > 0.0:
-            terms["squared"] = weights.squared * F.mse_loss(background, target)
+            terms["squared"] = weights.squared * relative_squared_error(background, target, damage)
         if weights.artefact > 0.0:
-            terms["artefact"] = weights.artefact * truncated_pixel_loss(
-                artefact, image - target, weights.threshold
-            )
+            terms["artefact"] = weights.artefact * relative_squared_error(artefact, image - target, damage)
         if weights.reconstruction > 0.0:
             terms["reconstruction"] = weights.reconstruction * (image - background - artefact).abs().mean()
         if weights.ssim > 0.0:
