@@ -76,6 +76,19 @@ class GroupedGatedBlock(nn.Module):
         return x + self.mix(self.gated(x))
 
 
+class GroupedBlock(nn.Module):
+    """Residual block without a gate: grouped 3x3 convolution, ReLU, then a 1x1 convolution that mixes the groups."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        groups = channels // GROUP_WIDTH
+        self.spatial = normalised(nn.Conv2d(channels, channels, 3, padding=1, groups=groups), 1.0)
+        self.mix = normalised(nn.Conv2d(channels, channels, 1), 0.4)  # a residual branch: start near the identity
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.mix(F.relu(self.spatial(x)))
+
+
 class PyramidPooling(nn.Module):
     """Features at ``scales`` halving scales and their global mean, each through its own 1x1 convolution.
 

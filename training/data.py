@@ -86,6 +86,11 @@ def seeded(*parts: int) -> Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
 
 
+def uniform(generator: Generator, low: float, high: float) -> float:
+    """One number from the uniform distribution on [low, high)."""
+    return low + (high - low) * float(torch.rand((), generator=generator))
+
+
 def random_crop(rgb: NDArray[np.uint8], size: int, generator: Generator) -> Tensor:
     """A random square of ``(H, W, 3)`` uint8, at a random scale, perhaps mirrored -> ``(3, size, size)`` in [0, 1]."""
     height, width = rgb.shape[:2]

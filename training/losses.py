@@ -44,8 +44,10 @@ _VGG19 = (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 51
 _VGG19_TAPS = (1, 6, 11, 20, 29)  # relu1_1, relu2_1, relu3_1, relu4_1, relu5_1
 
 
-class VGGFeatureLoss(nn.Module):
-    """Mean absolute difference of ImageNet VGG19 features at relu1_1 ... relu5_1 (perceptual loss).
+class VGG19(nn.Module):
+    """ImageNet's VGG19 up to relu5_1, frozen: ``(N, 3, H, W)`` RGB [0, 1], sides 16 or more, -> five features.
+
+    They are relu1_1, relu2_1, ... relu5_1, at 1, 1/2, ... 1/16 of the photo's size.
 
     Args:
         weights: a safetensors file with torchvision's ``vgg19`` keys (``features.0.weight`` ...); how to make
@@ -83,15 +85,26 @@ class VGGFeatureLoss(nn.Module):
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
 
+    def forward(self, image: Tensor) -> list[Tensor]:
+        x, found = (image - self.mean) / self.std, []
+        for i, layer in enumerate(self.features):
+            x = layer(x)
+            if i in _VGG19_TAPS:
+                found.append(x)
+        return found
+
+
+class VGGFeatureLoss(nn.Module):
+    """Mean absolute difference of the features of :class:`VGG19` (perceptual loss)."""
+
+    def __init__(self, weights: Path) -> None:
+        super().__init__()
+        self.vgg = VGG19(weights)
+
     def forward(self, result: Tensor, target: Tensor) -> Tensor:
         """Both ``(N, 3, H, W)``, H and W 16 or more; no gradient flows to ``target``."""
-        x, y = (result - self.mean) / self.std, (target.detach() - self.mean) / self.std
-        loss = result.new_zeros(())
-        for i, layer in enumerate(self.features):
-            x, y = layer(x), layer(y)
-            if i in _VGG19_TAPS:
-                loss = loss + F.l1_loss(x, y)
-        return loss / len(_VGG19_TAPS)
+        pairs = zip(self.vgg(result), self.vgg(target.detach()), strict=True)
+        return torch.stack([F.l1_loss(x, y) for x, y in pairs]).mean()
 
 
 class PatchDiscriminator(nn.Module):

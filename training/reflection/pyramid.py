@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.blocks import upsample2
+from training.padding import crop_to, pad_to
 from training.reflection.network import MULTIPLE
 
 LONGEST_BASE = 512  # pixels: about the scale of things in training, and it bounds the cost
@@ -26,25 +27,6 @@ def levels_for(height: int, width: int) -> int:
     while max(height, width) >> levels > LONGEST_BASE:
         levels += 1
     return levels
-
-
-def _pad_to(x: Tensor, multiple_height: int, multiple_width: int) -> tuple[Tensor, int, int]:
-    """Pads the sides up to multiples, evenly on both sides -> (padded, rows above, columns left)."""
-    height, width = x.shape[-2:]
-    more_rows, more_columns = -height % multiple_height, -width % multiple_width
-    top, left = more_rows // 2, more_columns // 2
-    bottom, right = more_rows - top, more_columns - left
-    if more_rows == 0 and more_columns == 0:
-        return x, 0, 0
-    # A reflection needs more pixels than it adds; tiny pictures repeat their edge instead.
-    mode = "reflect" if max(top, bottom) < height and max(left, right) < width else "replicate"
-    return F.pad(x, (left, right, top, bottom), mode=mode), top, left
-
-
-def _crop(x: Tensor, top: int, left: int, height: int, width: int) -> Tensor:
-    if x.shape[-2:] == (height, width):
-        return x
-    return x[..., top : top + height, left : left + width]
 
 
 def _smooth(x: Tensor) -> Tensor:
@@ -81,7 +63,7 @@ class PyramidRestorer(nn.Module):
         """``(1, 3, H, W)`` RGB [0, 1] -> restored in [0, 1] and ``0.5 + artefact / 2`` in [0, 1], same size."""
         height, width = self.size if self.size is not None else (photo.shape[-2], photo.shape[-1])
         levels = levels_for(height, width)
-        padded, top, left = _pad_to(photo, 2**levels, 2**levels)
+        padded, top, left = pad_to(photo, 2**levels, 2**levels)
         gaussian = [padded]
         for _ in range(levels):
             gaussian.append(F.avg_pool2d(gaussian[-1], 2))
@@ -96,16 +78,16 @@ class PyramidRestorer(nn.Module):
                 detail = detail * gate
             restored, artefact = upsample2(restored) + detail, upsample2(artefact)
         restored = restored.clamp(0.0, 1.0)
-        return _crop(restored, top, left, height, width), _crop(artefact, top, left, height, width)
+        return crop_to(restored, top, left, height, width), crop_to(artefact, top, left, height, width)
 
     def _base(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Background, signed artefact and gate at the smallest level."""
         height, width = image.shape[-2:]
-        padded, top, left = _pad_to(image, MULTIPLE, MULTIPLE)
+        padded, top, left = pad_to(image, MULTIPLE, MULTIPLE)
         background, artefact = self.network(padded)
         gate = _gate(background, artefact)
         return (
-            _crop(background, top, left, height, width),
-            _crop(artefact, top, left, height, width),
-            _crop(gate, top, left, height, width),
+            crop_to(background, top, left, height, width),
+            crop_to(artefact, top, left, height, width),
+            crop_to(gate, top, left, height, width),
         )

@@ -14,12 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from training.data import uniform
+
 KINDS = ("region", "reflection", "shadow", "stain", "occlusion", "clean")
-
-
-def uniform(generator: Generator, low: float, high: float) -> float:
-    """One number from the uniform distribution on [low, high)."""
-    return low + (high - low) * float(torch.rand((), generator=generator))
 
 
 def gaussian_blur(image: Tensor, sigma: float, padding: str = "reflect") -> Tensor:

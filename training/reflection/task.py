@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from training.blocks import GROUP_WIDTH
-from training.data import SMALLEST, cached_photo, random_crop, seeded
 from training.deployable import Deployable, Port
 from training.errors import UserError
-from training.images import read_photo
 from training.losses import (
     PatchDiscriminator,
     VGGFeatureLoss,
@@ -28,7 +25,8 @@ from training.losses import (
 from training.recipe import TrainingRecipe, require
 from training.reflection.network import MULTIPLE, ReflectionNetwork
 from training.reflection.pyramid import PyramidRestorer
-from training.reflection.synthesis import KINDS, degrade, uniform
+from training.reflection.synthesis import KINDS, degrade
+from training.samples import DegradedPhotos, SynthesisRecipe, training_samples, validation_samples
 from training.task import Objective, Sample, Task
 
 _FOLDER = Path(__file__).parent
@@ -47,23 +45,6 @@ class NetworkRecipe:
         for width in (*self.widths, *self.decoder_widths):
             require("widths", width, width > 0 and width % GROUP_WIDTH == 0, f"multiples of {GROUP_WIDTH}")
         require("depths", self.depths, min(self.depths) >= 1, "1 or more each")
-
-
-@dataclass(frozen=True)
-class SynthesisRecipe:
-    """Shares of the kinds of samples; ``pairs`` is a folder with ``input/`` and ``target/``, "" for none."""
-
-    pairs: str
-    pairs_ratio: float
-    kinds: dict[str, float]
-
-    def __post_init__(self) -> None:
-        """Raises ValueError for an unknown kind or a share out of range."""
-        for kind, share in self.kinds.items():
-            require("kinds", kind, kind in KINDS, f"some of {', '.join(KINDS)}")
-            require(f"kinds.{kind}", share, 0.0 <= share < math.inf, "zero or more")
-        require("kinds", self.kinds, sum(self.kinds.values()) > 0.0, "a share above zero")
-        require("pairs_ratio", self.pairs_ratio, 0.0 <= self.pairs_ratio <= 1.0, "a share from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -109,9 +90,10 @@ class ReflectionRecipe:
     loss: LossRecipe
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a crop that the network can't take."""
+        """Raises ValueError for a crop that the network can't take, or an unknown kind of artefact."""
         crop = self.training.crop
         require("training.crop", crop, crop % MULTIPLE == 0, f"a multiple of {MULTIPLE}")
+        self.synthesis.require_kinds(KINDS)
 
 
 def build_network(recipe: ReflectionRecipe) -> ReflectionNetwork:
@@ -119,76 +101,14 @@ def build_network(recipe: ReflectionRecipe) -> ReflectionNetwork:
     return ReflectionNetwork(recipe.network.widths, recipe.network.depths, recipe.network.decoder_widths)
 
 
-class ReflectionSamples(Dataset[Sample]):
-    """``{"input", "target"}``, ``(3, crop, crop)``: sample ``index`` depends on the seed and the index alone."""
-
-    def __init__(self, recipe: ReflectionRecipe, photos: Sequence[Path], length: int, seed: int) -> None:
-        self.photos, self.length, self.seed, self.crop = list(photos), length, seed, recipe.training.crop
-        self.kinds = list(recipe.synthesis.kinds)
-        self.shares = torch.tensor(list(recipe.synthesis.kinds.values()))
-        self.pairs_ratio = recipe.synthesis.pairs_ratio
-        self.pairs = find_pairs(Path(recipe.synthesis.pairs)) if self.pairs_ratio > 0.0 else []
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, index: int) -> Sample:
-        generator = seeded(self.seed, index)
-        if uniform(generator, 0, 1) < self.pairs_ratio:
-            return self._real_pair(generator)
-        first, second = torch.randint(len(self.photos), (2,), generator=generator).tolist()
-        photo = random_crop(cached_photo(self.photos[first]), self.crop, generator)
-        other = random_crop(cached_photo(self.photos[second]), self.crop, generator)
-        if uniform(generator, 0, 1) < 0.5:
-            photo = photo ** uniform(generator, 0.75, 1.3)
-        if uniform(generator, 0, 1) < 0.3:
-            other = other ** uniform(generator, 0.6, 1.6)
-        kind = self.kinds[int(torch.multinomial(self.shares, 1, generator=generator))]
-        return {"input": degrade(photo, other, kind, generator), "target": photo}
-
-    def _real_pair(self, generator: torch.Generator) -> Sample:
-        paths = self.pairs[int(torch.randint(len(self.pairs), (), generator=generator))]
-        crop_seed = int(torch.randint(2**31, (), generator=generator))
-        degraded, target = (cached_photo(path) for path in paths)
-        return {
-            "input": random_crop(degraded, self.crop, seeded(crop_seed)),
-            "target": random_crop(target, self.crop, seeded(crop_seed)),
-        }
-
-
-def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
-    """Files of the same name under ``folder/input`` and ``folder/target``.
-
-    Raises UserError if there is none, or where two do not decode or fit: a run must not stumble over it hours later.
-    """
-    pairs = [
-        (path, folder / "target" / path.name)
-        for path in sorted((folder / "input").glob("*"))
-        if (folder / "target" / path.name).is_file()
-    ]
-    if not pairs:
-        raise UserError(
-            f"{folder}: no pairs, expected files of the same name in {folder}/input and {folder}/target"
-        )
-    for degraded, target in pairs:
-        (height, width), other = (read_photo(path).rgb.shape[:2] for path in (degraded, target))
-        if (height, width) != other or min(height, width) < SMALLEST:
-            raise UserError(
-                f"{degraded} is {width}x{height} and {target} {other[1]}x{other[0]} pixels, "
-                f"expected the same size and both sides of {SMALLEST} or more"
-            )
-    return pairs
-
-
-def training_set(recipe: ReflectionRecipe, photos: Sequence[Path]) -> ReflectionSamples:
+def training_set(recipe: ReflectionRecipe, photos: Sequence[Path]) -> DegradedPhotos:
     """As many samples as any run could ask for."""
-    return ReflectionSamples(recipe, photos, 2**40, recipe.training.seed)
+    return training_samples(recipe.training, recipe.synthesis, photos, degrade)
 
 
-def validation_set(recipe: ReflectionRecipe, photos: Sequence[Path]) -> ReflectionSamples:
-    """Four fixed samples a held-out photo, of the kinds trained on; no real pairs, since none is held out."""
-    synthetic = replace(recipe, synthesis=replace(recipe.synthesis, pairs_ratio=0.0))
-    return ReflectionSamples(synthetic, photos, 4 * len(photos), -1)
+def validation_set(recipe: ReflectionRecipe, photos: Sequence[Path]) -> DegradedPhotos:
+    """Fixed samples of held-out photos, of the kinds trained on."""
+    return validation_samples(recipe.training, recipe.synthesis, photos, degrade)
 
 
 def objective(recipe: ReflectionRecipe, device: torch.device) -> Objective:

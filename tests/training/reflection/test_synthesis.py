@@ -11,6 +11,7 @@ from scipy import ndimage
 from torch import Generator, Tensor
 
 from training.reflection import synthesis
+from training.data import uniform
 from training.reflection.synthesis import (
     KINDS,
     add_occlusion,
@@ -29,7 +30,6 @@ from training.reflection.synthesis import (
     polygon_mask,
     random_mask,
     smooth_noise,
-    uniform,
     vignette,
 )
 

@@ -21,11 +21,11 @@ from training.reflection.task import (
     TASK,
     ReflectionRecipe,
     deployable,
-    find_pairs,
     objective,
     training_set,
     validation_set,
 )
+from training.samples import find_pairs
 
 CPU = torch.device("cpu")
 

@@ -1,0 +1,77 @@
+"""CoBi, the contextual bidirectional loss: for pairs that are aligned, but not to the pixel.
+
+    loss = cobi_loss(patches(result, grid), patches(target, grid), grid.places)
+
+From *Zoom to Learn, Learn to Zoom* (Zhang et al., CVPR 2019), after the contextual loss (Mechrez et al., ECCV 2018):
+every feature of one picture looks for its best match anywhere in the other, where a match far away costs more, and
+both pictures look. Of all places only a random sample takes part, so that memory is bounded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+BANDWIDTH = 0.5
+SPATIAL = 0.1  # weight of the squared distance, with the shorter side as unit
+_EPSILON = 1e-5
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Places of a picture at which features are taken: ``rows`` and ``columns``, ``(M,)``, pixels of that picture."""
+
+    rows: Tensor
+    columns: Tensor
+    height: int
+    width: int
+
+    @property
+    def places(self) -> Tensor:
+        """``(M, 2)``: row and column over the shorter side."""
+        return torch.stack([self.rows, self.columns], dim=1).float() / min(self.height, self.width)
+
+
+def sampled_grid(height: int, width: int, count: int, device: torch.device) -> Grid:
+    """At most ``count`` different places of a ``height`` x ``width`` picture, drawn from PyTorch's global generator."""
+    chosen = torch.randperm(height * width)[:count].to(device)
+    return Grid(chosen // width, chosen % width, height, width)
+
+
+def patches(image: Tensor, grid: Grid, side: int = 5) -> Tensor:
+    """``side`` x ``side`` pixels around each place of the grid, edges repeated: ``(N, C, H, W) -> (N, M, C side^2)``."""
+    reach = side // 2
+    padded = F.pad(image, (reach, reach, reach, reach), mode="replicate")
+    shifted = [
+        padded[:, :, grid.rows + dy, grid.columns + dx] for dy in range(side) for dx in range(side)
+    ]
+    return torch.cat(shifted, dim=1).transpose(1, 2)
+
+
+def cobi_loss(result: Tensor, target: Tensor, places: Tensor) -> Tensor:
+    """Mean over the batch of ``-log`` of how well the features of each picture find a match in the other.
+
+    Args:
+        result, target: features, ``(N, M, C)``.
+        places: where they are, ``(M, 2)``, the same for both.
+
+    The distance of two features is ``1 - cos`` after the target's mean is taken off both, plus ``SPATIAL`` times the
+    squared distance of their places. Divided by the smallest of its row and passed through ``exp((1 - d) / BANDWIDTH)``, it
+    becomes a share of that row's whole; the best shares are averaged.
+    """
+    mean = target.mean(dim=1, keepdim=True)
+    a, b = F.normalize(result - mean, dim=2), F.normalize(target - mean, dim=2)
+    apart = (places[:, None] - places[None]).square().sum(dim=2)
+    distance = (1.0 - a @ b.transpose(1, 2)).clamp_min(0.0) + SPATIAL * apart
+    return 0.5 * (_one_way(distance) + _one_way(distance.transpose(1, 2)))
+
+
+def _one_way(distance: Tensor) -> Tensor:
+    """``(N, M, M)``: every column's best share of its row."""
+    relative = distance / (distance.amin(dim=2, keepdim=True) + _EPSILON)
+    shares = ((1.0 - relative) / BANDWIDTH).softmax(dim=2)
+    similarity = shares.amax(dim=1).mean(dim=1)
+    return -similarity.clamp_min(_EPSILON).log().mean()

@@ -1,0 +1,73 @@
+"""The under-display network: an encoder-decoder whose bottleneck is 1/16 of the photo, in a live and a still size.
+
+    network = UnderDisplayNetwork()
+    clear = network(image)        # image: (N, 3, H, W), RGB, [0, 1], H and W divisible by 16
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from training.blocks import GROUP_WIDTH, GroupedBlock, normalised, upsample2
+
+MULTIPLE = 16  # the input's sides: stem /4 and two halvings
+
+
+class UnderDisplayNetwork(nn.Module):
+    """Three levels at 1/4, 1/8 and 1/16 of the photo; each decoder level adds its encoder level's features.
+
+    The stem and the head are 4x4 convolutions of stride 4: exactly a pixel-unshuffle or -shuffle and a 1x1 convolution,
+    without the rank-6 transposes that those become in ONNX. Nothing but the photo itself and the residual is ever at
+    full resolution.
+
+    Args:
+        widths: channels at 1/4, 1/8 and 1/16, multiples of 16.
+        depths: encoder blocks at these levels.
+        decoder_depths: decoder blocks at 1/4 and 1/8.
+    """
+
+    def __init__(
+        self,
+        widths: tuple[int, int, int] = (48, 64, 64),
+        depths: tuple[int, int, int] = (2, 2, 2),
+        decoder_depths: tuple[int, int] = (2, 1),
+    ) -> None:
+        super().__init__()
+        # Photos are about 0.45 +- 0.25: start with a stem that centres and widens that.
+        self.stem = normalised(nn.Conv2d(3, widths[0], 4, stride=4), 4.0)
+        with torch.no_grad():
+            assert self.stem.bias is not None
+            self.stem.bias.copy_(-0.45 * self.stem.weight.sum(dim=(1, 2, 3)))
+        self.levels = nn.ModuleList(_blocks(width, depth) for width, depth in zip(widths, depths, strict=True))
+        self.down = nn.ModuleList(
+            normalised(nn.Conv2d(fine, coarse, 2, stride=2), 1.0)
+            for fine, coarse in zip(widths, widths[1:], strict=False)
+        )
+        # From the coarsest level up: 1x1 convolutions before the upsampling, where they are four times cheaper.
+        self.up = nn.ModuleList(
+            normalised(nn.Conv2d(coarse, fine, 1), 0.7)
+            for fine, coarse in reversed(list(zip(widths, widths[1:], strict=False)))
+        )
+        self.decoder = nn.ModuleList(
+            _blocks(width, depth) for width, depth in zip(reversed(widths[:2]), reversed(decoder_depths), strict=True)
+        )
+        self.head = nn.ConvTranspose2d(widths[0], 3, 4, stride=4, bias=False)
+        nn.init.zeros_(self.head.weight)  # a new network changes nothing
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``(N, 3, H, W)`` RGB [0, 1] -> the clear photo, not clipped, near [0, 1], same shape."""
+        x = self.levels[0](self.stem(image))
+        skips = [x]
+        for down, level in zip(self.down, list(self.levels)[1:], strict=True):
+            x = level(down(x))
+            skips.append(x)
+        for up, blocks, skip in zip(self.up, self.decoder, reversed(skips[:-1]), strict=True):
+            x = blocks(upsample2(up(x)) + skip)
+        residual: Tensor = self.head(x)
+        return image + residual
+
+
+def _blocks(width: int, depth: int) -> nn.Sequential:
+    assert width % GROUP_WIDTH == 0
+    return nn.Sequential(*(GroupedBlock(width) for _ in range(depth)))

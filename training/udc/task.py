@@ -1,0 +1,185 @@
+"""The under-display task: its recipe, its samples and its objective, put together as ``TASK``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.blocks import GROUP_WIDTH
+from training.deployable import Deployable, Port
+from training.errors import UserError
+from training.losses import VGG19, relative_squared_error, ssim_loss
+from training.padding import crop_to, pad_to
+from training.recipe import TrainingRecipe, require
+from training.samples import DegradedPhotos, SynthesisRecipe, training_samples, validation_samples
+from training.task import Objective, Sample, Task
+from training.udc.contextual import cobi_loss, patches, sampled_grid
+from training.udc.network import MULTIPLE, UnderDisplayNetwork
+from training.udc.synthesis import KINDS, degrade
+
+_FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class NetworkRecipe:
+    """Arguments of ``UnderDisplayNetwork``."""
+
+    widths: tuple[int, int, int]
+    depths: tuple[int, int, int]
+    decoder_depths: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a width that the groups do not divide, or an empty level."""
+        for width in self.widths:
+            require("widths", width, width > 0 and width % GROUP_WIDTH == 0, f"multiples of {GROUP_WIDTH}")
+        require("depths", self.depths, min(self.depths) >= 1, "1 or more each")
+        require("decoder_depths", self.decoder_depths, min(self.decoder_depths) >= 1, "1 or more each")
+
+
+@dataclass(frozen=True)
+class LossRecipe:
+    """Weights of the loss terms; zero = not built."""
+
+    pixel: float
+    squared: float
+    ssim: float
+    cobi: float
+    cobi_places: int
+    vgg: float
+    vgg_weights: str
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a negative weight, or none at all."""
+        weights = {f.name: getattr(self, f.name) for f in fields(self) if f.type == "float"}
+        for key, weight in weights.items():
+            require(key, weight, 0.0 <= weight < math.inf, "zero or more")
+        require("loss", sum(weights.values()), sum(weights.values()) > 0.0, "a weight for one of its terms")
+        require("cobi_places", self.cobi_places, self.cobi_places >= 16, "16 or more")
+
+
+@dataclass(frozen=True)
+class UnderDisplayRecipe:
+    """training/udc/recipe.toml."""
+
+    training: TrainingRecipe
+    network: NetworkRecipe
+    synthesis: SynthesisRecipe
+    loss: LossRecipe
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a crop that the network can't take, or an unknown kind of panel."""
+        crop = self.training.crop
+        require("training.crop", crop, crop % MULTIPLE == 0, f"a multiple of {MULTIPLE}")
+        self.synthesis.require_kinds(KINDS)
+
+
+class UnderDisplayRestorer(nn.Module):
+    """The network at a photo's own size: RGB in, ``(restored,)`` out.
+
+    A display's ghosts are a fixed number of pixels away, so that unlike a reflection they can't be removed from a
+    smaller picture.
+
+    Args:
+        size: ``(height, width)`` of a graph of fixed size; None reads it from each photo.
+    """
+
+    def __init__(self, network: nn.Module, size: tuple[int, int] | None = None) -> None:
+        super().__init__()
+        self.network, self.size = network, size
+
+    def forward(self, photo: Tensor) -> tuple[Tensor]:
+        """``(1, 3, H, W)`` RGB [0, 1] -> the clear photo in [0, 1], same size."""
+        height, width = self.size if self.size is not None else (photo.shape[-2], photo.shape[-1])
+        padded, top, left = pad_to(photo, MULTIPLE, MULTIPLE)
+        return (crop_to(self.network(padded).clamp(0.0, 1.0), top, left, height, width),)
+
+
+def build_network(recipe: UnderDisplayRecipe) -> UnderDisplayNetwork:
+    """The network of a recipe, with start weights."""
+    network = recipe.network
+    return UnderDisplayNetwork(network.widths, network.depths, network.decoder_depths)
+
+
+def training_set(recipe: UnderDisplayRecipe, photos: Sequence[Path]) -> DegradedPhotos:
+    """As many samples as any run could ask for."""
+    return training_samples(recipe.training, recipe.synthesis, photos, degrade)
+
+
+def validation_set(recipe: UnderDisplayRecipe, photos: Sequence[Path]) -> DegradedPhotos:
+    """Fixed samples of held-out photos, of the kinds trained on."""
+    return validation_samples(recipe.training, recipe.synthesis, photos, degrade)
+
+
+def objective(recipe: UnderDisplayRecipe, device: torch.device) -> Objective:
+    """SSIM and CoBi for captured pairs, L1 and squared error for simulated ones, which fit to the pixel."""
+    weights = recipe.loss
+    vgg: VGG19 | None = None
+    if weights.vgg > 0.0:
+        if not weights.vgg_weights:
+            raise UserError(
+                "loss.vgg is above zero but loss.vgg_weights is empty: give the file (docs/training.md)"
+            )
+        vgg = VGG19(Path(weights.vgg_weights)).to(device)
+
+    def losses(network: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
+        image, target = batch["input"], batch["target"]
+        result = network(image).float()
+        terms: dict[str, Tensor] = {}
+        if weights.pixel > 0.0:
+            terms["pixel"] = weights.pixel * F.l1_loss(result, target)
+        if weights.squared > 0.0:
+            damage = (image - target).square().mean(dim=(1, 2, 3))
+            terms["squared"] = weights.squared * relative_squared_error(result, target, damage)
+        if weights.ssim > 0.0:
+            terms["ssim"] = weights.ssim * ssim_loss(result, target)
+        if weights.cobi > 0.0:
+            grid = sampled_grid(*result.shape[2:], weights.cobi_places, result.device)
+            terms["cobi"] = weights.cobi * cobi_loss(patches(result, grid), patches(target, grid), grid.places)
+        if vgg is not None:
+            found: list[Tensor] = []
+            for of_result, of_target in zip(vgg(result), vgg(target), strict=True):
+                grid = sampled_grid(*of_result.shape[2:], weights.cobi_places, result.device)
+                found.append(
+                    cobi_loss(patches(of_result, grid, 1), patches(of_target, grid, 1), grid.places)
+                )
+            terms["vgg"] = weights.vgg * torch.stack(found).mean()
+        return result, terms
+
+    return Objective(losses)
+
+
+def deployable(network: nn.Module, height: int, width: int) -> Deployable:
+    """RGB in, RGB out at ``height`` x ``width``."""
+    shape = (1, 3, height, width)
+    return Deployable(
+        module=UnderDisplayRestorer(network, size=(height, width)).eval(),
+        task=TASK.name,
+        title=TASK.title,
+        version="1.0.0",
+        inputs=(Port("image", shape, (0.0, 1.0), meaning="photo taken through the display"),),
+        outputs=(Port("restored", shape, (0.0, 1.0), meaning="photo without haze, blur and ghosts"),),
+    )
+
+
+TASK = Task(
+    name="udc",
+    title="Under-display camera restoration",
+    recipe_type=UnderDisplayRecipe,
+    recipe_path=_FOLDER / "recipe.toml",
+    pretrained=_FOLDER.parent / "pretrained" / "udc_live.safetensors",
+    default_sizes=((256, 256), (720, 1280)),
+    build_network=build_network,
+    training_set=training_set,
+    validation_set=validation_set,
+    objective=objective,
+    restorer=UnderDisplayRestorer,
+    deployable=deployable,
+    kinds=KINDS,
+    degrade=degrade,
+)
