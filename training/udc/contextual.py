@@ -4,7 +4,8 @@
 
 From *Zoom to Learn, Learn to Zoom* (Zhang et al., CVPR 2019), after the contextual loss (Mechrez et al., ECCV 2018):
 every feature of one picture looks for its best match anywhere in the other, where a match far away costs more, and
-both pictures look. Of all places only a random sample takes part, so that memory is bounded.
+both pictures look. Only a random window takes part, so that memory is bounded. (Scattered places would not do: the
+place that a shifted pixel came from would mostly not be among them.)
 """
 
 from __future__ import annotations
@@ -35,10 +36,13 @@ class Grid:
         return torch.stack([self.rows, self.columns], dim=1).float() / min(self.height, self.width)
 
 
-def sampled_grid(height: int, width: int, count: int, device: torch.device) -> Grid:
-    """At most ``count`` different places of a ``height`` x ``width`` picture, drawn from PyTorch's global generator."""
-    chosen = torch.randperm(height * width)[:count].to(device)
-    return Grid(chosen // width, chosen % width, height, width)
+def sampled_grid(height: int, width: int, side: int, device: torch.device) -> Grid:
+    """All places of a random ``side`` x ``side`` window (PyTorch's global generator), smaller where the picture is."""
+    rows, columns = min(side, height), min(side, width)
+    top = int(torch.randint(height - rows + 1, ()))
+    left = int(torch.randint(width - columns + 1, ()))
+    places = torch.cartesian_prod(torch.arange(top, top + rows), torch.arange(left, left + columns)).to(device)
+    return Grid(places[:, 0], places[:, 1], height, width)
 
 
 def patches(image: Tensor, grid: Grid, side: int = 5) -> Tensor:

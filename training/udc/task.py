@@ -50,7 +50,7 @@ class LossRecipe:
     squared: float
     ssim: float
     cobi: float
-    cobi_places: int
+    cobi_window: int
     vgg: float
     vgg_weights: str
 
@@ -60,7 +60,7 @@ class LossRecipe:
         for key, weight in weights.items():
             require(key, weight, 0.0 <= weight < math.inf, "zero or more")
         require("loss", sum(weights.values()), sum(weights.values()) > 0.0, "a weight for one of its terms")
-        require("cobi_places", self.cobi_places, self.cobi_places >= 16, "16 or more")
+        require("cobi_window", self.cobi_window, self.cobi_window >= 4, "4 or more")
 
 
 @dataclass(frozen=True)
@@ -139,12 +139,12 @@ def objective(recipe: UnderDisplayRecipe, device: torch.device) -> Objective:
         if weights.ssim > 0.0:
             terms["ssim"] = weights.ssim * ssim_loss(result, target)
         if weights.cobi > 0.0:
-            grid = sampled_grid(*result.shape[2:], weights.cobi_places, result.device)
+            grid = sampled_grid(*result.shape[2:], weights.cobi_window, result.device)
             terms["cobi"] = weights.cobi * cobi_loss(patches(result, grid), patches(target, grid), grid.places)
         if vgg is not None:
             found: list[Tensor] = []
             for of_result, of_target in zip(vgg(result), vgg(target), strict=True):
-                grid = sampled_grid(*of_result.shape[2:], weights.cobi_places, result.device)
+                grid = sampled_grid(*of_result.shape[2:], weights.cobi_window, result.device)
                 found.append(
                     cobi_loss(patches(of_result, grid, 1), patches(of_target, grid, 1), grid.places)
                 )
