@@ -1,7 +1,7 @@
 """Training samples of every task that starts from clean photos: degraded crops, and crops of real pairs mixed in.
 
-    samples = training_samples(recipe.training, recipe.synthesis, photos, degrade)
-    samples[5]                       # {"input", "target"}, (3, crop, crop), RGB, [0, 1]
+samples = training_samples(recipe.training, recipe.synthesis, photos, degrade)
+samples[5]                       # {"input", "target"}, (3, crop, crop), RGB, [0, 1]
 """
 
 from __future__ import annotations
@@ -126,6 +126,4 @@ def validation_samples(
     training: TrainingRecipe, synthesis: SynthesisRecipe, photos: Sequence[Path], degrade: Degrade
 ) -> DegradedPhotos:
     """Four fixed samples a held-out photo, of the kinds trained on; no real pairs, since none is held out."""
-    return DegradedPhotos(
-        training, replace(synthesis, pairs_ratio=0.0), photos, degrade, 4 * len(photos), -1
-    )
+    return DegradedPhotos(training, replace(synthesis, pairs_ratio=0.0), photos, degrade, 4 * len(photos), -1)

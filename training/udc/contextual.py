@@ -41,17 +41,17 @@ def sampled_grid(height: int, width: int, side: int, device: torch.device) -> Gr
     rows, columns = min(side, height), min(side, width)
     top = int(torch.randint(height - rows + 1, ()))
     left = int(torch.randint(width - columns + 1, ()))
-    places = torch.cartesian_prod(torch.arange(top, top + rows), torch.arange(left, left + columns)).to(device)
+    places = torch.cartesian_prod(torch.arange(top, top + rows), torch.arange(left, left + columns)).to(
+        device
+    )
     return Grid(places[:, 0], places[:, 1], height, width)
 
 
 def patches(image: Tensor, grid: Grid, side: int = 5) -> Tensor:
-    """``side`` x ``side`` pixels around each place of the grid, edges repeated: ``(N, C, H, W) -> (N, M, C side^2)``."""
+    """``side`` x ``side`` pixels around each place, edges repeated: ``(N, C, H, W) -> (N, M, C side^2)``."""
     reach = side // 2
     padded = F.pad(image, (reach, reach, reach, reach), mode="replicate")
-    shifted = [
-        padded[:, :, grid.rows + dy, grid.columns + dx] for dy in range(side) for dx in range(side)
-    ]
+    shifted = [padded[:, :, grid.rows + dy, grid.columns + dx] for dy in range(side) for dx in range(side)]
     return torch.cat(shifted, dim=1).transpose(1, 2)
 
 
@@ -63,7 +63,7 @@ def cobi_loss(result: Tensor, target: Tensor, places: Tensor) -> Tensor:
         places: where they are, ``(M, 2)``, the same for both.
 
     The distance of two features is ``1 - cos`` after the target's mean is taken off both, plus ``SPATIAL`` times the
-    squared distance of their places. Divided by the smallest of its row and passed through ``exp((1 - d) / BANDWIDTH)``, it
+    squared distance of their places. Divided by the smallest of its row and through ``exp((1 - d) / BANDWIDTH)``, it
     becomes a share of that row's whole; the best shares are averaged.
     """
     mean = target.mean(dim=1, keepdim=True)

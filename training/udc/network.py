@@ -1,7 +1,7 @@
 """The under-display network: an encoder-decoder whose bottleneck is 1/16 of the photo, in a live and a still size.
 
-    network = UnderDisplayNetwork()
-    clear = network(image)        # image: (N, 3, H, W), RGB, [0, 1], H and W divisible by 16
+network = UnderDisplayNetwork()
+clear = network(image)        # image: (N, 3, H, W), RGB, [0, 1], H and W divisible by 16
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class UnderDisplayNetwork(nn.Module):
         with torch.no_grad():
             assert self.stem.bias is not None
             self.stem.bias.copy_(-0.45 * self.stem.weight.sum(dim=(1, 2, 3)))
-        self.levels = nn.ModuleList(_blocks(width, depth) for width, depth in zip(widths, depths, strict=True))
+        self.levels = nn.ModuleList(
+            _blocks(width, depth) for width, depth in zip(widths, depths, strict=True)
+        )
         self.down = nn.ModuleList(
             normalised(nn.Conv2d(fine, coarse, 2, stride=2), 1.0)
             for fine, coarse in zip(widths, widths[1:], strict=False)
@@ -50,7 +52,8 @@ class UnderDisplayNetwork(nn.Module):
             for fine, coarse in reversed(list(zip(widths, widths[1:], strict=False)))
         )
         self.decoder = nn.ModuleList(
-            _blocks(width, depth) for width, depth in zip(reversed(widths[:2]), reversed(decoder_depths), strict=True)
+            _blocks(width, depth)
+            for width, depth in zip(reversed(widths[:2]), reversed(decoder_depths), strict=True)
         )
         self.head = nn.ConvTranspose2d(widths[0], 3, 4, stride=4, bias=False)
         nn.init.zeros_(self.head.weight)  # a new network changes nothing

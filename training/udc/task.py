@@ -140,14 +140,14 @@ def objective(recipe: UnderDisplayRecipe, device: torch.device) -> Objective:
             terms["ssim"] = weights.ssim * ssim_loss(result, target)
         if weights.cobi > 0.0:
             grid = sampled_grid(*result.shape[2:], weights.cobi_window, result.device)
-            terms["cobi"] = weights.cobi * cobi_loss(patches(result, grid), patches(target, grid), grid.places)
+            terms["cobi"] = weights.cobi * cobi_loss(
+                patches(result, grid), patches(target, grid), grid.places
+            )
         if vgg is not None:
             found: list[Tensor] = []
             for of_result, of_target in zip(vgg(result), vgg(target), strict=True):
                 grid = sampled_grid(*of_result.shape[2:], weights.cobi_window, result.device)
-                found.append(
-                    cobi_loss(patches(of_result, grid, 1), patches(of_target, grid, 1), grid.places)
-                )
+                found.append(cobi_loss(patches(of_result, grid, 1), patches(of_target, grid, 1), grid.places))
             terms["vgg"] = weights.vgg * torch.stack(found).mean()
         return result, terms
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Generator, Tensor
 
-from training.reflection import synthesis
 from training.data import uniform
+from training.reflection import synthesis
 from training.reflection.synthesis import (
     KINDS,
     add_occlusion,

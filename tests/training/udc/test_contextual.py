@@ -45,7 +45,9 @@ def test_loss_is_the_formula_written_out() -> None:
     torch.manual_seed(4)
     result, target = torch.randn(2, 17, 6, dtype=torch.float64), torch.randn(2, 17, 6, dtype=torch.float64)
     places = torch.rand(17, 2, dtype=torch.float64)
-    assert float(cobi_loss(result, target, places)) == pytest.approx(by_loops(result, target, places), rel=1e-9)
+    assert float(cobi_loss(result, target, places)) == pytest.approx(
+        by_loops(result, target, places), rel=1e-9
+    )
     assert float(cobi_loss(result, target, places)) != pytest.approx(
         float(cobi_loss(result, target, 3.0 * places)), rel=1e-3
     )
