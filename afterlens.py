@@ -171,6 +171,12 @@ def evaluate(
         str | None, typer.Option(metavar="KIND", help="DATA is clean: degrade it so, for example: shadow.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the synthesis.")] = 0,
+    fit_colours: Annotated[
+        bool,
+        typer.Option(
+            "--fit-colours", help="Fit gain and offset per channel first: the truth is of another camera."
+        ),
+    ] = False,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="FOLDER", help="For quality.json and quality.png.")
     ] = None,
@@ -191,9 +197,63 @@ def evaluate(
     with _library_output_on_stderr():
         found = _task(task)
         weights = checkpoint or found.pretrained
-        result = run(found, weights, data, synthesize=synthesize, seed=seed, out=out)
+        result = run(
+            found, weights, data, synthesize=synthesize, seed=seed, fit_colours=fit_colours, out=out
+        )
     _show(result, as_json, lambda: table(result))
     require(result, fail_under=fail_under, fail_under_gain=fail_under_gain)
+
+
+@app.command(cls=_Verb)
+def align(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUTS [TARGETS]", help="Two folders with the same file names, or one of pairs."
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="OUT", help="New folder for the aligned pairs.")
+    ],
+    threshold: Annotated[
+        float,
+        typer.Option(metavar="PX", help="Deviation above which keypoints align, not mutual information."),
+    ] = 16.0,
+    max_residual: Annotated[
+        float, typer.Option(metavar="PX", help="A pair that is still further off is left out.")
+    ] = 1.0,
+    as_json: AsJson = False,
+) -> None:
+    """
+    afterlens align captured/udc captured/reference -o build/aligned
+
+    Lay captured targets onto their inputs, and cut both to what they share.
+
+    OUT holds input/ and target/ (PNG, same names), pairs.csv (deviation, branch and residual of each pair) and
+    preview.png (red: input, cyan: target). A pair that cannot be read or aligned is named and left out; the exit code
+    is 2 only if no pair is left.
+    """
+    from benchmarks.pairs import find_pairs, match_folders
+    from training.udc.alignment import align_pairs
+
+    if len(folders) > 2:
+        raise UserError(f"{len(folders)} folders: expected inputs and targets, or one folder of pairs")
+    with _library_output_on_stderr():
+        pairs = match_folders(*folders) if len(folders) == 2 else find_pairs(folders[0])
+        files = [(pair.name, pair.input, pair.truth) for pair in pairs]
+        result = align_pairs(files, out, threshold=threshold, max_residual=max_residual)
+    rows = [
+        (
+            pair["pair"],
+            *(_figure(pair[key]) for key in ("deviation", "branch", "residual")),
+            pair["reason"] or "",
+        )
+        for pair in result["pairs"]
+    ]
+    columns = ("pair", "deviation px", "branch", "residual px", "left out because")
+    _show(result, as_json, lambda: _table(columns, rows))
+    if not result["aligned"]:
+        raise UserError(f"none of {len(rows)} pairs could be aligned; {out / 'pairs.csv'} says why")
 
 
 @app.command(cls=_Verb)
@@ -494,6 +554,10 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> "Renderable
     for row in rows:
         table.add_row(*(Text(cell, overflow="fold") for cell in row))  # Text: file names are no markup
     return table
+
+
+def _figure(value: float | str | None) -> str:
+    return "–" if value is None else value if isinstance(value, str) else f"{value:.2f}"
 
 
 def _proof_table(proof: dict[str, Any]) -> "RenderableType":

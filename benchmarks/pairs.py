@@ -31,6 +31,7 @@ STEMS = (
     ("*-input", "*-label1"),  # CEILNet
     ("blend_*", "gt_*"),
     ("lq_*", "gt_*"),
+    ("udc_*", "ref_*"),  # AlignFormer: under-display camera, second camera
     ("*_ambient", "*_ambient_T"),  # flash / no-flash triples: T is the transmission layer
     ("*_shadow", "*_shadow_free_original"),  # ISTD
     ("*_shadow", "*_gt"),  # portrait shadows
@@ -60,6 +61,19 @@ def find_pairs(folder: Path) -> list[Pair]:
         if inputs_by_name.keys() & truths_by_name.keys():
             return _match(folder, inputs_by_name, truths_by_name, input_stem, truth_stem)
     raise UserError(_nothing_fits(folder, files))
+
+
+def match_folders(inputs: Path, truths: Path) -> list[Pair]:
+    """Pair the photos of two folders by their stems; sorted by name.
+
+    Raises UserError as `find_pairs` does; truths without an input are ignored.
+    """
+    for folder in (inputs, truths):
+        if not folder.is_dir():
+            raise UserError(
+                f"{folder}: expected a folder of photos, got {'a file' if folder.exists() else 'nothing'}"
+            )
+    return _match(inputs, _by_stem(inputs), _by_stem(truths), f"{inputs}/*", f"{truths}/*")
 
 
 def _match(

@@ -57,6 +57,7 @@ def evaluate(
     *,
     synthesize: str | None = None,
     seed: int = 0,
+    fit_colours: bool = False,
     out: Path | None = None,
 ) -> dict[str, Any]:
     """Restore every photo of `data` and compare it with its truth.
@@ -68,6 +69,8 @@ def evaluate(
         synthesize: degrade clean photos by this kind of `task.kinds`. "clean" degrades nothing: the photo
             must stay itself.
         seed: of the synthesis; image number and seed alone decide each degradation.
+        fit_colours: before they are scored, input and result each get the gain and offset per channel that bring
+            them nearest to the truth: for truths from another camera, whose tone differs.
         out: folder for `quality.json` and `quality.png` (best, median and worst: input, restored, truth).
 
     Returns: a JSON-able dict: `mean`, `median` and `worst` of psnr, ssim and psnr_gain, and `images` with the
@@ -78,13 +81,14 @@ def evaluate(
     samples = _pairs(data) if synthesize is None else _synthesized(task, data, synthesize, seed)
     network, _ = load_network(task, checkpoint)
     restorer = task.restorer(network).eval()
-    images = measure(restorer, samples, f"evaluate {task.name}")
+    images = measure(restorer, samples, f"evaluate {task.name}", fit_colours)
     result: dict[str, Any] = {
         "task": task.name,
         "checkpoint": {"file": checkpoint.name, "sha256": _sha256(checkpoint)},
         "data": str(data),
         "synthesize": synthesize,
         "seed": seed if synthesize is not None else None,
+        "fit_colours": fit_colours,
         "psnr_cap": PSNR_CAP,
         "count": len(images),
         **_summary(images),
@@ -113,7 +117,9 @@ def require(
             )
 
 
-def measure(restorer: nn.Module, samples: TestSet, title: str) -> list[dict[str, Any]]:
+def measure(
+    restorer: nn.Module, samples: TestSet, title: str, fit_colours: bool = False
+) -> list[dict[str, Any]]:
     """Scores of every sample, in order: name, size, psnr, ssim, input_psnr, input_ssim, psnr_gain.
 
     `restorer` maps `(1, 3, H, W)` to a tuple whose first tensor is the result, of the same shape.
@@ -130,7 +136,7 @@ def measure(restorer: nn.Module, samples: TestSet, title: str) -> list[dict[str,
         bar = progress.add_task(title, total=samples.count, note="")
         for index in range(samples.count):
             sample = samples.load(index)
-            image = _score(sample, _restore(restorer, sample.input))
+            image = _score(sample, _restore(restorer, sample.input), fit_colours)
             images.append(image)
             gain = "" if image["psnr_gain"] is None else f" ({image['psnr_gain']:+.2f})"
             progress.update(bar, advance=1, note=f"{image['name']}: {image['psnr']:.2f} dB{gain}")
@@ -141,7 +147,8 @@ def table(result: dict[str, Any]) -> Table:
     """The scores of `evaluate`'s result for people, means in the last row."""
     # Text wherever a file name stands: brackets in it are no markup
     kind = f", {result['synthesize']} (seed {result['seed']})" if result["synthesize"] else ""
-    view = Table(title=Text(f"{result['task']} on {result['data']}{kind}"))
+    fit = ", colours fitted to the truth" if result["fit_colours"] else ""
+    view = Table(title=Text(f"{result['task']} on {result['data']}{kind}{fit}"))
     view.add_column("image")
     for column in ("size", "input dB", "restored dB", "gain dB", "input SSIM", "restored SSIM"):
         view.add_column(column, justify="right")
@@ -216,10 +223,21 @@ def _restore(restorer: nn.Module, image: Tensor) -> Tensor:
     return restored.clamp(0.0, 1.0)
 
 
-def _score(sample: Sample, restored: Tensor) -> dict[str, Any]:
+def fitted(image: Tensor, truth: Tensor) -> Tensor:
+    """`image` with the gain and offset per channel that bring it nearest to `truth` (least squares), in [0, 1]."""
+    mean, target = (x.mean(dim=(2, 3), keepdim=True) for x in (image, truth))
+    spread = (image - mean).square().mean(dim=(2, 3), keepdim=True).clamp_min(1e-12)
+    gain = ((image - mean) * (truth - target)).mean(dim=(2, 3), keepdim=True) / spread
+    return (target + gain * (image - mean)).clamp(0.0, 1.0)
+
+
+def _score(sample: Sample, restored: Tensor, fit_colours: bool) -> dict[str, Any]:
     height, width = sample.truth.shape[2:]
     measurable = min(height, width) >= SSIM_WINDOW
-    before, after = psnr(sample.input, sample.truth), psnr(restored, sample.truth)
+    source = sample.input
+    if fit_colours:
+        source, restored = fitted(source, sample.truth), fitted(restored, sample.truth)
+    before, after = psnr(source, sample.truth), psnr(restored, sample.truth)
     return {
         "name": sample.name,
         "width": width,
@@ -227,7 +245,7 @@ def _score(sample: Sample, restored: Tensor) -> dict[str, Any]:
         "psnr": after,
         "ssim": ssim(restored, sample.truth) if measurable else None,
         "input_psnr": before,
-        "input_ssim": ssim(sample.input, sample.truth) if measurable else None,
+        "input_ssim": ssim(source, sample.truth) if measurable else None,
         "psnr_gain": after - before if before < PSNR_CAP else None,
     }
 

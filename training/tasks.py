@@ -5,8 +5,9 @@ from __future__ import annotations
 from training.errors import UserError
 from training.reflection.task import TASK as REFLECTION
 from training.task import Task
+from training.udc.task import TASK as UDC
 
-TASKS: dict[str, Task] = {task.name: task for task in (REFLECTION,)}
+TASKS: dict[str, Task] = {task.name: task for task in (REFLECTION, UDC)}
 
 
 def find_task(name: str) -> Task:

@@ -221,3 +221,26 @@ def test_file_names_need_not_be_valid_text_nor_plain(checkpoint: Path, tmp_path:
     assert names == ["[red]x[bold] [oops", "caf\udce9"]
     assert [str(cell) for cell in table(result).columns[0].cells][:2] == names
     assert json.loads((out / "quality.json").read_text()) == result
+
+
+def test_fitted_colours_leave_only_what_gain_and_offset_cannot_undo(
+    checkpoint: Path, tmp_path: Path, photo: np.ndarray
+) -> None:
+    truth = np.rint(photo[100:180, 200:300] * 255)
+    rng = np.random.default_rng(0)
+    # Another camera: darker, other colours, and some noise that no fit removes.
+    given = np.rint(truth * [0.5, 0.7, 0.6] + [20, 5, 12] + rng.normal(0.0, 2.0, truth.shape))
+    for name, pixels in (("a-input", given), ("a-label1", truth)):
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(tmp_path / f"{name}.png")
+    plain = evaluate(task_that_adds(0.0), checkpoint, tmp_path)
+    found = evaluate(task_that_adds(-0.02), checkpoint, tmp_path, fit_colours=True)
+    expected = np.empty_like(truth)
+    for channel in range(3):
+        line = np.polyfit(given[..., channel].ravel(), truth[..., channel].ravel(), 1)
+        expected[..., channel] = np.polyval(line, given[..., channel])
+    score = peak_signal_noise_ratio(truth, expected.clip(0, 255), data_range=255)
+    assert found["images"][0]["input_psnr"] == pytest.approx(score, abs=0.02)
+    assert found["images"][0]["psnr"] == pytest.approx(score, abs=0.02)  # an offset is no loss any more
+    assert plain["images"][0]["psnr"] < score - 5.0
+    assert found["fit_colours"] and not plain["fit_colours"]
+    assert "colours fitted" in str(table(found).title)

@@ -1,0 +1,171 @@
+"""Samples, objective and deployable graph of the under-display task."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from tests.training.vgg import write_vgg_weights
+from training.data import cached_photo, random_crop, seeded
+from training.errors import UserError
+from training.losses import ssim_loss
+from training.metrics import psnr
+from training.recipe import read_recipe
+from training.udc.contextual import cobi_loss, patches, sampled_grid
+from training.udc.task import (
+    TASK,
+    UnderDisplayRecipe,
+    UnderDisplayRestorer,
+    build_network,
+    deployable,
+    objective,
+    training_set,
+    validation_set,
+)
+
+CPU = torch.device("cpu")
+
+
+def recipe(*overrides: str) -> UnderDisplayRecipe:
+    small = ["training.crop=64", "network.widths=[16, 16, 16]", "network.depths=[1, 1, 1]"]
+    return read_recipe(
+        UnderDisplayRecipe, TASK.recipe_path, [*small, "network.decoder_depths=[1, 1]", *overrides]
+    )
+
+
+class Fixed(nn.Module):
+    """Gives the same result, whatever it is shown."""
+
+    def __init__(self, result: Tensor) -> None:
+        super().__init__()
+        self.result = result
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.result
+
+
+@pytest.fixture
+def batch(photo_paths: list[Path]) -> dict[str, Tensor]:
+    samples = training_set(recipe(), photo_paths)
+    return next(iter(DataLoader(samples, batch_sampler=[[0, 1]])))
+
+
+def test_samples_are_photos_through_panels_that_testing_never_sees(photo_paths: list[Path]) -> None:
+    settings = recipe()
+    assert "held_out_panel" not in settings.synthesis.kinds and "held_out_panel" in TASK.kinds
+    sample, again = (training_set(settings, photo_paths)[5] for _ in range(2))
+    assert sample["input"].shape == sample["target"].shape == (3, 64, 64)
+    assert all(torch.equal(sample[name], again[name]) for name in sample)
+    assert 8.0 < float(psnr(sample["input"][None], sample["target"][None])) < 45.0
+    held_out = validation_set(settings, photo_paths)
+    assert len(held_out) == 4 * len(photo_paths)
+    assert not torch.equal(held_out[5]["target"], sample["target"])
+
+
+def test_terms_are_the_weighted_formulas(batch: dict[str, Tensor]) -> None:
+    image, target = batch["input"], batch["target"]
+    torch.manual_seed(6)
+    result = target + 0.05 * torch.randn_like(target)
+    weights = ["pixel=1.5", "squared=3.0", "ssim=0.5", "cobi=0.25", "cobi_window=16"]
+    made = objective(recipe(*(f"loss.{weight}" for weight in weights)), CPU)
+    torch.manual_seed(7)
+    got, terms = made.losses(Fixed(result), batch)
+    torch.manual_seed(7)
+    grid = sampled_grid(64, 64, 16, CPU)
+    assert torch.equal(got, result)
+    damage = (image - target).square().flatten(1).mean(dim=1) + 0.02
+    expected = {
+        "pixel": 1.5 * (result - target).abs().mean(),
+        "squared": 3.0 * ((result - target).square().flatten(1).mean(dim=1) / damage).mean(),
+        "ssim": 0.5 * ssim_loss(result, target),
+        "cobi": 0.25 * cobi_loss(patches(result, grid), patches(target, grid), grid.places),
+    }
+    assert terms.keys() == expected.keys()
+    for name, value in expected.items():
+        assert float(terms[name]) == pytest.approx(float(value), rel=1e-4), name
+
+
+def test_vgg_term_needs_its_file_and_is_contextual(batch: dict[str, Tensor], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"loss.vgg_weights is empty: give the file"):
+        objective(recipe("loss.vgg=0.1"), CPU)
+    path = tmp_path / "vgg19.safetensors"
+    write_vgg_weights(path)
+    made = objective(recipe("loss.vgg=0.1", "loss.cobi_window=8", f"loss.vgg_weights={path}"), CPU)
+    values = []
+    for result in (batch["target"], batch["input"]):
+        torch.manual_seed(1)
+        values.append(float(made.losses(Fixed(result), batch)[1]["vgg"]))
+    assert 0.0 <= values[0] < 0.5 * values[1]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.crop=72", "a multiple of 16"),
+        ("synthesis.kinds={fog = 1.0}", "kinds is 'fog', expected some of panel"),
+        ("network.widths=[16, 24, 16]", "multiples of 16"),
+        ("loss.ssim=-1", "zero or more"),
+    ],
+)
+def test_bad_recipes_are_one_line(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        recipe(override)
+
+
+def test_a_recipe_without_any_loss_is_refused() -> None:
+    with pytest.raises(UserError, match="a weight for one of its terms"):
+        recipe("loss.pixel=0", "loss.squared=0")
+
+
+def test_a_few_steps_bring_the_result_nearer_to_the_target(photo_paths: list[Path]) -> None:
+    """All terms but VGG together, on one batch: the objective points the right way."""
+    settings = recipe("loss.ssim=0.1", "loss.cobi=0.02", "loss.cobi_window=16")
+    torch.manual_seed(9)
+    network, made = build_network(settings), objective(settings, CPU)
+    samples = training_set(settings, photo_paths)
+    batch = {name: torch.stack([samples[i][name] for i in range(2)]) for name in ("input", "target")}
+    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+    for _ in range(40):
+        optimizer.zero_grad()
+        result, terms = made.losses(network, batch)
+        sum(terms.values(), torch.zeros(())).backward()
+        optimizer.step()
+    before, after = psnr(batch["input"], batch["target"]), psnr(result, batch["target"])
+    print(f"{before:.2f} dB -> {after:.2f} dB")
+    assert after > before + 1.0
+
+
+def test_photos_of_any_size_keep_it_and_the_middle_does_not_depend_on_the_padding(
+    photo_paths: list[Path],
+) -> None:
+    torch.manual_seed(0)
+    network = build_network(recipe())
+    with torch.no_grad():
+        network.head.weight.normal_(0.0, 0.02)
+    restorer = UnderDisplayRestorer(network)
+    photo = random_crop(cached_photo(photo_paths[0]), 96, seeded(1))[None]
+    with torch.no_grad():
+        for height, width in ((1, 1), (17, 5), (96, 90)):
+            (restored,) = restorer(photo[..., :height, :width])
+            assert restored.shape == (1, 3, height, width)
+            assert 0.0 <= float(restored.min()) and float(restored.max()) <= 1.0
+        whole = network(photo).clamp(0.0, 1.0)
+        assert torch.equal(restorer(photo)[0], whole)
+
+
+def test_deployable_names_its_ports() -> None:
+    made = deployable(build_network(recipe()), 40, 96)
+    assert [port.name for port in (*made.inputs, *made.outputs)] == ["image", "restored"]
+    assert {port.shape for port in (*made.inputs, *made.outputs)} == {(1, 3, 40, 96)}
+    with torch.no_grad():
+        (output,) = made.module(torch.rand(1, 3, 40, 96))
+    assert output.shape == (1, 3, 40, 96)
+    assert not made.module.training
+
+
+def test_task_agrees_with_its_recipe_file() -> None:
+    assert set(recipe().synthesis.kinds) <= set(TASK.kinds)
+    assert dataclasses.is_dataclass(TASK.recipe_type) and TASK.recipe_path.is_file()
