@@ -41,12 +41,17 @@ $(STAMP): pyproject.toml constraints.txt
 KINDS := reflection shadow stain occlusion
 
 demo: $(STAMP)
-	$(BIN)/afterlens restore reflection tests/degraded -o $(DEMO)/restored
-	$(BIN)/afterlens convert reflection -o $(DEMO)/bundle
-	$(BIN)/afterlens verify $(DEMO)/bundle
-	$(BIN)/afterlens bench $(DEMO)/bundle -o $(DEMO)/bench.json
-	$(BIN)/afterlens report $(DEMO)/bundle --bench $(DEMO)/bench.json -o $(DEMO)/report.html \
-		$(foreach kind,$(KINDS),--photo tests/degraded/$(kind).jpg=$(DEMO)/restored/$(kind).png)
+	$(BIN)/afterlens restore reflection $(KINDS:%=tests/degraded/%.jpg) -o $(DEMO)/restored
+	$(BIN)/afterlens restore udc tests/degraded/udc.jpg -o $(DEMO)/restored/udc.png
+	$(BIN)/afterlens convert reflection -o $(DEMO)/reflection
+	$(BIN)/afterlens convert udc -o $(DEMO)/udc
+	$(BIN)/afterlens verify $(DEMO)/reflection
+	$(BIN)/afterlens verify $(DEMO)/udc
+	$(BIN)/afterlens bench $(DEMO)/reflection -o $(DEMO)/reflection.json
+	$(BIN)/afterlens bench $(DEMO)/udc -o $(DEMO)/udc.json
+	$(BIN)/afterlens report $(DEMO)/reflection $(DEMO)/udc -o $(DEMO)/report.html \
+		--bench $(DEMO)/reflection.json --bench $(DEMO)/udc.json \
+		$(foreach kind,$(KINDS) udc,--photo tests/degraded/$(kind).jpg=$(DEMO)/restored/$(kind).png)
 	@echo "Open $(DEMO)/report.html"
 
 test: $(STAMP)

@@ -87,8 +87,8 @@ class Runtime(StrEnum):
 PHOTOS = [
     Path(__file__).parent / "tests" / "photos" / name for name in ("room.jpg", "bottles.jpg", "visitor.jpg")
 ]
-# One with something to remove, so that the golden outputs show it.
-GOLDEN_PHOTO = Path(__file__).parent / "tests" / "degraded" / "reflection.jpg"
+# One a task, with something to remove, so that the golden outputs show it.
+DEGRADED = Path(__file__).parent / "tests" / "degraded"
 
 TaskName = Annotated[str, typer.Argument(metavar="TASK", help="The system, for example: reflection.")]
 BundlePath = Annotated[
@@ -308,8 +308,11 @@ def convert(
         ),
     ] = None,
     photo: Annotated[
-        Path, typer.Option(metavar="PHOTO", help="Its restoration is stored as the golden example.")
-    ] = GOLDEN_PHOTO,
+        Path | None,
+        typer.Option(
+            metavar="PHOTO", help="Its restoration is stored as the golden example; default: a bundled one."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """
@@ -337,7 +340,7 @@ def convert(
             "data_licence": metadata.get("data", {}).get("licence", "not stated"),
         }
         graphs = [found.deployable(network, height, width) for height, width in dict.fromkeys(wanted)]
-        bundle = run(graphs, out, provenance, golden_photo=photo)
+        bundle = run(graphs, out, provenance, golden_photo=photo or DEGRADED / f"{found.name}.jpg")
     rows = [
         (artifact.file, artifact.format, f"{artifact.bytes / 1e6:.2f}", f"{artifact.macs / 1e9:.2f}")
         for artifact in bundle.contract.artifacts
