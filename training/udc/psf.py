@@ -1,0 +1,299 @@
+"""Point-spread functions of a lens behind a display, by Fourier optics from the display's opening pattern.
+
+    psf = display_psf(read_pattern(Path("panel.png")), Optics(pitch_um=2.0), size=257).kernel    # (3, 257, 257)
+
+A distant point of light arrives as a plane wave, passes the openings (amplitude = square root of the transmission)
+inside the round aperture, and the lens shows the far field on the sensor: intensity |F{pattern · aperture}|², spread in
+proportion to the wavelength (Goodman, Introduction to Fourier Optics, ch. 5; for displays: Zhou et al., Image
+Restoration for Under-Display Camera, CVPR 2021). On ``N`` samples of pitch ``δ`` its step is ``λ f / (N δ)``; each
+sensor pixel collects what falls on its area, so that no light is lost or made.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from training.data import seeded, uniform
+from training.errors import UserError
+from training.images import atomic_path, read_photo, write_png
+from training.udc.patterns import TRAINING_FAMILIES, random_pattern
+
+LARGEST_GRID = 8192  # samples a side: 1.5 GB of memory
+LARGEST_RANDOM = 129  # pixels: the window up to which `random_psf` stays fast
+
+_APERTURE_SAMPLES = 512  # across the aperture of a random panel
+_SPREAD = (-1.0, -0.5, 0.0, 0.5, 1.0)  # where a channel is sampled, in full widths at half maximum
+_PREVIEW_DECADES = 5.0  # what a preview shows: brightest to 1/100000 of it
+
+
+@dataclass(frozen=True)
+class Optics:
+    """Panel, lens and sensor. The defaults are a phone's front camera: f/2, 1.12 µm pixels.
+
+    Of a photo that was scaled down, ``sensor_pixel_um`` is the side of one of its pixels on the sensor.
+    """
+
+    pitch_um: float = 1.0  # one pixel of the pattern picture, on the panel
+    focal_length_mm: float = 3.8
+    aperture_mm: float = 1.9  # diameter
+    sensor_pixel_um: float = 1.12
+    wavelengths_nm: tuple[float, float, float] = (610.0, 540.0, 460.0)  # middle of R, G, B
+    bandwidth_nm: float = 50.0  # full width at half maximum of each (a Gaussian); 0 = one wavelength
+
+    def __post_init__(self) -> None:
+        """Raises UserError for what is no length, or light that is not visible."""
+        for field in fields(self):
+            values = np.atleast_1d(getattr(self, field.name))
+            smallest = 0.0 if field.name == "bandwidth_nm" else math.ulp(0.0)
+            if not (np.isfinite(values).all() and values.min() >= smallest):
+                raise UserError(f"{field.name} is {getattr(self, field.name)}, expected a positive number")
+        shortest, longest = self.spectrum()[0].min(), self.spectrum()[0].max()
+        if shortest < 200.0 or longest > 2000.0:
+            raise UserError(
+                f"wavelengths of {shortest:.0f} to {longest:.0f} nm, expected 200 to 2000, all in nm"
+            )
+
+    def spectrum(self) -> tuple[Tensor, Tensor]:
+        """Wavelengths in nm and their weights, ``(3, n)``; the weights of a channel sum to 1."""
+        spread = torch.tensor(_SPREAD if self.bandwidth_nm > 0.0 else (0.0,), dtype=torch.float64)
+        middle = torch.tensor(self.wavelengths_nm, dtype=torch.float64)
+        weights = torch.exp2(-4.0 * spread**2)
+        return middle[:, None] + self.bandwidth_nm * spread, (weights / weights.sum()).expand(3, -1)
+
+
+@dataclass(frozen=True)
+class DisplayPsf:
+    """What a panel does to a point of light."""
+
+    kernel: Tensor  # (3, size, size) float32, R, G, B, each summing to 1
+    captured: tuple[float, float, float]  # share of the light that arrives and falls within the window
+    transmission: float  # share of the light inside the aperture that passes the panel, [0, 1]
+
+
+def display_psf(pattern: Tensor, optics: Optics, size: int) -> DisplayPsf:
+    """The PSF of a panel with this opening pattern.
+
+    Args:
+        pattern: ``(H, W)`` transmission in [0, 1]. One smaller than the aperture is repeated (a picture of one
+            period is enough), of a larger one the middle is used.
+        optics: lengths and wavelengths.
+        size: sensor pixels a side of the result, odd.
+
+    Raises UserError for a pattern that lets nothing through, a pattern too coarse or too fine for the aperture, and a
+    window larger than what so coarse a pattern determines; ValueError for a wrong shape, range or size.
+    """
+    if pattern.ndim != 2 or 0 in pattern.shape:
+        raise ValueError(f"got a pattern of shape {tuple(pattern.shape)}, expected (H, W)")
+    if not (float(pattern.min()) >= 0.0 and float(pattern.max()) <= 1.0):
+        raise ValueError("expected a pattern in [0, 1]")
+    if size < 1 or size % 2 == 0:
+        raise ValueError(f"got a size of {size}, expected an odd number")
+    wavelengths, weights = optics.spectrum()
+    reach = wavelengths.min().item() * 1e-3 * optics.focal_length_mm * 1e3 / optics.pitch_um
+    if size * optics.sensor_pixel_um > reach:
+        raise UserError(
+            f"{size} pixels are {size * optics.sensor_pixel_um:.0f} µm on the sensor, but a pattern of "
+            f"{optics.pitch_um:g} µm a pixel determines {reach:.0f} µm: give a smaller size or a finer picture"
+        )
+    across = optics.aperture_mm * 1e3 / optics.pitch_um
+    # Twice the aperture, since the intensity has twice the bandwidth of the amplitude; and at least two samples a
+    # sensor pixel, for their areas to be cut well.
+    samples = fast_length(math.ceil(max(2.0 * across, 2.0 * reach / optics.sensor_pixel_um, size)))
+    if across < 8.0 or samples > LARGEST_GRID:
+        raise UserError(
+            f"an aperture of {optics.aperture_mm:g} mm is {across:.0f} pixels of the pattern at {optics.pitch_um:g} µm "
+            f"and needs a grid of {samples}, expected 8 pixels or more and a grid of {LARGEST_GRID} or less: "
+            "scale the picture, and change the pitch with it"
+        )
+    light = _through_aperture(pattern, across)
+    passed = light.sum() / _aperture(light.shape[0], across).sum()
+    if not float(light.sum()) > 0.0:
+        raise UserError(
+            "the pattern lets no light through the aperture, expected some pixels that are not black"
+        )
+    steps = wavelengths * 1e-3 * optics.focal_length_mm * 1e3 / (samples * optics.pitch_um)
+    needed = math.ceil(size * optics.sensor_pixel_um / 2 / steps.min().item()) + 1
+    table = _summed(_far_field(light.sqrt(), samples, needed))
+    kernel = torch.zeros(3, size, size)
+    for channel in range(3):
+        for step, weight in zip(steps[channel].tolist(), weights[channel].tolist(), strict=True):
+            kernel[channel] += weight * _on_pixels(table, optics.sensor_pixel_um / step, size)
+    captured = kernel.sum(dim=(1, 2))
+    return DisplayPsf(kernel / captured[:, None, None], tuple(captured.tolist()), passed.item())
+
+
+def fast_length(smallest: int) -> int:
+    """The next even number that has no prime factor above 5: what Fourier transforms are fast for."""
+    length = smallest + smallest % 2
+    while True:
+        rest = length
+        for factor in (2, 3, 5):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1:
+            return length
+        length += 2
+
+
+def _aperture(size: int, across: float) -> Tensor:
+    """A disc of diameter ``across`` samples amid ``(size, size)``, its edge one sample soft."""
+    along = torch.arange(size, dtype=torch.float32) - size // 2
+    return (across / 2 - torch.hypot(along[:, None], along[None, :]) + 0.5).clamp(0.0, 1.0)
+
+
+def _through_aperture(pattern: Tensor, across: float) -> Tensor:
+    """Transmission of pattern and aperture, square; the middle of the pattern is the middle of the aperture."""
+    side = math.ceil(across) + 2
+    rows, columns = (
+        (torch.arange(side) - side // 2 + length // 2) % length
+        for length in (pattern.shape[0], pattern.shape[1])
+    )
+    return pattern.float()[rows][:, columns] * _aperture(side, across)
+
+
+def _far_field(amplitude: Tensor, samples: int, needed: int) -> Tensor:
+    """|F|² on a grid of ``samples``, as a share of the whole; the part up to ``needed`` cells around direction 0.
+
+    -> ``(2 r + 1, 2 r + 1)`` with direction 0 in the middle.
+    """
+    field = torch.fft.fft2(amplitude, (samples, samples))
+    reach = min(needed, samples // 2 - 1)
+    rows = torch.cat([field[-reach:], field[: reach + 1]])
+    part = torch.cat([rows[:, -reach:], rows[:, : reach + 1]], dim=1)
+    # Parseval: what all directions get together.
+    return (part.real.square() + part.imag.square()) / (samples**2 * amplitude.double().square().sum())
+
+
+def _summed(intensity: Tensor) -> Tensor:
+    """``(n + 1, n + 1)`` float64: entry (i, j) is the light in the first i rows and j columns."""
+    return F.pad(intensity.double().cumsum(0).cumsum(1), (1, 0, 1, 0))
+
+
+def _on_pixels(table: Tensor, pixel: float, size: int) -> Tensor:
+    """Light on each of ``(size, size)`` sensor pixels, ``pixel`` cells of the summed table wide, around direction 0.
+
+    Between its entries the table is linear along both axes, which cuts cells in proportion to their areas.
+    """
+    cells = table.shape[0] - 1
+    edges = cells / 2 + (torch.arange(size + 1, dtype=torch.float64) - size / 2) * pixel
+    edges = edges.clamp(0.0, float(cells))  # beyond the grid nothing is known
+    low = edges.long().clamp_max(cells - 1)
+    high = edges - low
+    rows = table[low] + high[:, None] * (table[low + 1] - table[low])
+    corners = rows[:, low] + high * (rows[:, low + 1] - rows[:, low])
+    return corners.diff(dim=0).diff(dim=1).float()
+
+
+# --- random panels ------------------------------------------------------------------------------------------
+
+
+def random_psf(generator: Generator, size: int, families: tuple[str, ...] = TRAINING_FAMILIES) -> Tensor:
+    """The PSF of a random panel before a random camera -> ``(3, size, size)``, each channel sums to 1.
+
+    Cameras of f/1.8 to f/2.6, and pixels of 1.5 to 7.5 µm, as those of photos that were scaled down; a large window
+    takes small ones. Diffraction, a soft lens, and a halo of scattered light. ``size`` is odd, at most 129; ValueError
+    otherwise.
+    """
+    if size > LARGEST_RANDOM:
+        raise ValueError(f"got a size of {size}, expected an odd number up to {LARGEST_RANDOM}")
+    aperture, f_number = uniform(generator, 1.2, 2.4), uniform(generator, 1.8, 2.6)
+    pitch = aperture * 1e3 / _APERTURE_SAMPLES
+    green = uniform(generator, 525.0, 550.0)
+    wavelengths = (green + uniform(generator, 55.0, 80.0), green, green - uniform(generator, 65.0, 85.0))
+    bandwidth = uniform(generator, 30.0, 60.0)
+    reach = (wavelengths[2] - bandwidth) * 1e-3 * f_number * _APERTURE_SAMPLES  # see display_psf
+    pixel = min(1.5 * 5.0 ** uniform(generator, 0.0, 1.0), 0.99 * reach / size)
+    optics = Optics(pitch, aperture * f_number, aperture, pixel, wavelengths, bandwidth)
+    family = families[int(torch.randint(len(families), (), generator=generator))]
+    pattern = random_pattern(family, _APERTURE_SAMPLES + 2, pitch, generator)
+    kernel = _softened(display_psf(pattern, optics, size).kernel, uniform(generator, 0.2, 0.8))
+    share, core = 0.35 * uniform(generator, 0.0, 1.0) ** 2, 1.0 + 4.0 * uniform(generator, 0.0, 1.0)
+    return kernel + share * (_halo(size, core) - kernel)
+
+
+def _halo(size: int, core: float) -> Tensor:
+    """What rough layers scatter, sum 1: flat within ``core`` pixels, then falling with about the square of the angle.
+
+    The law of glare (Stiles and Holladay; CIE 146:2002), which no opening pattern explains.
+    """
+    along = torch.arange(size, dtype=torch.float32) - size // 2
+    halo = 1.0 / (core**2 + along[:, None] ** 2 + along[None, :] ** 2)
+    return halo / halo.sum()
+
+
+def _softened(kernel: Tensor, sigma: float) -> Tensor:
+    """Blurred by a Gaussian of ``sigma`` pixels: lens, demosaicing and scaling; no light leaves the window."""
+    along = torch.arange(kernel.shape[-1], dtype=kernel.dtype)
+    spread = torch.exp(-0.5 * ((along[:, None] - along[None, :]) / sigma) ** 2)
+    spread = spread / spread.sum(dim=0)
+    return spread @ kernel @ spread.T
+
+
+@lru_cache(maxsize=4)
+def known_psf(size: int) -> Tensor:
+    """The PSF of one held panel, ``(3, size, size)``: the example of a maker who trains for the own phone.
+
+    A PenTile panel drawn with seed 7 at 2.5 µm a sample, before a lens of 3.8 mm at f/2 and a sensor whose picture was
+    scaled down to pixels of 4.5 µm. ``size`` is odd, at most 171.
+    """
+    optics = Optics(pitch_um=2.5, focal_length_mm=3.8, aperture_mm=1.9, sensor_pixel_um=4.5)
+    samples = math.ceil(optics.aperture_mm * 1e3 / optics.pitch_um) + 2
+    return display_psf(random_pattern("pentile", samples, optics.pitch_um, seeded(7)), optics, size).kernel
+
+
+# --- files --------------------------------------------------------------------------------------------------
+
+
+def read_pattern(path: Path) -> Tensor:
+    """A picture of a panel's openings -> ``(H, W)`` transmission in [0, 1]: black blocks, white lets through.
+
+    Grey levels are shares of light as they stand in the file; of colours the mean is taken. UserError for no picture.
+    """
+    return torch.from_numpy(read_photo(path).rgb.mean(axis=2).clip(0.0, 1.0))
+
+
+def write_psf(path: Path, kernel: Tensor) -> None:
+    """Write ``(3, k, k)`` as a NumPy file, whole or not at all; UserError where that fails."""
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.save(file, kernel.numpy())
+
+
+def read_psf(path: Path) -> Tensor:
+    """What `write_psf` wrote: ``(3, k, k)`` float32, not negative, each channel summing to 1.
+
+    Raises UserError for any other file.
+    """
+    try:
+        kernel = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: not a NumPy file that can be read: {error}") from error
+    shape: tuple[int, ...] = getattr(kernel, "shape", ())  # of an .npz there is none
+    if len(shape) != 3 or shape[0] != 3 or shape[1] != shape[2] or shape[1] % 2 == 0:
+        raise UserError(
+            f"{path}: shape {tuple(shape)}, expected (3, k, k) with k odd, as `afterlens psf` writes it"
+        )
+    if kernel.dtype.kind != "f" or not np.isfinite(kernel).all() or kernel.min() < 0.0:
+        raise UserError(
+            f"{path}: {kernel.dtype} values that are no light, expected finite floats of 0 or more"
+        )
+    sums = kernel.sum(axis=(1, 2), dtype=np.float64)
+    if np.abs(sums - 1.0).max() > 1e-3:
+        raise UserError(f"{path}: its channels sum to {sums.round(3).tolist()}, expected 1 each")
+    return torch.from_numpy(kernel.astype(np.float32))
+
+
+def write_preview(path: Path, kernel: Tensor) -> None:
+    """A picture of ``(3, k, k)`` in logarithmic brightness, white = the brightest, black = 1/100000 of it, as PNG."""
+    shown = 1.0 + torch.log10((kernel / kernel.max()).clamp_min(1e-30)) / _PREVIEW_DECADES
+    enlarged = shown.clamp(0.0, 1.0).repeat_interleave(max(1, 512 // kernel.shape[1]), 1)
+    enlarged = enlarged.repeat_interleave(max(1, 512 // kernel.shape[2]), 2)
+    write_png(path, enlarged.permute(1, 2, 0).numpy())

@@ -1,0 +1,191 @@
+"""What a camera sees through a display: image formation from a clear photo and a point-spread function.
+
+    degraded = degrade(photo, photo, "panel", generator)             # a random panel
+    degraded = photograph(photo, psf, generator)                     # your own: psf = read_psf(Path("psf.npy"))
+
+Linear light with highlights beyond white, since it is clipped lamps and skies that flare; convolved, dimmed by the
+panel, brightened again by the camera, with the noise of so little light; clipped and encoded as sRGB:
+y = clip(g (γ (x ∗ k) + n)) (Zhou et al., CVPR 2021; with highlights: Feng et al., Removing Diffraction Image Artifacts
+in Under-Display Camera via Dynamic Skip Connection Network, CVPR 2021).
+
+Pure functions on float tensors ``(3, H, W)`` or ``(N, 3, H, W)``, RGB, on any device; randomness comes from the
+``torch.Generator`` that is passed in, which may stay on the CPU.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from training.data import seeded, uniform
+from training.udc.patterns import HELD_OUT_FAMILIES, TRAINING_FAMILIES
+from training.udc.psf import fast_length, known_psf, random_psf
+
+# "panel": one of PANELS random panels; "held_out_panel": of families of patterns that "panel" never draws, for testing;
+# "known": always the panel of `known_psf`, for a model that has to serve one phone only.
+KINDS = ("panel", "held_out_panel", "known")
+
+PANELS = 1024  # times eight orientations: drawn once each and kept, since a new one takes 50 ms
+SIZE = 97  # pixels a side of the PSFs of `degrade`
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A sensor behind a panel, set so that the picture is about as bright as without it."""
+
+    transmission: float = 0.2  # γ: share of the light that passes the panel
+    gain: float = 5.0  # brightens the picture again: 1 / transmission where the exposure fits
+    full_well: float = (
+        2e4  # electrons of white without the panel; of a photo that was scaled down, of all its pixels
+    )
+    read_noise: float = 5.0  # electrons, standard deviation
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what no camera does."""
+        values = (self.transmission, self.gain, self.full_well)
+        if not (min(values) > 0.0 and max(values) < math.inf and self.transmission <= 1.0):
+            raise ValueError(
+                f"got {self}, expected a transmission in (0, 1] and a positive gain and full well"
+            )
+        if not 0.0 <= self.read_noise < math.inf:
+            raise ValueError(f"got a read noise of {self.read_noise} electrons, expected 0 or more")
+
+
+# --- parts --------------------------------------------------------------------------------------------------
+
+
+def to_linear(srgb: Tensor) -> Tensor:
+    """sRGB [0, 1] -> linear light [0, 1] (IEC 61966-2-1)."""
+    return torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb.clamp_min(0.0) + 0.055) / 1.055) ** 2.4)
+
+
+def to_srgb(linear: Tensor) -> Tensor:
+    """Linear light [0, 1] -> sRGB [0, 1] (IEC 61966-2-1)."""
+    # The power's slope is infinite at 0, where `where` would pass a NaN gradient on.
+    curve = 1.055 * linear.clamp_min(0.0031308) ** (1 / 2.4) - 0.055
+    return torch.where(linear <= 0.0031308, 12.92 * linear, curve)
+
+
+def convolve(light: Tensor, psf: Tensor) -> Tensor:
+    """Each channel convolved with its own kernel; beyond the border the picture is taken to be mirrored.
+
+    Args:
+        light: ``(..., 3, H, W)``.
+        psf: ``(..., 3, k, k)``, k odd; leading axes are broadcast.
+    """
+    height, width = light.shape[-2:]
+    size, radius = psf.shape[-1], psf.shape[-1] // 2
+    if psf.shape[-2] != size or size % 2 == 0:
+        raise ValueError(f"got a PSF of shape {tuple(psf.shape)}, expected (..., 3, k, k) with k odd")
+    # A reflection needs more pixels than it adds; tiny pictures repeat their edge instead.
+    mode = "reflect" if radius < min(height, width) else "replicate"
+    padded = F.pad(light if light.ndim == 4 else light[None], (radius,) * 4, mode=mode)
+    # What wraps around lands in the padding, which is cut off.
+    shape = (fast_length(height + 2 * radius), fast_length(width + 2 * radius))
+    spectrum = torch.fft.rfft2(padded, shape) * torch.fft.rfft2(psf, shape)
+    result = torch.fft.irfft2(spectrum, shape)[..., 2 * radius :, 2 * radius :][..., :height, :width]
+    return result if light.ndim == 4 or psf.ndim == 4 else result[0]
+
+
+def expand_highlights(linear: Tensor, knee: float, peak: float, added: float) -> Tensor:
+    """Inverse tone mapping: what is brighter than ``knee`` rises, up to ``peak`` times white.
+
+    Args:
+        linear: ``(..., 3, H, W)`` light in [0, 1].
+        knee: level of the brightest channel from which on a pixel counts as a highlight, [0, 1).
+        peak: brightness of white afterwards, 1 or more.
+        added: all highlights of a picture together add at most this share of its light, for a
+            camera exposes for a bright sky.
+    """
+    brightness = linear.amax(dim=-3, keepdim=True)
+    rise = ((brightness - knee) / (1.0 - knee)).clamp(0.0, 1.0).square() * linear
+    limit = added * linear.mean(dim=(-3, -2, -1), keepdim=True)
+    share = limit / rise.mean(dim=(-3, -2, -1), keepdim=True).clamp_min(1e-8)
+    return linear + rise * share.clamp_max(peak - 1.0)
+
+
+def add_light_sources(photo: Tensor, generator: Generator) -> Tensor:
+    """One to four lamps (discs and tubes, nearly white) over an sRGB ``(3, H, W)`` photo, clipped to [0, 1].
+
+    For clean photos before `degrade`, which makes them flare: the lamps themselves belong to the truth.
+    """
+    height, width = photo.shape[-2:]
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    cover = torch.zeros(height, width)
+    for _ in range(int(torch.randint(1, 5, (), generator=generator))):
+        radius = min(height, width) * 0.006 * 8.0 ** uniform(generator, 0.0, 1.0) + 0.7
+        half_length = radius * uniform(generator, 1.0, 8.0) if uniform(generator, 0, 1) < 0.4 else 0.0
+        angle = uniform(generator, 0.0, math.pi)
+        u, v = x - uniform(generator, 0, width), y - uniform(generator, 0, height)
+        along = u * math.cos(angle) + v * math.sin(angle)
+        nearest = along.clamp(-half_length, half_length)
+        distance = torch.hypot(u - nearest * math.cos(angle), v - nearest * math.sin(angle))
+        cover = torch.maximum(cover, (radius - distance + 0.5).clamp(0.0, 1.0))
+    colour = 1.0 - 0.12 * torch.rand(3, 1, 1, generator=generator) * torch.tensor([0.0, 0.5, 1.0]).view(
+        3, 1, 1
+    )
+    cover, colour = cover.to(photo), colour.to(photo)
+    return (photo + cover * (colour - photo)).clamp(0.0, 1.0)
+
+
+def form_image(scene: Tensor, psf: Tensor, camera: Camera, generator: Generator) -> Tensor:
+    """The sRGB picture, [0, 1], of a scene behind a display.
+
+    Args:
+        scene: ``(3, H, W)`` or ``(N, 3, H, W)`` linear light, 1 = white, highlights above.
+        psf: ``(3, k, k)``, or one for each picture, each channel summing to 1.
+        camera: losses, gain and noise; shot noise is taken as Gaussian, which it is for more than some ten electrons.
+        generator: of the noise.
+    """
+    electrons = convolve(scene, psf).clamp_min(0.0) * (camera.transmission * camera.full_well)
+    noise = torch.randn(electrons.shape, generator=generator, device=generator.device).to(electrons)
+    electrons = electrons + noise * (electrons + camera.read_noise**2).sqrt()
+    return to_srgb((electrons * (camera.gain / camera.full_well)).clamp(0.0, 1.0))
+
+
+# --- random cameras and panels ------------------------------------------------------------------------------
+
+
+def photograph(photo: Tensor, psf: Tensor, generator: Generator) -> Tensor:
+    """``photo``, sRGB ``(3, H, W)`` [0, 1], as a random camera takes it through a display of this PSF."""
+    peak = 2.0 * 50.0 ** uniform(generator, 0.0, 1.0)
+    added = 0.02 * 20.0 ** uniform(generator, 0.0, 1.0)
+    scene = expand_highlights(to_linear(photo), uniform(generator, 0.75, 0.95), peak, added)
+    # What the display's layers scatter more widely than the kernel reaches: a veil of the scene's mean colour.
+    veil = 0.1 * uniform(generator, 0.0, 1.0) ** 2
+    scene = scene + veil * (scene.mean(dim=(-2, -1), keepdim=True) - scene)
+    transmission = 0.08 * 6.0 ** uniform(generator, 0.0, 1.0)
+    camera = Camera(
+        transmission=transmission,
+        gain=uniform(generator, 0.96, 1.04) / transmission,
+        full_well=1e4 * 10.0 ** uniform(generator, 0.0, 1.0),
+        read_noise=uniform(generator, 2.0, 10.0),
+    )
+    return form_image(scene, psf.to(photo), camera, generator)
+
+
+def degrade(photo: Tensor, other: Tensor, kind: str, generator: Generator) -> Tensor:
+    """``photo``, sRGB ``(3, H, W)`` [0, 1], through a panel of ``kind``; ``other`` is not looked at.
+
+    Raises ``ValueError`` for a kind that is not in ``KINDS``.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind of panel {kind!r}: expected one of {', '.join(KINDS)}")
+    if kind == "known":
+        return photograph(photo, known_psf(SIZE), generator)
+    psf = panel_psf(int(torch.randint(PANELS, (), generator=generator)), held_out=kind == "held_out_panel")
+    turns, mirrored = torch.randint(4, (), generator=generator), torch.randint(2, (), generator=generator)
+    psf = psf.rot90(int(turns), (1, 2))
+    return photograph(photo, psf.flip(2) if mirrored else psf, generator)
+
+
+@lru_cache(maxsize=2 * PANELS)
+def panel_psf(index: int, held_out: bool) -> Tensor:
+    """Panel number ``index``, ``(3, 97, 97)``, of the training families or those held out: the same in every run."""
+    families = HELD_OUT_FAMILIES if held_out else TRAINING_FAMILIES
+    return random_psf(seeded(int(held_out), index), SIZE, families)
