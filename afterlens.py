@@ -197,9 +197,7 @@ def evaluate(
     with _library_output_on_stderr():
         found = _task(task)
         weights = checkpoint or found.pretrained
-        result = run(
-            found, weights, data, synthesize=synthesize, seed=seed, fit_colours=fit_colours, out=out
-        )
+        result = run(found, weights, data, synthesize=synthesize, seed=seed, fit_colours=fit_colours, out=out)
     _show(result, as_json, lambda: table(result))
     require(result, fail_under=fail_under, fail_under_gain=fail_under_gain)
 
@@ -254,6 +252,54 @@ def align(
     _show(result, as_json, lambda: _table(columns, rows))
     if not result["aligned"]:
         raise UserError(f"none of {len(rows)} pairs could be aligned; {out / 'pairs.csv'} says why")
+
+
+@app.command(cls=_Verb)
+def psf(
+    pattern: Annotated[
+        Path,
+        typer.Argument(metavar="PATTERN", help="Picture of the panel: black blocks light, white passes it."),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="NumPy file to write, .npy.")],
+    preview: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="PNG in logarithmic brightness, five decades.")
+    ] = None,
+    pitch: Annotated[float, typer.Option(metavar="UM", help="One pixel of PATTERN, on the panel.")] = 1.0,
+    focal_length: Annotated[float, typer.Option(metavar="MM", help="Of the lens, not an equivalent.")] = 3.8,
+    aperture: Annotated[float, typer.Option(metavar="MM", help="Diameter: focal length / f-number.")] = 1.9,
+    sensor_pixel: Annotated[
+        float, typer.Option(metavar="UM", help="One pixel of the photos, on the sensor.")
+    ] = 1.12,
+    wavelengths: Annotated[
+        str, typer.Option(metavar="R,G,B", help="Middle of each channel in nm.")
+    ] = "610,540,460",
+    bandwidth: Annotated[float, typer.Option(metavar="NM", help="Of a channel, at half its height.")] = 50.0,
+    size: Annotated[int, typer.Option(metavar="PIXELS", help="A side of the result, odd.")] = 257,
+    as_json: AsJson = False,
+) -> None:
+    """
+    afterlens psf tests/panels/pentile.png -o build/psf.npy --preview build/psf.png
+
+    Compute what a display in front of the camera makes of a point of light.
+
+    PATTERN may be one period of the panel: it is repeated until it fills the aperture; of a larger picture the middle
+    is used. FILE holds float32 (3, PIXELS, PIXELS): red, green and blue, each summing to 1.
+    """
+    from training.udc.psf import Optics, simulate
+
+    with _library_output_on_stderr():
+        optics = Optics(pitch, focal_length, aperture, sensor_pixel, _three_numbers(wavelengths), bandwidth)
+        result = simulate(pattern, optics, size, out, preview)
+    files = [("PSF", result["psf"]), *([("preview", result["preview"])] if preview else [])]
+    shares = [
+        (name, " ".join(f"{share:.3f}" for share in result[key]))
+        for name, key in (
+            ("light within the window (R, G, B)", "captured"),
+            ("of it on the middle pixel", "middle_pixel"),
+        )
+    ]
+    rows = [*files, ("light through the panel", f"{result['transmission']:.3f}"), *shares]
+    _show(result, as_json, lambda: _table(("", f"{size}x{size} pixels"), rows))
 
 
 @app.command(cls=_Verb)
@@ -581,6 +627,14 @@ def _comparison(text: str) -> "Comparison":
     if not separator:
         raise UserError(f"photo {text!r}: expected BEFORE=AFTER, two image files")
     return Comparison(Path(before).stem.replace("_", " "), Path(before), Path(after))
+
+
+def _three_numbers(text: str) -> tuple[float, float, float]:
+    try:
+        red, green, blue = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"{text!r}: expected three numbers for R,G,B, for example 610,540,460") from None
+    return red, green, blue
 
 
 def _height_and_width(size: str) -> tuple[int, int]:

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import math
 import zipfile
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ LARGEST_GRID = 8192  # samples a side: 1.5 GB of memory
 LARGEST_RANDOM = 129  # pixels: the window up to which `random_psf` stays fast
 
 _APERTURE_SAMPLES = 512  # across the aperture of a random panel
-_SPREAD = (-1.0, -0.5, 0.0, 0.5, 1.0)  # where a channel is sampled, in full widths at half maximum
+_LINES = 11  # wavelengths of a channel: fewer show as beads far from the middle
 _PREVIEW_DECADES = 5.0  # what a preview shows: brightest to 1/100000 of it
 
 
@@ -64,7 +65,9 @@ class Optics:
 
     def spectrum(self) -> tuple[Tensor, Tensor]:
         """Wavelengths in nm and their weights, ``(3, n)``; the weights of a channel sum to 1."""
-        spread = torch.tensor(_SPREAD if self.bandwidth_nm > 0.0 else (0.0,), dtype=torch.float64)
+        spread = torch.zeros(1, dtype=torch.float64)
+        if self.bandwidth_nm > 0.0:
+            spread = torch.linspace(-1.0, 1.0, _LINES, dtype=torch.float64)
         middle = torch.tensor(self.wavelengths_nm, dtype=torch.float64)
         weights = torch.exp2(-4.0 * spread**2)
         return middle[:, None] + self.bandwidth_nm * spread, (weights / weights.sum()).expand(3, -1)
@@ -88,15 +91,15 @@ def display_psf(pattern: Tensor, optics: Optics, size: int) -> DisplayPsf:
         optics: lengths and wavelengths.
         size: sensor pixels a side of the result, odd.
 
-    Raises UserError for a pattern that lets nothing through, a pattern too coarse or too fine for the aperture, and a
-    window larger than what so coarse a pattern determines; ValueError for a wrong shape, range or size.
+    Raises UserError for a pattern that lets nothing through, one too coarse or too fine for the aperture, an even size
+    and one larger than what so coarse a pattern determines; ValueError for a pattern of wrong shape or range.
     """
     if pattern.ndim != 2 or 0 in pattern.shape:
         raise ValueError(f"got a pattern of shape {tuple(pattern.shape)}, expected (H, W)")
     if not (float(pattern.min()) >= 0.0 and float(pattern.max()) <= 1.0):
         raise ValueError("expected a pattern in [0, 1]")
     if size < 1 or size % 2 == 0:
-        raise ValueError(f"got a size of {size}, expected an odd number")
+        raise UserError(f"a size of {size} pixels: expected an odd number, for there to be a middle")
     wavelengths, weights = optics.spectrum()
     reach = wavelengths.min().item() * 1e-3 * optics.focal_length_mm * 1e3 / optics.pitch_um
     if size * optics.sensor_pixel_um > reach:
@@ -107,13 +110,14 @@ def display_psf(pattern: Tensor, optics: Optics, size: int) -> DisplayPsf:
     across = optics.aperture_mm * 1e3 / optics.pitch_um
     # Twice the aperture, since the intensity has twice the bandwidth of the amplitude; and at least two samples a
     # sensor pixel, for their areas to be cut well.
-    samples = fast_length(math.ceil(max(2.0 * across, 2.0 * reach / optics.sensor_pixel_um, size)))
-    if across < 8.0 or samples > LARGEST_GRID:
+    wanted = max(2.0 * across, 2.0 * reach / optics.sensor_pixel_um)
+    if across < 8.0 or wanted > LARGEST_GRID:
         raise UserError(
-            f"an aperture of {optics.aperture_mm:g} mm is {across:.0f} pixels of the pattern at {optics.pitch_um:g} µm "
-            f"and needs a grid of {samples}, expected 8 pixels or more and a grid of {LARGEST_GRID} or less: "
+            f"an aperture of {optics.aperture_mm:g} mm is {across:.6g} pixels of the pattern at {optics.pitch_um:g} µm "
+            f"and needs a grid of {wanted:.6g}, expected 8 pixels or more and a grid of {LARGEST_GRID} or less: "
             "scale the picture, and change the pitch with it"
         )
+    samples = fast_length(math.ceil(wanted))
     light = _through_aperture(pattern, across)
     passed = light.sum() / _aperture(light.shape[0], across).sum()
     if not float(light.sum()) > 0.0:
@@ -190,7 +194,7 @@ def _on_pixels(table: Tensor, pixel: float, size: int) -> Tensor:
     high = edges - low
     rows = table[low] + high[:, None] * (table[low + 1] - table[low])
     corners = rows[:, low] + high * (rows[:, low + 1] - rows[:, low])
-    return corners.diff(dim=0).diff(dim=1).float()
+    return corners.diff(dim=0).diff(dim=1).clamp_min(0.0).float()  # rounding may fall below 0
 
 
 # --- random panels ------------------------------------------------------------------------------------------
@@ -203,7 +207,7 @@ def random_psf(generator: Generator, size: int, families: tuple[str, ...] = TRAI
     takes small ones. Diffraction, a soft lens, and a halo of scattered light. ``size`` is odd, at most 129; ValueError
     otherwise.
     """
-    if size > LARGEST_RANDOM:
+    if not (0 < size <= LARGEST_RANDOM and size % 2 == 1):
         raise ValueError(f"got a size of {size}, expected an odd number up to {LARGEST_RANDOM}")
     aperture, f_number = uniform(generator, 1.2, 2.4), uniform(generator, 1.8, 2.6)
     pitch = aperture * 1e3 / _APERTURE_SAMPLES
@@ -250,7 +254,37 @@ def known_psf(size: int) -> Tensor:
     return display_psf(random_pattern("pentile", samples, optics.pitch_um, seeded(7)), optics, size).kernel
 
 
-# --- files --------------------------------------------------------------------------------------------------
+# --- the verb and its files ----------------------------------------------------------------------------------
+
+
+def simulate(
+    pattern: Path, optics: Optics, size: int, out: Path, preview: Path | None = None
+) -> dict[str, Any]:
+    """`afterlens psf`: the PSF of a picture of a panel, written to ``out`` for `read_psf`, and shown in ``preview``.
+
+    Returns what was written and found, as a JSON-able dict. Raises UserError as `read_pattern` and `display_psf` do,
+    and where a file can't be written.
+    """
+    if out.suffix != ".npy" or (preview is not None and preview.suffix != ".png"):
+        raise UserError(
+            f"expected a .npy file for the PSF and a .png file for the preview, got {out} and {preview}"
+        )
+    psf = display_psf(read_pattern(pattern), optics, size)
+    with atomic_path(out) as temporary:
+        np.save(temporary, psf.kernel.numpy())
+    if preview is not None:
+        write_preview(preview, psf.kernel)
+    middle = psf.kernel[:, size // 2, size // 2]
+    return {
+        "pattern": str(pattern),
+        "psf": str(out),
+        "preview": None if preview is None else str(preview),
+        "size": size,
+        "transmission": psf.transmission,
+        "captured": list(psf.captured),
+        "middle_pixel": middle.tolist(),
+        "optics": asdict(optics),
+    }
 
 
 def read_pattern(path: Path) -> Tensor:
@@ -261,14 +295,8 @@ def read_pattern(path: Path) -> Tensor:
     return torch.from_numpy(read_photo(path).rgb.mean(axis=2).clip(0.0, 1.0))
 
 
-def write_psf(path: Path, kernel: Tensor) -> None:
-    """Write ``(3, k, k)`` as a NumPy file, whole or not at all; UserError where that fails."""
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.save(file, kernel.numpy())
-
-
 def read_psf(path: Path) -> Tensor:
-    """What `write_psf` wrote: ``(3, k, k)`` float32, not negative, each channel summing to 1.
+    """What `simulate` wrote: ``(3, k, k)`` float32, not negative, each channel summing to 1.
 
     Raises UserError for any other file.
     """
@@ -294,6 +322,6 @@ def read_psf(path: Path) -> Tensor:
 def write_preview(path: Path, kernel: Tensor) -> None:
     """A picture of ``(3, k, k)`` in logarithmic brightness, white = the brightest, black = 1/100000 of it, as PNG."""
     shown = 1.0 + torch.log10((kernel / kernel.max()).clamp_min(1e-30)) / _PREVIEW_DECADES
-    enlarged = shown.clamp(0.0, 1.0).repeat_interleave(max(1, 512 // kernel.shape[1]), 1)
-    enlarged = enlarged.repeat_interleave(max(1, 512 // kernel.shape[2]), 2)
+    times = math.ceil(512 / kernel.shape[1])
+    enlarged = shown.clamp(0.0, 1.0).repeat_interleave(times, 1).repeat_interleave(times, 2)
     write_png(path, enlarged.permute(1, 2, 0).numpy())
