@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.pairs import find_pairs
+from benchmarks.pairs import find_pairs, match_folders
 from training.errors import UserError
 
 
@@ -24,6 +24,7 @@ def make(folder: Path, *names: str) -> Path:
         ),
         (["blend_01.png", "gt_01.jpg"], [("01", "blend_01.png", "gt_01.jpg")]),
         (["lq_1.png", "gt_1.png"], [("1", "lq_1.png", "gt_1.png")]),
+        (["udc_1.png", "ref_1.png"], [("1", "udc_1.png", "ref_1.png")]),
         (
             [
                 "O_1_ambient.jpg",
@@ -97,3 +98,16 @@ def test_empty_subfolders_are_refused(tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     with pytest.raises(UserError, match="no photos"):
         find_pairs(tmp_path)
+
+
+def test_two_folders_are_paired_by_stem(tmp_path: Path) -> None:
+    make(tmp_path, "udc/b.png", "udc/a.jpg", "second/a.png", "second/b.png", "second/c.png")
+    found = [
+        (pair.name, pair.input.name, pair.truth.name)
+        for pair in match_folders(tmp_path / "udc", tmp_path / "second")
+    ]
+    assert found == [("a", "a.jpg", "a.png"), ("b", "b.png", "b.png")]
+    with pytest.raises(UserError, match="1 of 3 inputs .* no .*c.* for c.png"):
+        match_folders(tmp_path / "second", tmp_path / "udc")
+    with pytest.raises(UserError, match="expected a folder of photos, got nothing"):
+        match_folders(tmp_path / "udc", tmp_path / "third")

@@ -124,13 +124,11 @@ def align(
     """
     found = register(_grey(source), _grey(target), threshold=threshold)
     if found.matched <= MATCHED:
-        share = f"{found.matched:.0%} of the input's blocks are found again in the target"
-        return (
-            found,
-            None,
-            None,
-            f"only {share}, expected more than {MATCHED:.0%}: do they show the same scene?",
+        reason = (
+            f"too little of the input is found again in the target ({found.matched:.0%} of its blocks, expected more "
+            f"than {MATCHED:.0%}): do they show the same scene?"
         )
+        return found, None, None, reason
     if found.residual > max_residual:
         reason = f"blocks are still {found.residual:.2f} pixels off, expected at most {max_residual:.2f}"
         return found, None, None, reason

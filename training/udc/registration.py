@@ -44,11 +44,12 @@ _PERSPECTIVE_GAIN = 1.1  # two more parameters must explain a tenth more matches
 
 # Blocks
 _BLOCK, _SEARCH = 40, 12  # pixels, side of a block and how far it is looked for
-_BLOCKS_ACROSS = 14  # on the longer side
+_BLOCKS = 150  # looked for, at most
 _FEWEST_BLOCKS = 6
 _BLOCK_SCORE = 0.45  # normalised correlation; unrelated blocks of this size reach about 0.3
 MATCHED = 0.3  # share of the blocks that confirms a mapping
 _CONFIRMED = 1.0  # pixels
+_WORTHWHILE = 0.03  # pixels; what the blocks gain by less is no reason to resample a photo
 _FLAT = 0.004  # standard deviation of the band-passed block, in units of the grey range
 
 
@@ -62,8 +63,8 @@ class Shifts:
 
     @property
     def matched(self) -> float:
-        """Share of the blocks with structure that were found again, 0 to 1."""
-        return len(self.vectors) / max(1, self.looked_for)
+        """Share of the blocks with structure that were found again, 0 to 1; 0 if these are too few to say anything."""
+        return len(self.vectors) / self.looked_for if len(self.vectors) >= _FEWEST_BLOCKS else 0.0
 
     def length(self, quantile: float) -> float:
         """Quantile of the vectors' lengths, in input pixels."""
@@ -136,7 +137,13 @@ def register(source: Grey, target: Grey, *, threshold: float) -> Registration:
             break
     if not attempts:
         raise UserError("; ".join(reasons))
-    return min(attempts, key=lambda attempt: (attempt.matched <= MATCHED, attempt.residual))
+
+    def cost(attempt: Registration) -> tuple[bool, float]:
+        return attempt.matched <= MATCHED, attempt.residual + (
+            _WORTHWHILE if attempt.mapping is not start else 0.0
+        )
+
+    return min(attempts, key=cost)
 
 
 def centred(input_size: Size, target_size: Size) -> Mapping:
@@ -203,7 +210,7 @@ def shifts_at_any_scale(source: Grey, target: Grey, start: Mapping) -> Shifts | 
         if found is not None and (side > longer or found.length(0.5) * side / longer > _SEARCH / 2):
             break
         finer = local_shifts(source, target, start, side=min(side, longer))
-        if len(finer.vectors) >= _FEWEST_BLOCKS and finer.matched > 0.5:
+        if finer.matched > 0.5:
             found = finer
     return found
 
@@ -215,7 +222,8 @@ def local_shifts(source: Grey, target: Grey, mapping: Mapping, *, side: int = _K
     nothing of how the mapping was found, so that it can be its judge.
 
     Args:
-        side: the input's longer side while it is compared, in pixels: the search range is 12 of those.
+        side: the input's longer side while it is compared, in pixels; the search range is 12 of those, less on small
+            photos.
     """
     small, moving, inner, scale = _at_scale(source, target, mapping, min(1.0, side / max(source.shape)))
     height, width = small.shape
@@ -223,11 +231,12 @@ def local_shifts(source: Grey, target: Grey, mapping: Mapping, *, side: int = _K
     valid = ~np.isnan(warped)
     fixed, warped = _band_pass(small), _band_pass(np.where(valid, warped, small))
     block = min(_BLOCK, min(height, width) // 5)
-    step = max(block // 2, max(height, width) // _BLOCKS_ACROSS)
+    search = min(_SEARCH, max(4, min(height, width) // 16))  # a narrow photo has no room for more
+    step = max(block // 2, int((height * width / _BLOCKS) ** 0.5))
     points, vectors, looked_for = [], [], 0
-    for top in range(_SEARCH, height - block - _SEARCH + 1, step):
-        for left in range(_SEARCH, width - block - _SEARCH + 1, step):
-            around = np.s_[top - _SEARCH : top + block + _SEARCH, left - _SEARCH : left + block + _SEARCH]
+    for top in range(search, height - block - search + 1, step):
+        for left in range(search, width - block - search + 1, step):
+            around = np.s_[top - search : top + block + search, left - search : left + block + search]
             pattern = fixed[top : top + block, left : left + block]
             if pattern.std() < _FLAT or not valid[around].all():
                 continue
@@ -359,7 +368,7 @@ def _information(
     cells = chosen * _BINS + floor
     # Each value counts in the two bins beside it, and the Gaussian makes that a smooth Parzen window.
     counts = np.bincount(cells, 1 - part, _BINS**2) + np.bincount(cells + 1, part, _BINS**2)
-    smooth = _parzen(counts.reshape(_BINS, _BINS))
+    smooth = _parzen(counts.astype(np.float64).reshape(_BINS, _BINS))
     joint = smooth / smooth.sum() + 1e-9
     ratio = np.log(joint / (joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)))
     # A value that counts through a window earns what lies under the window.

@@ -27,10 +27,10 @@ Array = NDArray[Any]
 
 
 def mapping(
-    size: tuple[int, int], x: float, y: float, degrees: float = 0.0, scale: float = 1.0, tilt: float = 0.0
+    size: tuple[int, ...], x: float, y: float, degrees: float = 0.0, scale: float = 1.0, tilt: float = 0.0
 ) -> Array:
     """Input pixel -> target pixel: turned and scaled about the middle, tilted, then moved."""
-    height, width = size
+    height, width = size[:2]
     angle = np.deg2rad(degrees)
     turn = scale * np.array(
         [[np.cos(angle), np.sin(angle), 0], [-np.sin(angle), np.cos(angle), 0], [0, 0, 1 / scale]]
@@ -49,7 +49,11 @@ def seen(photo: Array, matrix: Array) -> Array:
 
 def half(rgb: Array) -> Array:
     """Half the size, for tests in which pixels do not matter but time does."""
-    return np.asarray(cv2.resize(rgb, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+    return np.asarray(cv2.resize(rgb, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.float32)
+
+
+def grey(rgb: Array) -> NDArray[np.float32]:
+    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.float32)
 
 
 def plain(rgb: Array) -> Array:
@@ -73,9 +77,9 @@ def eight_bit(rgb: Array) -> Array:
     return (np.rint(np.clip(rgb, 0, 1) * 255) / 255).astype(np.float32)
 
 
-def distances(found: Array, truth: Array, size: tuple[int, int]) -> Array:
+def distances(found: Array, truth: Array, size: tuple[int, ...]) -> Array:
     """How far the two mappings are apart, at the input pixels that the target holds."""
-    height, width = size
+    height, width = size[:2]
     y, x = np.mgrid[0:height:4, 0:width:4].astype(float)
     pixels = np.stack([x.ravel(), y.ravel(), np.ones(x.size)])
     ours, theirs = ((matrix @ pixels)[:2] / (matrix @ pixels)[2] for matrix in (found, truth))
@@ -118,7 +122,7 @@ def test_known_warps_are_found_to_half_a_pixel(
 
 def test_a_target_of_more_pixels_comes_at_the_inputs_size(photo: Array) -> None:
     height, width = 216, 384
-    source = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)[4:, 6:]
+    source = half(photo)[4:, 6:]
     found, aligned, box, reason = align(source, photo, **LIMITS)
     assert reason is None and aligned is not None and box is not None
     # Pixel (0, 0) of the input covers the target's pixels 12 and 13 across, 8 and 9 down.
@@ -133,7 +137,7 @@ def test_an_aligned_pair_is_left_alone(photo: Array) -> None:
     photo = half(photo)
     found, aligned, box, reason = align(photo, photo, **LIMITS)
     assert reason is None and box == (0, 0, 384, 216)
-    assert np.array_equal(aligned, photo)
+    assert aligned is not None and np.array_equal(aligned, photo)
     assert found.deviation == pytest.approx(0.0, abs=0.05)
 
 
@@ -151,14 +155,13 @@ def test_what_no_plane_explains_is_left_out(photo: Array) -> None:
 
 
 def test_information_grows_as_its_scores_say(photo: Array) -> None:
-    grey = cv2.GaussianBlur(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), (0, 0), 3)
-    values = (grey * (registration._BINS - 1)).astype(np.float32)
+    values = (cv2.GaussianBlur(grey(photo), (0, 0), 3) * (registration._BINS - 1)).astype(np.float32)
     bins = np.rint(values).astype(np.int64)
 
     def at(x: float) -> Any:
         move = np.array([[1, 0, x], [0, 1, 0.0], [0, 0, 1]])
         inner = np.s_[20:-20, 20:-20]
-        return registration._information(bins[inner], registration.warp(values, move, grey.shape)[inner])
+        return registration._information(bins[inner], registration.warp(values, move, values.shape)[inner])
 
     _, scores, (slope_x, _) = at(2.0)
     predicted = float((scores * slope_x).mean())
@@ -183,9 +186,8 @@ def test_information_is_that_of_the_joint_histogram() -> None:
 
 
 def test_blocks_measure_a_shift_through_haze(photo: Array) -> None:
-    target = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
-    source = cv2.cvtColor(hazy(seen(photo, mapping(photo.shape[:2], 2.3, -1.6))), cv2.COLOR_RGB2GRAY)
-    shifts = local_shifts(source, target, np.eye(3))
+    source = hazy(seen(photo, mapping(photo.shape[:2], 2.3, -1.6)))
+    shifts = local_shifts(grey(source), grey(photo), np.eye(3))
     assert shifts.matched > 0.8
     assert np.median(shifts.vectors, axis=0) == pytest.approx([2.3, -1.6], abs=0.1)
     assert shifts.length(0.5) == pytest.approx(np.hypot(2.3, 1.6), abs=0.15)
