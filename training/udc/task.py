@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from training.blocks import GROUP_WIDTH
 from training.deployable import Deployable, Port
@@ -17,11 +18,18 @@ from training.errors import UserError
 from training.losses import VGG19, relative_squared_error, ssim_loss
 from training.padding import crop_to, pad_to
 from training.recipe import TrainingRecipe, require
-from training.samples import DegradedPhotos, SynthesisRecipe, training_samples, validation_samples
+from training.samples import (
+    Degrade,
+    DegradedPhotos,
+    SynthesisRecipe,
+    training_samples,
+    validation_samples,
+)
 from training.task import Objective, Sample, Task
 from training.udc.contextual import cobi_loss, patches, sampled_grid
 from training.udc.network import MULTIPLE, UnderDisplayNetwork
-from training.udc.synthesis import KINDS, degrade
+from training.udc.psf import read_psf
+from training.udc.synthesis import KINDS, degrade, photograph
 
 _FOLDER = Path(__file__).parent
 
@@ -40,6 +48,13 @@ class NetworkRecipe:
             require("widths", width, width > 0 and width % GROUP_WIDTH == 0, f"multiples of {GROUP_WIDTH}")
         require("depths", self.depths, min(self.depths) >= 1, "1 or more each")
         require("decoder_depths", self.decoder_depths, min(self.decoder_depths) >= 1, "1 or more each")
+
+
+@dataclass(frozen=True)
+class PanelRecipe:
+    """``psf``: a file of `afterlens psf`, the one panel to train for; "" for those of ``synthesis.kinds``."""
+
+    psf: str
 
 
 @dataclass(frozen=True)
@@ -70,6 +85,7 @@ class UnderDisplayRecipe:
     training: TrainingRecipe
     network: NetworkRecipe
     synthesis: SynthesisRecipe
+    panel: PanelRecipe
     loss: LossRecipe
 
     def __post_init__(self) -> None:
@@ -108,12 +124,22 @@ def build_network(recipe: UnderDisplayRecipe) -> UnderDisplayNetwork:
 
 def training_set(recipe: UnderDisplayRecipe, photos: Sequence[Path]) -> DegradedPhotos:
     """As many samples as any run could ask for."""
-    return training_samples(recipe.training, recipe.synthesis, photos, degrade)
+    return training_samples(recipe.training, recipe.synthesis, photos, _degrade(recipe))
 
 
 def validation_set(recipe: UnderDisplayRecipe, photos: Sequence[Path]) -> DegradedPhotos:
     """Fixed samples of held-out photos, of the kinds trained on."""
-    return validation_samples(recipe.training, recipe.synthesis, photos, degrade)
+    return validation_samples(recipe.training, recipe.synthesis, photos, _degrade(recipe))
+
+
+def _degrade(recipe: UnderDisplayRecipe) -> Degrade:
+    if not recipe.panel.psf:
+        return degrade
+    return partial(_through, read_psf(Path(recipe.panel.psf)))
+
+
+def _through(psf: Tensor, photo: Tensor, other: Tensor, kind: str, generator: Generator) -> Tensor:
+    return photograph(photo, psf, generator)
 
 
 def objective(recipe: UnderDisplayRecipe, device: torch.device) -> Objective:

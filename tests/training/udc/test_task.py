@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from training.losses import ssim_loss
 from training.metrics import psnr
 from training.recipe import read_recipe
 from training.udc.contextual import cobi_loss, patches, sampled_grid
+from training.udc.synthesis import to_linear, to_srgb
 from training.udc.task import (
     TASK,
     UnderDisplayRecipe,
@@ -63,6 +65,27 @@ def test_samples_are_photos_through_panels_that_testing_never_sees(photo_paths: 
     held_out = validation_set(settings, photo_paths)
     assert len(held_out) == 4 * len(photo_paths)
     assert not torch.equal(held_out[5]["target"], sample["target"])
+
+
+def test_a_psf_of_the_own_panel_takes_the_place_of_random_ones(
+    photo_paths: list[Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "panel.npy"
+    spread = np.zeros((3, 9, 9), np.float32)
+    spread[:, 4, 0] = spread[:, 4, 8] = 0.5  # two images, eight pixels apart
+    np.save(path, spread)
+    samples = training_set(recipe(f"panel.psf={path}"), photo_paths)
+    from_double, from_target = [], []
+    for index in range(12):
+        sample = samples[index]
+        light = to_linear(sample["target"])
+        double = to_srgb(0.5 * (light[..., 8:] + light[..., :-8]))
+        middle = sample["input"][..., 4:-4]
+        from_double.append(float((middle - double).abs().median()))
+        from_target.append(float((middle - sample["target"][..., 4:-4]).abs().median()))
+    assert sum(from_double) < 0.75 * sum(from_target)
+    with pytest.raises(UserError, match="nowhere.npy: not a NumPy file"):
+        training_set(recipe("panel.psf=nowhere.npy"), photo_paths)
 
 
 def test_terms_are_the_weighted_formulas(batch: dict[str, Tensor]) -> None:
@@ -151,7 +174,7 @@ def test_photos_of_any_size_keep_it_and_the_middle_does_not_depend_on_the_paddin
         for height, width in ((1, 1), (17, 5), (96, 90)):
             (restored,) = restorer(photo[..., :height, :width])
             assert restored.shape == (1, 3, height, width)
-            assert 0.0 <= float(restored.min()) and float(restored.max()) <= 1.0
+            assert float(restored.min()) >= 0.0 and float(restored.max()) <= 1.0
         whole = network(photo).clamp(0.0, 1.0)
         assert torch.equal(restorer(photo)[0], whole)
 
