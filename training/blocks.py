@@ -35,7 +35,7 @@ class GatedConv(nn.Module):
 
 
 def normalised(conv: nn.Conv2d, gain: float) -> nn.Conv2d:
-    """``conv`` with weight normalisation (Salimans & Kingma, NeurIPS 2016), starting at the signal's scale times ``gain``.
+    """``conv`` with weight normalisation (Salimans & Kingma, NeurIPS 2016), started at ``gain`` times the scale.
 
     Without any normalisation Adam at a useful rate lets the weights' norms grow until the deepest level is in the
     thousands and the decoders die. This one costs nothing on a phone: ``fold_weight_norm`` leaves plain weights.
@@ -70,7 +70,9 @@ class GroupedGatedBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.gated = GatedConv(channels, channels, 3, groups=channels // GROUP_WIDTH)
-        self.mix = normalised(nn.Conv2d(channels, channels, 1), 0.4)  # a residual branch: start near the identity
+        self.mix = normalised(
+            nn.Conv2d(channels, channels, 1), 0.4
+        )  # a residual branch: start near the identity
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.mix(self.gated(x))

@@ -175,7 +175,9 @@ def test_normalised_convolution_keeps_the_scale_and_trains_length_and_direction(
     conv = normalised(nn.Conv2d(64, 64, 3, padding=1, groups=4), 1.5)
     out = conv(torch.randn(4, 64, 32, 32)).detach()
     assert 1.3 < float(out[..., 1:-1, 1:-1].std()) < 1.7
-    length, direction = (dict(conv.named_parameters())[f"parametrizations.weight.original{i}"] for i in (0, 1))
+    length, direction = (
+        dict(conv.named_parameters())[f"parametrizations.weight.original{i}"] for i in (0, 1)
+    )
     assert length.numel() == 64 and direction.shape == conv.weight.shape
     with torch.no_grad():
         length.mul_(3.0)

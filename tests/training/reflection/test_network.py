@@ -83,7 +83,9 @@ def test_closed_gate_leaves_the_photo_exactly_as_it_is(network: ReflectionNetwor
     assert torch.equal(closed, photo)
 
 
-def test_background_is_a_residual_to_the_input_with_a_part_in_proportion_to_it(network: ReflectionNetwork) -> None:
+def test_background_is_a_residual_to_the_input_with_a_part_in_proportion_to_it(
+    network: ReflectionNetwork,
+) -> None:
     photo, seen = image(), []
     hooks = [
         head.register_forward_hook(lambda module, inputs, output: seen.append(output))
