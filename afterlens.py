@@ -157,6 +157,8 @@ def train(
             data_licence=licence,
         )
         metadata = load_checkpoint(weights)[1]
+    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
+        return
     scores = [(name, f"{value:.2f}") for name, value in metadata["metrics"].items()]
     rows = [("weights", str(weights)), ("step", str(metadata["step"])), *scores]
     _show({"weights": str(weights), **metadata}, as_json, lambda: _table(("trained", task), rows))

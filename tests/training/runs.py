@@ -1,5 +1,6 @@
 """Training runs in processes of their own, so that tests can kill them, starve them of disk and join several."""
 
+import io
 import multiprocessing
 import os
 import resource
@@ -105,7 +106,7 @@ def _run(
     # For the loader processes, as in any run; here each would start a server of its own.
     multiprocessing.set_start_method("fork", force=True)
     # What the run says goes nowhere: pytest's captured output is a file, and the limit would hold for that as well.
-    sys.stderr = open(os.devnull, "w")
+    sys.stderr = io.StringIO()
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     if die:
         _die_at(die)

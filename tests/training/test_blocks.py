@@ -16,6 +16,8 @@ from training.blocks import (
     PyramidPooling,
     ScaleSelection,
     SkipPyramid,
+    fold_weight_norm,
+    normalised,
     scaled_init,
     upsample2,
 )
@@ -88,7 +90,7 @@ def test_gated_convolution_is_a_feature_times_its_gate(kernel: int, groups: int)
     assert isinstance(block, GatedConv)
     x = torch.randn(2, 4, 5, 6, dtype=torch.float64)
     feature, gate = convolved(block.feature, array(x)), convolved(block.gate, array(x))
-    np.testing.assert_allclose(array(block(x)), np.tanh(feature) * sigmoid(gate), atol=1e-12)
+    np.testing.assert_allclose(array(block(x)), np.maximum(feature, 0.0) * sigmoid(gate), atol=1e-12)
 
 
 def test_grouped_block_is_a_residual_of_grouped_and_mixing_convolutions() -> None:
@@ -96,7 +98,7 @@ def test_grouped_block_is_a_residual_of_grouped_and_mixing_convolutions() -> Non
     assert isinstance(block, GroupedGatedBlock)
     x = torch.randn(1, 2 * GROUP_WIDTH, 4, 5, dtype=torch.float64)
     feature, gate = convolved(block.gated.feature, array(x)), convolved(block.gated.gate, array(x))
-    mixed = convolved(block.mix, np.tanh(feature) * sigmoid(gate))
+    mixed = convolved(block.mix, np.maximum(feature, 0.0) * sigmoid(gate))
     np.testing.assert_allclose(array(block(x)), array(x) + mixed, atol=1e-12)
 
 
@@ -167,3 +169,28 @@ def test_start_weights_keep_the_scale(make: Callable[[], nn.Conv2d]) -> None:
     scaled_init(conv, 1.5)
     out = conv(torch.randn(4, 64, 32, 32)).detach()
     assert 1.3 < float(out[..., 1:-1, 1:-1].std()) < 1.7
+
+
+def test_normalised_convolution_keeps_the_scale_and_trains_length_and_direction() -> None:
+    conv = normalised(nn.Conv2d(64, 64, 3, padding=1, groups=4), 1.5)
+    out = conv(torch.randn(4, 64, 32, 32)).detach()
+    assert 1.3 < float(out[..., 1:-1, 1:-1].std()) < 1.7
+    length, direction = (
+        dict(conv.named_parameters())[f"parametrizations.weight.original{i}"] for i in (0, 1)
+    )
+    assert length.numel() == 64 and direction.shape == conv.weight.shape
+    with torch.no_grad():
+        length.mul_(3.0)
+        direction.mul_(7.0)  # only its direction counts
+    torch.testing.assert_close(conv.weight.flatten(1).norm(dim=1), length.flatten())
+
+
+def test_folding_leaves_plain_weights_and_the_same_result() -> None:
+    block = randomised(GroupedGatedBlock(2 * GROUP_WIDTH))
+    x = torch.randn(1, 2 * GROUP_WIDTH, 4, 5, dtype=torch.float64)
+    before = block(x)
+    assert fold_weight_norm(block) is block
+    assert torch.equal(block(x), before)
+    assert sorted(block.state_dict()) == sorted(
+        f"{conv}.{name}" for conv in ("gated.feature", "gated.gate", "mix") for name in ("weight", "bias")
+    )

@@ -174,7 +174,7 @@ def add_reflection(photo: Tensor, other: Tensor, generator: Generator) -> Tensor
     height, width = photo.shape[-2:]
     # Black padding half the time: reflections of the published set fade at the border, real ones do not.
     padding = "constant" if uniform(generator, 0, 1) < 0.5 else "reflect"
-    sigma = uniform(generator, 1.0, 5.5) if uniform(generator, 0, 1) < 0.85 else uniform(generator, 5.5, 12.0)
+    sigma = uniform(generator, 0.5, 4.5) if uniform(generator, 0, 1) < 0.85 else uniform(generator, 4.5, 12.0)
     layer = gaussian_blur(other, sigma, padding)
     if uniform(generator, 0, 1) < 0.25:
         shift = torch.randint(-6, 7, (2,), generator=generator).tolist()
@@ -182,12 +182,14 @@ def add_reflection(photo: Tensor, other: Tensor, generator: Generator) -> Tensor
     if uniform(generator, 0, 1) < 0.25:
         layer = layer * vignette(height, width, generator)
     style = uniform(generator, 0, 1)
-    if style < 0.55:
+    if style < 0.5:
         return (photo + attenuate_overflow(photo, layer)).clamp(0.0, 1.0)
     strength, transmission = uniform(generator, 0.2, 0.85), uniform(generator, 0.85, 1.0)
-    if style < 0.8:
+    if style < 0.65:
         return (transmission * photo + strength * layer).clamp(0.0, 1.0)
-    # In linear light, as on a sensor, then back to sRGB (gamma 2.2).
+    # In linear light, as on a sensor, then back to sRGB (gamma 2.2). What is mirrored is often a lit wall or the sky, bright
+    # and flat: a veil that is strongest over the photo's dark parts.
+    layer = layer ** uniform(generator, 0.4, 1.1)
     linear = transmission * photo**2.2 + (strength * layer) ** 2.2
     return linear.clamp(1e-6, 1.0) ** (1 / 2.2)
 

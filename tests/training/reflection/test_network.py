@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.blocks import GROUP_WIDTH, GatedConv, upsample2
+from training.blocks import GROUP_WIDTH, GatedConv, fold_weight_norm, upsample2
 from training.recipe import read_recipe
 from training.reflection.network import MULTIPLE, Decoder, ReflectionNetwork
 from training.reflection.task import TASK, ReflectionRecipe, build_network
@@ -22,6 +22,7 @@ def network() -> ReflectionNetwork:
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.02)
+    fold_weight_norm(made)
     return made.eval()
 
 
@@ -82,13 +83,20 @@ def test_closed_gate_leaves_the_photo_exactly_as_it_is(network: ReflectionNetwor
     assert torch.equal(closed, photo)
 
 
-def test_background_is_a_residual_to_the_input(network: ReflectionNetwork) -> None:
+def test_background_is_a_residual_to_the_input_with_a_part_in_proportion_to_it(
+    network: ReflectionNetwork,
+) -> None:
     photo, seen = image(), []
-    hook = network.background_head.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    hooks = [
+        head.register_forward_hook(lambda module, inputs, output: seen.append(output))
+        for head in (network.offset_head, network.gain_head)
+    ]
     with torch.no_grad():
         background = network(photo)[0]
-    hook.remove()
-    assert torch.equal(background, photo - seen[0])
+    for hook in hooks:
+        hook.remove()
+    offset, gain = seen
+    assert torch.equal(background, photo - (offset + gain * photo))
 
 
 def test_stem_is_a_pixel_unshuffle_and_a_1x1_convolution(network: ReflectionNetwork) -> None:
@@ -99,7 +107,7 @@ def test_stem_is_a_pixel_unshuffle_and_a_1x1_convolution(network: ReflectionNetw
         torch.testing.assert_close(stem(photo), F.conv2d(F.pixel_unshuffle(photo, 4), weight, stem.bias))
 
 
-@pytest.mark.parametrize("name", ["background_head", "artefact_head"])
+@pytest.mark.parametrize("name", ["offset_head", "gain_head", "artefact_head"])
 def test_heads_are_a_1x1_convolution_and_a_pixel_shuffle(network: ReflectionNetwork, name: str) -> None:
     head = getattr(network, name)
     feature = torch.randn(1, head.in_channels, 6, 5)
@@ -153,7 +161,12 @@ def test_decoders_share_the_encoder_and_nothing_else(network: ReflectionNetwork)
 
     background, artefact = network(image())
     shared = {"encoder", "skips"}
-    assert reached(background) == shared | {"background", "background_feature", "background_head"}
+    assert reached(background) == shared | {
+        "background",
+        "background_feature",
+        "offset_head",
+        "gain_head",
+    }
     background, artefact = network(image())
     assert reached(artefact) == shared | {"artefact", "artefact_feature", "artefact_head"}
 
