@@ -13,7 +13,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import multiprocessing
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from datetime import timedelta
@@ -128,7 +130,7 @@ def train(
         num_workers=settings.workers,
         prefetch_factor=4 if settings.workers else None,
         pin_memory=accelerator.device.type == "cuda",
-        worker_init_fn=_one_thread,
+        worker_init_fn=_start_loader_process,
         # A plain fork copies locks that other threads (TensorFlow's, LiteRT's, OpenMP's) hold, and hangs now and then.
         multiprocessing_context="forkserver" if settings.workers else None,
     )
@@ -337,5 +339,15 @@ def _seed(*parts: int) -> int:
     return seeded(*parts).initial_seed()
 
 
-def _one_thread(worker: int) -> None:
+def _start_loader_process(worker: int) -> None:
     cv2.setNumThreads(1)  # PyTorch limits its own threads in loader processes, OpenCV does not know
+    # A run that is killed can't stop its loaders, and PyTorch's own watch looks at the fork server, which lives as long
+    # as they do.
+    threading.Thread(target=_end_with_the_run, daemon=True).start()
+
+
+def _end_with_the_run() -> None:
+    run = multiprocessing.parent_process()
+    if run is not None:
+        run.join()
+        os._exit(1)

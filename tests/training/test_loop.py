@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from accelerate import Accelerator
@@ -107,6 +108,19 @@ def test_run_killed_at_random_moments_resumes_to_the_same_bits(
     assert runs.run(out, *FULL, resume=has_checkpoint(out)) == ""
     assert_equal(runs.contents(out), uninterrupted.contents)
     assert not list(out.rglob(".*")), "left over"
+
+
+def test_no_process_outlives_a_killed_run(tmp_path: Path) -> None:
+    process, connection = runs.start(tmp_path / "run", "training.steps=1000000", "training.workers=1")
+    run = psutil.Process(process.pid)
+    while not (tmp_path / "run/metrics.csv").exists():  # until then the loader has made samples
+        assert process.is_alive(), runs.finish(process, connection)
+        time.sleep(0.05)
+    started = run.children(recursive=True)
+    assert len(started) >= 2, "the fork server and a loader process"
+    process.kill()
+    assert runs.finish(process, connection) == "killed"
+    assert not psutil.wait_procs(started, timeout=30.0)[1]
 
 
 def test_resuming_is_exact_in_bfloat16(tmp_path: Path) -> None:

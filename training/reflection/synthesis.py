@@ -187,8 +187,8 @@ def add_reflection(photo: Tensor, other: Tensor, generator: Generator) -> Tensor
     strength, transmission = uniform(generator, 0.2, 0.85), uniform(generator, 0.85, 1.0)
     if style < 0.65:
         return (transmission * photo + strength * layer).clamp(0.0, 1.0)
-    # In linear light, as on a sensor, then back to sRGB (gamma 2.2). What is mirrored is often a lit wall or the sky, bright
-    # and flat: a veil that is strongest over the photo's dark parts.
+    # In linear light, as on a sensor, then back to sRGB (gamma 2.2). What is mirrored is often a lit wall or the sky,
+    # bright and flat: a veil that is strongest over the photo's dark parts.
     layer = layer ** uniform(generator, 0.4, 1.1)
     linear = transmission * photo**2.2 + (strength * layer) ** 2.2
     return linear.clamp(1e-6, 1.0) ** (1 / 2.2)
