@@ -225,7 +225,7 @@ def align(
     as_json: AsJson = False,
 ) -> None:
     """
-    afterlens align captured/udc captured/reference -o build/aligned
+    afterlens align tests/captured -o build/aligned
 
     Lay captured targets onto their inputs, and cut both to what they share.
 
