@@ -2,18 +2,21 @@
 
     python docs/figures.py runs/reflection/metrics.csv
 
-Writes docs/before_after.jpg (the photos of tests/degraded: input, restored, artefact layer, truth) and docs/curve.png
-(PSNR on the held-out photos; several files are drawn one after the other).
+Writes docs/before_after.jpg (the photos of tests/degraded: input, restored, artefact layer, truth),
+docs/under_display.jpg (a photo through a display, by the live and the still network), docs/psf.jpg (a panel and its
+point-spread function) and docs/curve.png (PSNR on the held-out photos; several files are drawn one after the other).
 """
 
 import csv
 import sys
+import tempfile
 from pathlib import Path
 
 import matplotlib as mpl
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -21,6 +24,7 @@ from training.images import read_photo
 from training.metrics import psnr
 from training.tasks import find_task
 from training.trained import load_network
+from training.udc.psf import Optics, simulate
 
 ROOT = Path(__file__).parent.parent
 KINDS = (
@@ -56,6 +60,47 @@ def before_after(out: Path) -> None:
     figure.savefig(out, dpi=100, pil_kwargs={"quality": 88})
 
 
+def under_display(out: Path) -> None:
+    """The photo through a display, and a detail of it, by both networks."""
+    task = find_task("udc")
+    degraded, truth = (
+        torch.from_numpy(read_photo(ROOT / "tests" / path).rgb).permute(2, 0, 1)[None]
+        for path in ("degraded/udc.jpg", "photos/room.jpg")
+    )
+    pictures = {f"through the display, {psnr(degraded, truth):.1f} dB": degraded}
+    for size in ("live", "still"):
+        network = load_network(task, task.pretrained.with_stem(f"udc_{size}"))[0]
+        with torch.no_grad():
+            (restored,) = task.restorer(network)(degraded)
+        pictures[f"{size} network, {psnr(restored, truth):.1f} dB"] = restored
+    pictures["truth"] = truth
+    figure, axes = plt.subplots(2, 4, figsize=(14, 4.6), layout="constrained")
+    for column, (title, picture) in zip(axes.T, pictures.items(), strict=True):
+        column[0].set_title(title, fontsize=9)
+        column[0].imshow(_pixels(picture))
+        column[1].imshow(_pixels(picture[..., 60:204, 360:616]), interpolation="nearest")
+        for axis in column:
+            axis.axis("off")
+    figure.savefig(out, dpi=100, pil_kwargs={"quality": 88})
+
+
+def point_spread(out: Path) -> None:
+    """One period of a panel, nine of them, and what `afterlens psf` makes of them."""
+    panel = ROOT / "tests/panels/pentile.png"
+    with tempfile.TemporaryDirectory() as work:
+        preview = Path(work) / "psf.png"
+        simulate(panel, Optics(), 257, Path(work) / "psf.npy", preview)
+        kernel = plt.imread(preview)
+    period = read_photo(panel).rgb
+    figure, axes = plt.subplots(1, 2, figsize=(8, 4.2), layout="constrained")
+    titles = ("display: 3 x 3 openings, white lets light through", "a point of light through it (5 decades)")
+    for axis, picture, title in zip(axes, (np.tile(period, (3, 3, 1)), kernel), titles, strict=True):
+        axis.imshow(picture)
+        axis.set_title(title, fontsize=9)
+        axis.axis("off")
+    figure.savefig(out, dpi=90, pil_kwargs={"quality": 88})
+
+
 def _pixels(picture: torch.Tensor) -> NDArray:
     return picture[0].permute(1, 2, 0).numpy()
 
@@ -86,4 +131,6 @@ def curve(files: list[Path], out: Path) -> None:
 
 if __name__ == "__main__":
     before_after(ROOT / "docs" / "before_after.jpg")
+    under_display(ROOT / "docs" / "under_display.jpg")
+    point_spread(ROOT / "docs" / "psf.jpg")
     curve([Path(argument) for argument in sys.argv[1:]], ROOT / "docs" / "curve.png")

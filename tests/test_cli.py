@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 
 import afterlens
-from training.tasks import TASKS
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -59,7 +58,9 @@ print("loaded:", sorted(heavy & set(sys.modules)))
 
 
 def test_the_verbs_are_all_there() -> None:
-    assert {"train", "evaluate", "restore", "convert", "verify", "bench", "info"} <= set(VERBS)
+    assert {"train", "evaluate", "restore", "convert", "verify", "bench", "info", "psf", "align"} <= set(
+        VERBS
+    )
 
 
 @pytest.mark.parametrize("verb", ["", *VERBS])
@@ -71,12 +72,10 @@ def test_every_help_opens_with_a_command_of_that_verb(cli: Cli, verb: str) -> No
     assert any("Usage" in line for line in lines[1:4])
 
 
-@pytest.mark.parametrize("verb", ["info", "evaluate", "restore", "train"])
+@pytest.mark.parametrize("verb", ["info", "evaluate", "restore", "train", "psf", "align"])
 def test_the_command_that_help_opens_with_works(
     cli: Cli, verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not TASKS["reflection"].pretrained.exists():
-        pytest.skip("no bundled checkpoint yet")
     monkeypatch.chdir(ROOT)
     words = shlex.split(cli(verb, "--help").stdout.splitlines()[0])
     result = cli(*(str(tmp_path / word) if word.startswith("build/") else word for word in words[1:]))
