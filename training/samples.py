@@ -21,7 +21,13 @@ from training.images import read_photo
 from training.recipe import TrainingRecipe, require
 from training.task import Sample
 
-Degrade = Callable[[Tensor, Tensor, str, Generator], Tensor]
+Degrade = Callable[[Tensor, Tensor, str, Generator], Tensor]  # photo, other photo, kind
+Prepare = Callable[[Tensor, Generator], Tensor]
+
+
+def unchanged(photo: Tensor, generator: Generator) -> Tensor:
+    """The photo itself: how most tasks prepare it."""
+    return photo
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,10 @@ class SynthesisRecipe:
 
 
 class DegradedPhotos(Dataset[Sample]):
-    """``{"input", "target"}``, ``(3, crop, crop)``: sample ``index`` depends on the seed and the index alone."""
+    """``{"input", "target"}``, ``(3, crop, crop)``: sample ``index`` depends on the seed and the index alone.
+
+    ``prepare`` changes the clean photo, and so the target, before ``degrade`` makes the input of it.
+    """
 
     def __init__(
         self,
@@ -56,9 +65,10 @@ class DegradedPhotos(Dataset[Sample]):
         degrade: Degrade,
         length: int,
         seed: int,
+        prepare: Prepare,
     ) -> None:
         self.photos, self.length, self.seed, self.crop = list(photos), length, seed, training.crop
-        self.degrade = degrade
+        self.degrade, self.prepare = degrade, prepare
         self.kinds = list(synthesis.kinds)
         self.shares = torch.tensor(list(synthesis.kinds.values()))
         self.pairs_ratio = synthesis.pairs_ratio
@@ -78,6 +88,7 @@ class DegradedPhotos(Dataset[Sample]):
             photo = photo ** uniform(generator, 0.75, 1.3)
         if uniform(generator, 0, 1) < 0.3:
             other = other ** uniform(generator, 0.6, 1.6)
+        photo = self.prepare(photo, generator)
         kind = self.kinds[int(torch.multinomial(self.shares, 1, generator=generator))]
         return {"input": self.degrade(photo, other, kind, generator), "target": photo}
 
@@ -116,14 +127,23 @@ def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
 
 
 def training_samples(
-    training: TrainingRecipe, synthesis: SynthesisRecipe, photos: Sequence[Path], degrade: Degrade
+    training: TrainingRecipe,
+    synthesis: SynthesisRecipe,
+    photos: Sequence[Path],
+    degrade: Degrade,
+    prepare: Prepare = unchanged,
 ) -> DegradedPhotos:
     """As many samples as any run could ask for."""
-    return DegradedPhotos(training, synthesis, photos, degrade, 2**40, training.seed)
+    return DegradedPhotos(training, synthesis, photos, degrade, 2**40, training.seed, prepare)
 
 
 def validation_samples(
-    training: TrainingRecipe, synthesis: SynthesisRecipe, photos: Sequence[Path], degrade: Degrade
+    training: TrainingRecipe,
+    synthesis: SynthesisRecipe,
+    photos: Sequence[Path],
+    degrade: Degrade,
+    prepare: Prepare = unchanged,
 ) -> DegradedPhotos:
     """Four fixed samples a held-out photo, of the kinds trained on; no real pairs, since none is held out."""
-    return DegradedPhotos(training, replace(synthesis, pairs_ratio=0.0), photos, degrade, 4 * len(photos), -1)
+    only_synthetic = replace(synthesis, pairs_ratio=0.0)
+    return DegradedPhotos(training, only_synthetic, photos, degrade, 4 * len(photos), -1, prepare)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from training.blocks import GROUP_WIDTH
+from training.data import uniform
 from training.deployable import Deployable, Port
 from training.errors import UserError
 from training.losses import VGG19, relative_squared_error, ssim_loss
@@ -29,7 +30,7 @@ from training.task import Objective, Sample, Task
 from training.udc.contextual import cobi_loss, patches, sampled_grid
 from training.udc.network import MULTIPLE, UnderDisplayNetwork
 from training.udc.psf import read_psf
-from training.udc.synthesis import KINDS, degrade, photograph
+from training.udc.synthesis import KINDS, add_light_sources, degrade, photograph
 
 _FOLDER = Path(__file__).parent
 
@@ -124,12 +125,17 @@ def build_network(recipe: UnderDisplayRecipe) -> UnderDisplayNetwork:
 
 def training_set(recipe: UnderDisplayRecipe, photos: Sequence[Path]) -> DegradedPhotos:
     """As many samples as any run could ask for."""
-    return training_samples(recipe.training, recipe.synthesis, photos, _degrade(recipe))
+    return training_samples(recipe.training, recipe.synthesis, photos, _degrade(recipe), add_lamps)
 
 
 def validation_set(recipe: UnderDisplayRecipe, photos: Sequence[Path]) -> DegradedPhotos:
     """Fixed samples of held-out photos, of the kinds trained on."""
-    return validation_samples(recipe.training, recipe.synthesis, photos, _degrade(recipe))
+    return validation_samples(recipe.training, recipe.synthesis, photos, _degrade(recipe), add_lamps)
+
+
+def add_lamps(photo: Tensor, generator: Generator) -> Tensor:
+    """Light sources in a fifth of the photos: few have lamps, at which a display's ghosts are strongest."""
+    return add_light_sources(photo, generator) if uniform(generator, 0, 1) < 0.2 else photo
 
 
 def _degrade(recipe: UnderDisplayRecipe) -> Degrade:
@@ -165,14 +171,16 @@ def objective(recipe: UnderDisplayRecipe, device: torch.device) -> Objective:
         if weights.ssim > 0.0:
             terms["ssim"] = weights.ssim * ssim_loss(result, target)
         if weights.cobi > 0.0:
-            grid = sampled_grid(*result.shape[2:], weights.cobi_window, result.device)
+            grid = sampled_grid(result.shape[2], result.shape[3], weights.cobi_window, result.device)
             terms["cobi"] = weights.cobi * cobi_loss(
                 patches(result, grid), patches(target, grid), grid.places
             )
         if vgg is not None:
             found: list[Tensor] = []
             for of_result, of_target in zip(vgg(result), vgg(target), strict=True):
-                grid = sampled_grid(*of_result.shape[2:], weights.cobi_window, result.device)
+                grid = sampled_grid(
+                    of_result.shape[2], of_result.shape[3], weights.cobi_window, result.device
+                )
                 found.append(cobi_loss(patches(of_result, grid, 1), patches(of_target, grid, 1), grid.places))
             terms["vgg"] = weights.vgg * torch.stack(found).mean()
         return result, terms

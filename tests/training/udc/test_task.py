@@ -15,12 +15,14 @@ from training.errors import UserError
 from training.losses import ssim_loss
 from training.metrics import psnr
 from training.recipe import read_recipe
+from training.samples import training_samples
 from training.udc.contextual import cobi_loss, patches, sampled_grid
-from training.udc.synthesis import to_linear, to_srgb
+from training.udc.synthesis import degrade, to_linear, to_srgb
 from training.udc.task import (
     TASK,
     UnderDisplayRecipe,
     UnderDisplayRestorer,
+    add_lamps,
     build_network,
     deployable,
     objective,
@@ -65,6 +67,17 @@ def test_samples_are_photos_through_panels_that_testing_never_sees(photo_paths: 
     held_out = validation_set(settings, photo_paths)
     assert len(held_out) == 4 * len(photo_paths)
     assert not torch.equal(held_out[5]["target"], sample["target"])
+
+
+def test_a_fifth_of_the_photos_have_lamps_in_input_and_target(photo_paths: list[Path]) -> None:
+    dark = torch.full((3, 32, 32), 0.2)
+    lit = [add_lamps(dark, seeded(5, index)) for index in range(300)]
+    assert 40 < sum(not torch.equal(photo, dark) for photo in lit) < 80
+    settings = recipe()
+    plain = training_samples(settings.training, settings.synthesis, photo_paths, degrade)
+    samples = training_set(settings, photo_paths)
+    brighter = [bool((samples[i]["target"] - plain[i]["target"]).max() > 0.01) for i in range(40)]
+    assert 1 <= sum(brighter) <= 20
 
 
 def test_a_psf_of_the_own_panel_takes_the_place_of_random_ones(
