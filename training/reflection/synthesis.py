@@ -291,7 +291,8 @@ def degrade(photo: Tensor, other: Tensor, kind: str, generator: Generator) -> Te
         else:
             mask = random_mask(height, width, generator)
         flow = smooth_noise(height, width, extent * uniform(generator, 0.1, 0.3), generator, channels=2)
-        flow = flow * uniform(generator, 1.0, 0.03 * extent + 1)
+        # A film of water right before the lens is far out of focus: it blurs, and displaces by some pixels only.
+        flow = flow * uniform(generator, 0.3, 0.006 * extent + 0.7)
         gain = (
             uniform(generator, 1.05, 1.6)
             if uniform(generator, 0, 1) < 0.75
