@@ -19,14 +19,15 @@ def truncated_pixel_loss(result: Tensor, target: Tensor, threshold: float) -> Te
     return torch.where(difference > threshold, difference, torch.zeros_like(difference)).mean()
 
 
-def relative_squared_error(result: Tensor, target: Tensor, damage: Tensor) -> Tensor:
-    """Mean over the photos of their mean squared error over ``damage + 0.02``; ``damage``: ``(N,)``, the input's own.
+def relative_squared_error(result: Tensor, target: Tensor, damage: Tensor, floor: float) -> Tensor:
+    """Mean over the photos of their mean squared error over ``damage + floor``; ``damage``: ``(N,)``, the input's own.
 
     Squared, since most of what an artefact changes is nothing: the median, which an absolute error asks for, stays at
-    "change nothing" for thousands of steps. Relative, so that strong artefacts do not drown out faint ones.
+    "change nothing" for thousands of steps. Relative, so that strong artefacts do not drown out faint ones; the smaller
+    ``floor`` is, the more it costs to touch what is clean.
     """
     error = (result - target).square().mean(dim=(1, 2, 3))
-    return (error / (damage + 0.02)).mean()
+    return (error / (damage + floor)).mean()
 
 
 def ssim_loss(result: Tensor, target: Tensor) -> Tensor:

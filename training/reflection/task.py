@@ -54,6 +54,7 @@ class LossRecipe:
     pixel: float
     threshold: float
     squared: float
+    floor: float
     artefact: float
     reconstruction: float
     ssim: float
@@ -74,6 +75,7 @@ class LossRecipe:
             "adversarial",
         ):
             require(key, getattr(self, key), 0.0 <= getattr(self, key) < math.inf, "zero or more")
+        require("floor", self.floor, 0.0 < self.floor < math.inf, "above zero")
         background = self.pixel + self.squared + self.ssim + self.vgg
         artefact = self.artefact + self.reconstruction
         require("pixel + squared + ssim + vgg", background, background > 0.0, "a weight for one of them")
@@ -131,9 +133,13 @@ def objective(recipe: ReflectionRecipe, device: torch.device) -> Objective:
         if weights.pixel > 0.0:
             terms["pixel"] = weights.pixel * truncated_pixel_loss(background, target, weights.threshold)
         if weights.squared > 0.0:
-            terms["squared"] = weights.squared * relative_squared_error(background, target, damage)
+            terms["squared"] = weights.squared * relative_squared_error(
+                background, target, damage, weights.floor
+            )
         if weights.artefact > 0.0:
-            terms["artefact"] = weights.artefact * relative_squared_error(artefact, image - target, damage)
+            terms["artefact"] = weights.artefact * relative_squared_error(
+                artefact, image - target, damage, weights.floor
+            )
         if weights.reconstruction > 0.0:
             terms["reconstruction"] = weights.reconstruction * (image - background - artefact).abs().mean()
         if weights.ssim > 0.0:

@@ -162,6 +162,7 @@ def test_terms_are_the_weighted_formulas(batch: dict[str, Tensor]) -> None:
         "pixel=1.5",
         "threshold=0.02",
         "squared=3.0",
+        "floor=0.01",
         "artefact=0.3",
         "reconstruction=0.7",
         "ssim=0.05",
@@ -172,7 +173,7 @@ def test_terms_are_the_weighted_formulas(batch: dict[str, Tensor]) -> None:
 
     b, a, x, t = (tensor.double().numpy() for tensor in (background, artefact, image, target))
     far, off = np.abs(b - t), np.abs(a - (x - t))
-    damage = ((x - t) ** 2).mean(axis=(1, 2, 3), keepdims=True) + 0.02
+    damage = ((x - t) ** 2).mean(axis=(1, 2, 3), keepdims=True) + 0.01
     expected = {
         "pixel": 1.5 * np.where(far > 0.02, far, 0.0).mean(),
         "squared": 3.0 * (far**2 / damage).mean(),
