@@ -64,6 +64,7 @@ class LossRecipe:
 
     pixel: float
     squared: float
+    floor: float
     ssim: float
     cobi: float
     cobi_window: int
@@ -72,10 +73,13 @@ class LossRecipe:
 
     def __post_init__(self) -> None:
         """Raises ValueError for a negative weight, or none at all."""
-        weights = {f.name: getattr(self, f.name) for f in fields(self) if f.type == "float"}
+        weights = {
+            f.name: getattr(self, f.name) for f in fields(self) if f.type == "float" and f.name != "floor"
+        }
         for key, weight in weights.items():
             require(key, weight, 0.0 <= weight < math.inf, "zero or more")
         require("loss", sum(weights.values()), sum(weights.values()) > 0.0, "a weight for one of its terms")
+        require("floor", self.floor, 0.0 < self.floor < math.inf, "above zero")
         require("cobi_window", self.cobi_window, self.cobi_window >= 4, "4 or more")
 
 
@@ -167,7 +171,7 @@ def objective(recipe: UnderDisplayRecipe, device: torch.device) -> Objective:
             terms["pixel"] = weights.pixel * F.l1_loss(result, target)
         if weights.squared > 0.0:
             damage = (image - target).square().mean(dim=(1, 2, 3))
-            terms["squared"] = weights.squared * relative_squared_error(result, target, damage)
+            terms["squared"] = weights.squared * relative_squared_error(result, target, damage, weights.floor)
         if weights.ssim > 0.0:
             terms["ssim"] = weights.ssim * ssim_loss(result, target)
         if weights.cobi > 0.0:
