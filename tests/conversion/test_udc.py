@@ -16,7 +16,8 @@ from training.blocks import GroupedBlock
 from training.checkpoint import save_checkpoint
 from training.recipe import read_recipe
 from training.trained import load_network
-from training.udc.task import TASK
+from training.udc.network import UnderDisplayNetwork
+from training.udc.task import TASK, UnderDisplayRecipe, build_network
 
 HEIGHT, WIDTH = 72, 128  # the height is padded to 80
 
@@ -24,9 +25,9 @@ HEIGHT, WIDTH = 72, 128  # the height is padded to 80
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Start weights of the live network, but for a head that changes something."""
-    recipe = read_recipe(TASK.recipe_type, TASK.recipe_path)
+    recipe = read_recipe(UnderDisplayRecipe, TASK.recipe_path)
     torch.manual_seed(0)
-    network = TASK.build_network(recipe)
+    network = build_network(recipe)
     with torch.no_grad():
         network.head.weight.normal_(0.0, 0.02)
     path = tmp_path_factory.mktemp("udc") / "start.safetensors"
@@ -69,6 +70,5 @@ def test_both_bundled_sizes_load_from_their_own_recipe() -> None:
         path = TASK.pretrained.with_stem(f"udc_{size}")
         network, metadata = load_network(TASK, path)
         assert metadata["task"] == "udc" and metadata["data"]["licence"]
-        assert tuple(metadata["recipe"]["network"]["widths"]) == tuple(
-            level[0].mix.out_channels for level in network.levels
-        )
+        assert isinstance(network, UnderDisplayNetwork)
+        assert network.stem.out_channels == metadata["recipe"]["network"]["widths"][0]
