@@ -53,6 +53,8 @@ class Onnx2tf:
         environment = dict(os.environ)
         # onnxsim is looked up on PATH; without it the tool skips the simplification with a mere warning.
         environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
+        # TensorFlow imports code that it writes to the temporary folder, and would leave a __pycache__ there.
+        environment["PYTHONDONTWRITEBYTECODE"] = "1"
         environment["CUDA_VISIBLE_DEVICES"] = ""  # TensorFlow would take all of the GPU's memory
         # Nothing is to be fetched, and if a new version tries, it shall fail rather than wait.
         environment |= dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")

@@ -58,8 +58,8 @@ def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = task.build_network(recipe)
     with torch.no_grad():
         # Start weights may be zero where training begins with "no change".
-        for weight in network.parameters():
-            weight.copy_(torch.randn_like(weight) * 0.05)
+        for name, weight in network.named_parameters():
+            weight.copy_(torch.randn_like(weight) * (1.0 if name.endswith("original0") else 0.05))
     path = tmp_path_factory.mktemp("checkpoint") / "random.safetensors"
     metadata = {"task": task.name, "recipe": dataclasses.asdict(recipe), "step": 0, "metrics": {}}
     save_checkpoint(path, network.state_dict(), metadata)

@@ -48,7 +48,7 @@ class SynthesisRecipe:
     def require_kinds(self, known: Sequence[str]) -> None:
         """Raises ValueError for a kind that is not ``known``."""
         for kind in self.kinds:
-            require("kinds", kind, kind in known, f"some of {', '.join(known)}")
+            require("synthesis.kinds", kind, kind in known, f"some of {', '.join(known)}")
 
 
 class DegradedPhotos(Dataset[Sample]):

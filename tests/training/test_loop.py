@@ -256,7 +256,7 @@ def test_averaged_weights_follow_the_recursion(tmp_path: Path) -> None:
         f"training.ema={decay}",
     )
     assert runs.run(tmp_path, *overrides) == ""
-    name = "encoder.stem.weight"
+    name = "encoder.stem.parametrizations.weight.original1"
     torch.manual_seed(0)
     states = [load_file(tmp_path / f"checkpoints/step_{step:08d}.safetensors") for step in (1, 2, 3)]
     for step in (2, 3):

@@ -59,7 +59,7 @@ def test_recipe_survives_a_checkpoint() -> None:
         ("network.widths=[16, 32]", "network: widths is [16, 32], expected a list of 3"),
         ("network.widths=[16, 32, 40]", "network: widths is 40, expected multiples of 16"),
         ("network.depths=[0, 1, 1]", "network: depths is (0, 1, 1), expected 1 or more each"),
-        ("synthesis.kinds.snow=0.1", "synthesis: kinds is 'snow', expected some of region, reflection"),
+        ("synthesis.kinds.snow=0.1", "synthesis.kinds is 'snow', expected some of region, reflection"),
         ("synthesis.kinds.shadow=-0.1", "kinds.shadow is -0.1, expected zero or more"),
         ("synthesis.kinds={clean = 0.0}", "expected a share above zero"),
         ("synthesis.pairs_ratio=1.1", "pairs_ratio is 1.1, expected a share from 0 to 1"),

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from conversion.mil.interpret import MilProgram
 from tests.conversion.mil.programs import RNG, Save, normal
+from training.blocks import fold_weight_norm
 from training.errors import UserError
 from training.reflection.network import ReflectionNetwork
 
@@ -277,8 +278,9 @@ class OnPhotos(nn.Module):
         torch.manual_seed(0)
         self.network = ReflectionNetwork()
         with torch.no_grad():
-            for parameter in self.network.parameters():
-                parameter.copy_(torch.randn_like(parameter) * 0.07)
+            for name, parameter in self.network.named_parameters():
+                parameter.copy_(torch.randn_like(parameter) * (1.0 if name.endswith("original0") else 0.07))
+        fold_weight_norm(self.network)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         background, artefact = self.network(image)
