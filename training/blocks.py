@@ -64,6 +64,24 @@ def scaled_init(conv: nn.Conv2d, gain: float) -> None:
         nn.init.zeros_(conv.bias)
 
 
+def photo_stem(width: int) -> nn.Conv2d:
+    """The first convolution, ``(N, 3, H, W)`` -> ``(N, width, H/4, W/4)``: a pixel-unshuffle and a 1x1 convolution."""
+    stem = normalised(nn.Conv2d(3, width, 4, stride=4), 4.0)
+    # Photos are about 0.45 +- 0.25: start with a stem that centres and widens that.
+    with torch.no_grad():
+        assert stem.bias is not None
+        stem.bias.copy_(-0.45 * stem.weight.sum(dim=(1, 2, 3)))
+    return stem
+
+
+def halvings(widths: tuple[int, ...]) -> nn.ModuleList:
+    """What leads from each level of an encoder to the next: 2x2 convolutions of stride 2."""
+    return nn.ModuleList(
+        normalised(nn.Conv2d(fine, coarse, 2, stride=2), 1.0)
+        for fine, coarse in zip(widths, widths[1:], strict=False)
+    )
+
+
 class GroupedGatedBlock(nn.Module):
     """Residual block: grouped gated 3x3 convolution, then a 1x1 convolution that mixes the groups."""
 

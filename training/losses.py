@@ -45,6 +45,15 @@ _VGG19 = (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 51
 _VGG19_TAPS = (1, 6, 11, 20, 29)  # relu1_1, relu2_1, relu3_1, relu4_1, relu5_1
 
 
+def vgg_file(weights: str) -> Path:
+    """``loss.vgg_weights`` of a recipe that wants them; UserError where it is empty."""
+    if not weights:
+        raise UserError(
+            "loss.vgg is above zero but loss.vgg_weights is empty: give the file (docs/training.md)"
+        )
+    return Path(weights)
+
+
 class VGG19(nn.Module):
     """ImageNet's VGG19 up to relu5_1, frozen: ``(N, 3, H, W)`` RGB [0, 1], sides 16 or more, -> five features.
 

@@ -2,18 +2,14 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from filelock import FileLock
 from torch import nn
 
 from conversion.contract import CONTRACT_FILE, Bundle, digest, read_bundle
 from conversion.convert import convert
-from training.checkpoint import save_checkpoint
 from training.deployable import Deployable
-from training.recipe import read_recipe
 from training.reflection.task import TASK
 from training.trained import load_network
 
@@ -26,26 +22,9 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> P
 
 
 @pytest.fixture(scope="session")
-def checkpoint(shared_folder: Path) -> Path:
-    """The bundled weights, or seeded ones as long as there are none."""
-    if TASK.pretrained.exists():
-        return TASK.pretrained
-    path = shared_folder / "seeded.safetensors"
-    with FileLock(shared_folder / "seeded.lock"):
-        if not path.exists():
-            import json
-            from dataclasses import asdict
-
-            torch.manual_seed(0)
-            recipe: Any = read_recipe(TASK.recipe_type, TASK.recipe_path)
-            metadata = {"task": TASK.name, "recipe": json.loads(json.dumps(asdict(recipe)))}
-            network = TASK.build_network(recipe)
-            with torch.no_grad():
-                for parameter in network.parameters():
-                    if not parameter.any():  # heads start at zero, which would hide every fault before them
-                        parameter.normal_(0.0, 0.02)
-            save_checkpoint(path, network.state_dict(), metadata)
-    return path
+def checkpoint() -> Path:
+    """The bundled weights."""
+    return TASK.pretrained
 
 
 @pytest.fixture(scope="session")

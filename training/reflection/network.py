@@ -12,7 +12,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from training.blocks import GROUP_WIDTH, GatedConv, GroupedGatedBlock, SkipPyramid, normalised, upsample2
+from training.blocks import (
+    GROUP_WIDTH,
+    GatedConv,
+    GroupedGatedBlock,
+    SkipPyramid,
+    halvings,
+    photo_stem,
+    upsample2,
+)
 
 MULTIPLE = 32  # the input's sides: stem /4, two halvings, and one pooled scale below
 
@@ -26,19 +34,12 @@ class Encoder(nn.Module):
 
     def __init__(self, widths: tuple[int, int, int], depths: tuple[int, int, int]) -> None:
         super().__init__()
-        # Photos are about 0.45 +- 0.25: start with a stem that centres and widens that.
-        self.stem = normalised(nn.Conv2d(3, widths[0], 4, stride=4), 4.0)
-        with torch.no_grad():
-            assert self.stem.bias is not None
-            self.stem.bias.copy_(-0.45 * self.stem.weight.sum(dim=(1, 2, 3)))
+        self.stem = photo_stem(widths[0])
         self.levels = nn.ModuleList(
             nn.Sequential(*(GroupedGatedBlock(width) for _ in range(depth)))
             for width, depth in zip(widths, depths, strict=True)
         )
-        self.down = nn.ModuleList(
-            normalised(nn.Conv2d(fine, coarse, 2, stride=2), 1.0)
-            for fine, coarse in zip(widths, widths[1:], strict=False)
-        )
+        self.down = halvings(widths)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         features = [self.levels[0](self.stem(image))]

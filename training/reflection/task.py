@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from training.blocks import GROUP_WIDTH
 from training.deployable import Deployable, Port
-from training.errors import UserError
 from training.losses import (
     PatchDiscriminator,
     VGGFeatureLoss,
@@ -21,6 +20,7 @@ from training.losses import (
     relative_squared_error,
     ssim_loss,
     truncated_pixel_loss,
+    vgg_file,
 )
 from training.recipe import TrainingRecipe, require
 from training.reflection.network import MULTIPLE, ReflectionNetwork
@@ -118,11 +118,7 @@ def objective(recipe: ReflectionRecipe, device: torch.device) -> Objective:
     weights = recipe.loss
     vgg: VGGFeatureLoss | None = None
     if weights.vgg > 0.0:
-        if not weights.vgg_weights:
-            raise UserError(
-                "loss.vgg is above zero but loss.vgg_weights is empty: give the file (docs/training.md)"
-            )
-        vgg = VGGFeatureLoss(Path(weights.vgg_weights)).to(device)
+        vgg = VGGFeatureLoss(vgg_file(weights.vgg_weights)).to(device)
     critic = PatchDiscriminator().to(device) if weights.adversarial > 0.0 else None
 
     def losses(network: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:

@@ -6,10 +6,9 @@ clear = network(image)        # image: (N, 3, H, W), RGB, [0, 1], H and W divisi
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from training.blocks import GROUP_WIDTH, GroupedBlock, normalised, upsample2
+from training.blocks import GROUP_WIDTH, GroupedBlock, halvings, normalised, photo_stem, upsample2
 
 MULTIPLE = 16  # the input's sides: stem /4 and two halvings
 
@@ -34,18 +33,11 @@ class UnderDisplayNetwork(nn.Module):
         decoder_depths: tuple[int, int] = (2, 1),
     ) -> None:
         super().__init__()
-        # Photos are about 0.45 +- 0.25: start with a stem that centres and widens that.
-        self.stem = normalised(nn.Conv2d(3, widths[0], 4, stride=4), 4.0)
-        with torch.no_grad():
-            assert self.stem.bias is not None
-            self.stem.bias.copy_(-0.45 * self.stem.weight.sum(dim=(1, 2, 3)))
+        self.stem = photo_stem(widths[0])
         self.levels = nn.ModuleList(
             _blocks(width, depth) for width, depth in zip(widths, depths, strict=True)
         )
-        self.down = nn.ModuleList(
-            normalised(nn.Conv2d(fine, coarse, 2, stride=2), 1.0)
-            for fine, coarse in zip(widths, widths[1:], strict=False)
-        )
+        self.down = halvings(widths)
         # From the coarsest level up: 1x1 convolutions before the upsampling, where they are four times cheaper.
         self.up = nn.ModuleList(
             normalised(nn.Conv2d(coarse, fine, 1), 0.7)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,8 +15,7 @@ from torch import Generator, Tensor, nn
 from training.blocks import GROUP_WIDTH
 from training.data import uniform
 from training.deployable import Deployable, Port
-from training.errors import UserError
-from training.losses import VGG19, relative_squared_error, ssim_loss
+from training.losses import VGG19, relative_squared_error, ssim_loss, vgg_file
 from training.padding import crop_to, pad_to
 from training.recipe import TrainingRecipe, require
 from training.samples import (
@@ -73,12 +72,10 @@ class LossRecipe:
 
     def __post_init__(self) -> None:
         """Raises ValueError for a negative weight, or none at all."""
-        weights = {
-            f.name: getattr(self, f.name) for f in fields(self) if f.type == "float" and f.name != "floor"
-        }
-        for key, weight in weights.items():
-            require(key, weight, 0.0 <= weight < math.inf, "zero or more")
-        require("loss", sum(weights.values()), sum(weights.values()) > 0.0, "a weight for one of its terms")
+        for key in ("pixel", "squared", "ssim", "cobi", "vgg"):
+            require(key, getattr(self, key), 0.0 <= getattr(self, key) < math.inf, "zero or more")
+        total = self.pixel + self.squared + self.ssim + self.cobi + self.vgg
+        require("loss", total, total > 0.0, "a weight for one of its terms")
         require("floor", self.floor, 0.0 < self.floor < math.inf, "above zero")
         require("cobi_window", self.cobi_window, self.cobi_window >= 4, "4 or more")
 
@@ -157,11 +154,7 @@ def objective(recipe: UnderDisplayRecipe, device: torch.device) -> Objective:
     weights = recipe.loss
     vgg: VGG19 | None = None
     if weights.vgg > 0.0:
-        if not weights.vgg_weights:
-            raise UserError(
-                "loss.vgg is above zero but loss.vgg_weights is empty: give the file (docs/training.md)"
-            )
-        vgg = VGG19(Path(weights.vgg_weights)).to(device)
+        vgg = VGG19(vgg_file(weights.vgg_weights)).to(device)
 
     def losses(network: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
         image, target = batch["input"], batch["target"]
@@ -175,21 +168,20 @@ def objective(recipe: UnderDisplayRecipe, device: torch.device) -> Objective:
         if weights.ssim > 0.0:
             terms["ssim"] = weights.ssim * ssim_loss(result, target)
         if weights.cobi > 0.0:
-            grid = sampled_grid(result.shape[2], result.shape[3], weights.cobi_window, result.device)
-            terms["cobi"] = weights.cobi * cobi_loss(
-                patches(result, grid), patches(target, grid), grid.places
-            )
+            terms["cobi"] = weights.cobi * _cobi(result, target, weights.cobi_window, side=5)
         if vgg is not None:
-            found: list[Tensor] = []
-            for of_result, of_target in zip(vgg(result), vgg(target), strict=True):
-                grid = sampled_grid(
-                    of_result.shape[2], of_result.shape[3], weights.cobi_window, result.device
-                )
-                found.append(cobi_loss(patches(of_result, grid, 1), patches(of_target, grid, 1), grid.places))
+            features = zip(vgg(result), vgg(target), strict=True)
+            found = [_cobi(*both, weights.cobi_window, side=1) for both in features]
             terms["vgg"] = weights.vgg * torch.stack(found).mean()
         return result, terms
 
     return Objective(losses)
+
+
+def _cobi(result: Tensor, target: Tensor, window: int, side: int) -> Tensor:
+    """CoBi of the ``side`` x ``side`` patches within one random window of both."""
+    grid = sampled_grid(result.shape[2], result.shape[3], window, result.device)
+    return cobi_loss(patches(result, grid, side), patches(target, grid, side), grid.places)
 
 
 def deployable(network: nn.Module, height: int, width: int) -> Deployable:
