@@ -74,6 +74,16 @@ def photo_stem(width: int) -> nn.Conv2d:
     return stem
 
 
+def photo_head(width: int) -> nn.Sequential:
+    """The last layer, ``(N, width, H/4, W/4)`` -> ``(N, 3, H, W)``: a 1x1 convolution and a pixel-shuffle, started at zero.
+
+    The same sum as a transposed 4x4 convolution of stride 4, which took 13 times as long in TFLite on a CPU.
+    """
+    head = nn.Conv2d(width, 3 * 16, 1, bias=False)
+    nn.init.zeros_(head.weight)
+    return nn.Sequential(head, nn.PixelShuffle(4))
+
+
 def halvings(widths: tuple[int, ...]) -> nn.ModuleList:
     """What leads from each level of an encoder to the next: 2x2 convolutions of stride 2."""
     return nn.ModuleList(

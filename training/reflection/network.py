@@ -18,6 +18,7 @@ from training.blocks import (
     GroupedGatedBlock,
     SkipPyramid,
     halvings,
+    photo_head,
     photo_stem,
     upsample2,
 )
@@ -90,13 +91,10 @@ class ReflectionNetwork(nn.Module):
         groups = fine // GROUP_WIDTH
         self.background_feature = GatedConv(fine, fine, 3, groups)
         self.artefact_feature = GatedConv(fine, fine, 3, groups)
-        # k4 s4 transposed convolutions: exactly a 1x1 convolution and a pixel-shuffle, and one operator everywhere.
         # They start at zero, and so does the whole change: random ones taught the network to close its gates for good.
-        self.offset_head = nn.ConvTranspose2d(fine, 3, 4, stride=4, bias=False)
-        self.gain_head = nn.ConvTranspose2d(fine, 3, 4, stride=4, bias=False)
-        self.artefact_head = nn.ConvTranspose2d(fine, 3, 4, stride=4, bias=False)
-        for head in (self.offset_head, self.gain_head, self.artefact_head):
-            nn.init.zeros_(head.weight)
+        self.offset_head = photo_head(fine)
+        self.gain_head = photo_head(fine)
+        self.artefact_head = photo_head(fine)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """``(N, 3, H, W)`` RGB [0, 1] -> background (not clipped, near [0, 1]) and signed artefact, same shape."""

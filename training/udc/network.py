@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from training.blocks import GROUP_WIDTH, GroupedBlock, halvings, normalised, photo_stem, upsample2
+from training.blocks import GROUP_WIDTH, GroupedBlock, halvings, normalised, photo_head, photo_stem, upsample2
 
 MULTIPLE = 16  # the input's sides: stem /4 and two halvings
 
@@ -16,8 +16,8 @@ MULTIPLE = 16  # the input's sides: stem /4 and two halvings
 class UnderDisplayNetwork(nn.Module):
     """Three levels at 1/4, 1/8 and 1/16 of the photo; each decoder level adds its encoder level's features.
 
-    The stem and the head are 4x4 convolutions of stride 4: exactly a pixel-unshuffle or -shuffle and a 1x1 convolution,
-    without the rank-6 transposes that those become in ONNX. Nothing but the photo itself and the residual is ever at
+    The stem is a 4x4 convolution of stride 4: exactly a pixel-unshuffle and a 1x1 convolution, without the rank-6
+    transposes that the unshuffle becomes in ONNX. Nothing but the photo itself and the residual is ever at
     full resolution.
 
     Args:
@@ -47,8 +47,7 @@ class UnderDisplayNetwork(nn.Module):
             _blocks(width, depth)
             for width, depth in zip(reversed(widths[:2]), reversed(decoder_depths), strict=True)
         )
-        self.head = nn.ConvTranspose2d(widths[0], 3, 4, stride=4, bias=False)
-        nn.init.zeros_(self.head.weight)  # a new network changes nothing
+        self.head = photo_head(widths[0])  # starts at zero: a new network changes nothing
 
     def forward(self, image: Tensor) -> Tensor:
         """``(N, 3, H, W)`` RGB [0, 1] -> the clear photo, not clipped, near [0, 1], same shape."""
