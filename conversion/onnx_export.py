@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
+from conversion.onnx_rewrite import reorder_shuffles
 from training.deployable import Deployable
 from training.errors import UserError
 
@@ -41,7 +42,9 @@ def export_onnx(deployable: Deployable, path: Path) -> None:
                 output_names=[port.name for port in deployable.outputs],
             )
         model = onnx.load(path)
+        reorder_shuffles(model)
         onnx.checker.check_model(model, full_check=True)
+        onnx.save(model, path)
     except (RuntimeError, ValueError, onnx.checker.ValidationError, torch.onnx.OnnxExporterError) as error:
         raise UserError(
             f"{deployable.task}: the graph cannot be exported to ONNX ({_first_line(error)})"
