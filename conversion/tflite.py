@@ -190,10 +190,10 @@ def _write_signed(source: Path, target: Path, inputs: dict[str, int], outputs: d
     signature.subgraphIndex = 0
     signature.inputs, signature.outputs = named(inputs), named(outputs)
     model.signatureDefs = [signature]
-    target.write_bytes(_pack(model))
+    target.write_bytes(pack(model))
 
 
-def _pack(model: Any) -> bytes:
+def pack(model: Any) -> bytes:
     import flatbuffers
 
     class AlignedBuilder(flatbuffers.Builder):

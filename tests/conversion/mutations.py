@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from conversion.census import read_tflite
 from conversion.contract import digest, read_bundle, write_contract
 from conversion.mil.package import read_package
-from conversion.tflite import _pack
+from conversion.tflite import pack
 
 Array = NDArray[Any]
 Mutation = Callable[[Path], None]
@@ -79,7 +79,7 @@ def change_weight(path: Path, name: str, change: Callable[[Array], Array]) -> No
         dtype = _FLOATS[tensor.type]
         old = np.asarray(buffer.data, np.uint8).view(dtype).reshape(tensor.shape)
         buffer.data = _changed(old, change).astype(dtype).reshape(-1).view(np.uint8)
-        path.write_bytes(_pack(model))
+        path.write_bytes(pack(model))
 
 
 def _changed(old: Array, change: Callable[[Array], Array]) -> Array:
@@ -194,7 +194,7 @@ def swap_outputs(path: Path) -> None:
     else:
         model = read_tflite(path)
         _swap_names(*model.signatureDefs[0].outputs)
-        path.write_bytes(_pack(model))
+        path.write_bytes(pack(model))
 
 
 def swap_inputs(path: Path) -> None:
@@ -213,7 +213,7 @@ def swap_inputs(path: Path) -> None:
     else:
         model = read_tflite(path)
         _swap_names(*model.signatureDefs[0].inputs)
-        path.write_bytes(_pack(model))
+        path.write_bytes(pack(model))
 
 
 def _swap_names(one: Any, other: Any) -> None:
@@ -277,7 +277,7 @@ def _edit_resizes(path: Path, align_corners: bool, half_pixel_centers: bool, kin
             op.builtinOptions = schema.ResizeNearestNeighborOptionsT()
         op.builtinOptions.alignCorners = align_corners
         op.builtinOptions.halfPixelCenters = half_pixel_centers
-    path.write_bytes(_pack(model))
+    path.write_bytes(pack(model))
 
 
 def _code(model: Any, op: Any) -> int:
@@ -301,7 +301,7 @@ def _insert_transpose(path: Path, at_input: bool, permutation: tuple[int, ...] |
     else:
         model = read_tflite(path)
         _insert_tflite_transpose(model, at_input, permutation or (0, 2, 1, 3))
-        path.write_bytes(_pack(model))
+        path.write_bytes(pack(model))
 
 
 def _insert_tflite_transpose(model: Any, at_input: bool, permutation: tuple[int, ...]) -> None:
