@@ -29,6 +29,7 @@ from training.errors import GateFailed, UserError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from conversion.examples import Example
     from conversion.report import Comparison
     from training.task import Task
 
@@ -86,6 +87,10 @@ class Runtime(StrEnum):
 # Frames of CC BY clips; see tests/photos/SOURCE.md.
 PHOTOS = [
     Path(__file__).parent / "tests" / "photos" / name for name in ("room.jpg", "bottles.jpg", "visitor.jpg")
+]
+# Other frames, which nothing is calibrated on: verify judges by them.
+JUDGED = [
+    Path(__file__).parent / "tests" / "judged" / name for name in ("street.jpg", "shelf.jpg", "hall.jpg")
 ]
 # One a task, with something to remove, so that the golden outputs show it.
 DEGRADED = Path(__file__).parent / "tests" / "degraded"
@@ -361,20 +366,39 @@ def convert(
             metavar="PHOTO", help="Its restoration is stored as the golden example; default: a bundled one."
         ),
     ] = None,
+    variants: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST", help="Comma-separated, such as float16.tflite,int8.mlpackage, or: all. Default: below."
+        ),
+    ] = None,
+    calibration: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PHOTO",
+            help="Clean photos and folders, degraded as in training, for the ranges of integer variants; default: "
+            "bundled ones.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """
     afterlens convert reflection -o build/reflection
 
-    Convert weights to TFLite (float32, float16) and Core ML (float16).
+    Convert weights to TFLite and Core ML, in float and in smaller variants.
 
     BUNDLE holds the artifacts, model.json (what an app must know of them) and golden/ (an input and the expected
     outputs). Needs no network. `afterlens verify` proves the result.
+
+    Variants: float32.tflite, float16.tflite, mixed.tflite and float16.mlpackage by default; also
+    dynamic_range_quant.tflite, full_integer_quant.tflite and integer_quant_with_int16_act.tflite.
     """
     from dataclasses import asdict
 
     from conversion.contract import digest
+    from conversion.convert import DEFAULT_VARIANTS, VARIANTS
     from conversion.convert import convert as run
+    from training.images import find_photos
     from training.trained import load_network
 
     with _library_output_on_stderr():
@@ -388,7 +412,17 @@ def convert(
             "data_licence": metadata.get("data", {}).get("licence", "not stated"),
         }
         graphs = [found.deployable(network, height, width) for height, width in dict.fromkeys(wanted)]
-        bundle = run(graphs, out, provenance, golden_photo=photo or DEGRADED / f"{found.name}.jpg")
+        chosen = VARIANTS if variants == "all" else variants.split(",") if variants else DEFAULT_VARIANTS
+        photos = find_photos(calibration or PHOTOS)
+        bundle = run(
+            graphs,
+            out,
+            provenance,
+            golden_photo=photo or DEGRADED / f"{found.name}.jpg",
+            variants=chosen,
+            examples=lambda graph, count: _examples(found, photos, graph, count, seed=1),
+            mixed_budget=_recipe(found).budgets.mixed / 3,  # the pictures to come are others
+        )
     rows = [
         (artifact.file, artifact.format, f"{artifact.bytes / 1e6:.2f}", f"{artifact.macs / 1e9:.2f}")
         for artifact in bundle.contract.artifacts
@@ -408,16 +442,33 @@ def verify(
         typer.Argument(metavar="PHOTO", help="Real photos to compare on; default: bundled ones."),
     ] = None,
     checkpoint: Checkpoint = None,
+    truth: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PHOTO",
+            help="Clean photos and folders, degraded as in training, to judge by; never those calibrated on. Default: "
+            "bundled ones.",
+        ),
+    ] = None,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(metavar="VARIANT=DB", help="What a variant may lose; default: the recipe's [budgets]."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """
     afterlens convert reflection -o build/reflection && afterlens verify build/reflection
 
-    Prove that every artifact computes what PyTorch computes, on real photos.
+    Prove that every artifact computes what PyTorch computes, and that its pictures are as good.
 
-    Writes BUNDLE/proof.json. Exit code 1, and a line that names artifact, photo and worst place, if one does not.
+    Writes BUNDLE/proof.json and BUNDLE/heatmaps. Exit code 1, and a line that names artifact, photo and worst place, if
+    one is wrong or loses more PSNR against the truth than its budget.
     """
+    from dataclasses import asdict
+
     from conversion.contract import read_bundle
+    from conversion.gates import VARIANTS
+    from conversion.variants import refuse_unknown_budget
     from conversion.verify import PROOF_FILE
     from conversion.verify import verify as run
     from training.images import find_photos
@@ -430,9 +481,23 @@ def verify(
         network = load_network(task, weights)[0]
         sizes = {(artifact.height, artifact.width) for artifact in contract.artifacts}
         graphs = {size: task.deployable(network, *size) for size in sizes}
+        budgets = asdict(_recipe(task).budgets) | _budgets(budget or ())
+        refuse_unknown_budget(budgets, VARIANTS)
+        clean = find_photos(truth or JUDGED)
+        # At the smallest size every kind of fault is judged, at the larger ones that the same network still does it.
+        judged = {
+            size: _examples(task, clean, graphs[size], 6 if size == min(sizes) else 2, seed=2) for size in sizes
+        }
         failure = None
         try:
-            proof = run(bundle, graphs, find_photos(photos or PHOTOS), checkpoint=weights)
+            proof = run(
+                bundle,
+                graphs,
+                find_photos(photos or PHOTOS),
+                checkpoint=weights,
+                examples=judged,
+                budgets=budgets,
+            )
         except GateFailed as error:
             proof, failure = json.loads((bundle / PROOF_FILE).read_text("utf-8")), error
     _show(proof, as_json, lambda: _proof_table(proof))
@@ -587,6 +652,31 @@ def _task(name: str) -> "Task":
     return find_task(name)
 
 
+def _recipe(task: "Task") -> Any:
+    from training.recipe import read_recipe
+
+    return read_recipe(task.recipe_type, task.recipe_path)
+
+
+def _examples(task: "Task", photos: Sequence[Path], graph: Any, count: int, seed: int) -> "list[Example]":
+    """Photos degraded by the task's own synthesis, of the kinds that it is trained on."""
+    from conversion.examples import degraded_examples
+
+    kinds = [kind for kind, share in _recipe(task).synthesis.kinds.items() if share > 0.0]
+    return degraded_examples(photos, task.degrade, kinds, graph, count=count, seed=seed)
+
+
+def _budgets(changes: Sequence[str]) -> dict[str, float]:
+    budgets = {}
+    for change in changes:
+        variant, separator, value = change.partition("=")
+        try:
+            budgets[variant] = float(value)
+        except ValueError:
+            raise UserError(f"budget {change!r}: expected VARIANT=DB, for example mixed=0.2") from None
+    return budgets
+
+
 def _show(result: Any, as_json: bool, view: Callable[[], "RenderableType"]) -> None:
     from rich.console import Console
 
@@ -614,12 +704,18 @@ def _figure(value: float | str | None) -> str:
 def _proof_table(proof: dict[str, Any]) -> "RenderableType":
     rows = []
     for artifact in proof["artifacts"]:
-        measured = artifact["psnr"] is not None
+        measured, quality = artifact["psnr"] is not None, artifact["quality"]
         figures = (f"{artifact['max_error']:.1e}", f"{artifact['psnr']:.1f}") if measured else ("-", "-")
-        rows.append((artifact["file"], "passed" if artifact["passed"] else "FAILED", *figures))
-    return _table(
-        ("artifact", f"against PyTorch on {len(proof['images'])} images", "max error", "worst PSNR"), rows
+        judged = ("-", "-", "-")
+        if quality is not None:
+            budget = "-" if quality["budget"] is None else f"{quality['budget']:g}"
+            judged = (f"{quality['psnr']:.2f}", f"{quality['drop']:+.3f}", budget)
+        rows.append((artifact["file"], "passed" if artifact["passed"] else "FAILED", *figures, *judged))
+    columns = (
+        *("artifact", f"against PyTorch on {len(proof['images'])} images", "max error", "worst PSNR"),
+        *("PSNR to the truth", "lost dB", "budget"),
     )
+    return _table(columns, rows)
 
 
 def _comparison(text: str) -> "Comparison":

@@ -11,7 +11,7 @@ from __future__ import annotations
 import platform
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -36,15 +36,26 @@ from conversion.contract import (
     write_contract,
 )
 from conversion.coreml import convert_coreml, minimum_coreml
+from conversion.examples import Example, refuse_unreal
 from conversion.onnx_export import export_onnx
 from conversion.runtimes import open_model, port_faults
 from conversion.tflite import Onnx2tf, Reference, finish_tflite, minimum_tflite, nhwc
+from conversion.variants import SCHEMES, Quantizer, quantization_faults
 from training.deployable import Deployable, Port
 from training.errors import UserError
-from training.images import atomic_path, read_photo, write_png
+from training.images import atomic_path, fit, read_photo, write_png
 
-VARIANTS = ("float32.tflite", "float16.tflite", "float16.mlpackage")
+VARIANTS = (
+    *("float32.tflite", "float16.tflite", *(f"{variant}.tflite" for variant in SCHEMES)),
+    "float16.mlpackage",
+)
 """What can be made of a graph, named as the files end."""
+
+DEFAULT_VARIANTS = ("float32.tflite", "float16.tflite", "mixed.tflite", "float16.mlpackage")
+"""Those that somebody would ship: `mixed` is as fast and as small as full_integer_quant, and nearer to the network."""
+
+CALIBRATION = (36, 12)
+"""Examples that the ranges of the smallest size are taken from, and of each larger one."""
 
 TOOLS = ("torch", "onnx", "onnxsim", "onnx2tf", "tensorflow", "ai-edge-litert", "coremltools", "numpy")
 MAX_RAW_BYTES = 1 << 20  # larger golden outputs are kept as PNG only
@@ -56,7 +67,9 @@ def convert(
     provenance: Mapping[str, Any],
     *,
     golden_photo: Path,
-    variants: Collection[str] = VARIANTS,
+    variants: Collection[str] = DEFAULT_VARIANTS,
+    examples: Callable[[Deployable, int], Sequence[Example]] | None = None,
+    mixed_budget: float = 0.1,
 ) -> Bundle:
     """Convert the same network at one or more sizes and write the bundle folder `out`.
 
@@ -67,8 +80,11 @@ def convert(
             are added.
         golden_photo: a real photo; cropped and scaled to each size it becomes the golden input.
         variants: which of `VARIANTS`.
+        examples: gives so many real pictures for a graph, with the truth where it is known; the integer variants take
+            their ranges from them.
+        mixed_budget: dB that `mixed` may lose on each of them.
 
-    Raises UserError where a tool fails, or the input or `out` is not usable.
+    Raises UserError where a tool fails, the input or `out` is not usable, or examples are wanted and missing or noise.
     """
     sizes = [_size(deployable) for deployable in deployables]
     if not deployables or len(set(sizes)) < len(sizes) or len({d.task for d in deployables}) > 1:
@@ -78,6 +94,9 @@ def convert(
         raise UserError(
             f"unknown variant {', '.join(sorted(unknown)) or '(none)'}, expected {', '.join(VARIANTS)}"
         )
+    quantized = [variant for variant in SCHEMES if f"{variant}.tflite" in variants]
+    if set(quantized) - {"dynamic_range_quant"} and examples is None:
+        raise UserError(f"{quantized[-1]} takes its ranges from real pictures, and none were given")
     _refuse_foreign_folder(out)
     photo = read_photo(golden_photo).rgb
     console = Console(stderr=True)
@@ -94,7 +113,7 @@ def convert(
             with _step(console, f"PyTorch and ONNX {size}"):
                 references[size] = reference(deployable, photo)
                 export_onnx(deployable, work / f"{size}.onnx")
-            if {"float32.tflite", "float16.tflite"} & set(variants):
+            if any(variant.endswith(".tflite") for variant in variants):
                 # Started first and waited for last: the other steps fit into its time.
                 tools[size] = running.enter_context(Onnx2tf(work / f"{size}.onnx", work / size))
         artifacts: list[Artifact] = []
@@ -106,16 +125,38 @@ def convert(
                     convert_coreml(deployable, path)
                     artifacts.append(_artifact(path, deployable, "coreml", "float16", minimum_coreml(path)))
             golden += _write_golden(folder, size, references[size])
-        for size, deployable in zip(sizes, deployables, strict=True):
+        smallest: Quantizer | None = None
+        for size, deployable in sorted(zip(sizes, deployables, strict=True), key=lambda pair: _pixels(pair[1])):
             if size not in tools:
                 continue
             with _step(console, f"onnx2tf {size}, beside the above", tools[size].started):
                 files = tools[size].finish()
-            for variant in [v.removesuffix(".tflite") for v in VARIANTS if v in variants and "tflite" in v]:
+
+            def add(path: Path, variant: str, graph: Deployable = deployable) -> None:
+                artifacts.append(_artifact(path, graph, "tflite", variant, minimum_tflite(path)))
+
+            for variant in ("float32", "float16"):
+                if f"{variant}.tflite" not in variants and not (variant == "float32" and quantized):
+                    continue
+                with _step(console, f"TFLite {size} {variant}"):
+                    wanted = f"{variant}.tflite" in variants
+                    path = (folder if wanted else work) / f"{first.task}_{size}_{variant}.tflite"
+                    finish_tflite(files[variant], path, deployable, references[size], variant)
+                    if wanted:
+                        add(path, variant)
+            if not quantized:
+                continue
+            source = (folder if "float32.tflite" in variants else work) / f"{first.task}_{size}_float32.tflite"
+            with _step(console, f"calibration {size}"):
+                quantizer = _quantizer(source, deployable, examples, smallest)
+                smallest = smallest or quantizer
+            for variant in quantized:
                 with _step(console, f"TFLite {size} {variant}"):
                     path = folder / f"{first.task}_{size}_{variant}.tflite"
-                    finish_tflite(files[variant], path, deployable, references[size], variant)
-                    artifacts.append(_artifact(path, deployable, "tflite", variant, minimum_tflite(path)))
+                    path.write_bytes(quantizer.variant(variant, mixed_budget))
+                    if faults := quantization_faults(path, source):
+                        raise UserError(f"{path.name}: quantized wrongly: {faults[0]}")
+                    add(path, variant)
         versions = {"python": platform.python_version()} | {tool: version(tool) for tool in TOOLS}
         contract = Contract(
             task=first.task,
@@ -127,6 +168,18 @@ def convert(
         )
         write_contract(folder, contract)
     return read_bundle(out)
+
+
+def _quantizer(
+    source: Path,
+    deployable: Deployable,
+    examples: Callable[[Deployable, int], Sequence[Example]] | None,
+    smaller: Quantizer | None,
+) -> Quantizer:
+    chosen = [] if examples is None else list(examples(deployable, CALIBRATION[0 if smaller is None else 1]))
+    if examples is not None:
+        refuse_unreal(chosen)
+    return Quantizer(source, chosen, deployable.outputs[0].name, smaller)
 
 
 def reference(deployable: Deployable, photo: NDArray[np.float32]) -> Reference:
@@ -147,20 +200,6 @@ def reference(deployable: Deployable, photo: NDArray[np.float32]) -> Reference:
             )
         outputs[port.name] = result.numpy()
     return Reference(inputs, outputs)
-
-
-def fit(photo: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """The largest middle part of a photo (H, W, 3) that has the wanted proportions, scaled to (height, width, 3)."""
-    import cv2
-
-    rows, columns = photo.shape[:2]
-    scale = min(rows / height, columns / width)
-    part_rows, part_columns = max(round(height * scale), 1), max(round(width * scale), 1)
-    top, left = (rows - part_rows) // 2, (columns - part_columns) // 2
-    part = photo[top : top + part_rows, left : left + part_columns]
-    # Area averaging has no ringing, so the result stays in [0, 1]; it cannot enlarge.
-    method = cv2.INTER_AREA if scale > 1.0 else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(part, (width, height), interpolation=method), np.float32)
 
 
 def parameters_and_macs(deployable: Deployable) -> tuple[int, int]:
@@ -194,7 +233,9 @@ def _artifact(path: Path, deployable: Deployable, kind: str, variant: str, minim
         parameters=parameters,
         macs=macs,
     )
-    faults = port_faults(open_model(artifact, path), artifact) + _weight_faults(path, variant)
+    faults = port_faults(open_model(artifact, path), artifact)
+    if variant in ("float32", "float16"):
+        faults += _weight_faults(path, variant)
     if faults:
         raise UserError(f"{path.name}: the converter wrote it wrongly: {faults[0]}")
     return artifact
@@ -239,6 +280,11 @@ def _golden(
     return GoldenFile(name, role, tensor, encoding, width, height, sha256, size)
 
 
+def _pixels(deployable: Deployable) -> int:
+    height, width = deployable.inputs[0].shape[2:]
+    return height * width
+
+
 def _size(deployable: Deployable) -> str:
     height, width = deployable.inputs[0].shape[2:]
     return f"{width}x{height}"
@@ -259,6 +305,7 @@ def _refuse_foreign_folder(out: Path) -> None:
     ours = {
         CONTRACT_FILE,
         "golden",
+        "heatmaps",
         "proof.json",
         "report.html",
         *(a.file for a in bundle.contract.artifacts),

@@ -27,6 +27,10 @@ from conversion.tflite import pack
 Picture = NDArray[np.float32]
 
 
+MINIMUM_RUNTIME = "2.6.0"
+"""Of TensorFlow Lite: the first release that has every version of `_VERSIONS`."""
+
+
 class Scheme(Enum):
     """How values and weights are stored where an operator is quantized."""
 
@@ -36,7 +40,7 @@ class Scheme(Enum):
 
 
 # Operators with kernels for int8 values, and those of them whose results must keep their inputs' scale.
-_CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
+CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
 _KEEP_SCALE = (
     *("RESHAPE", "CONCATENATION", "AVERAGE_POOL_2D", "MAX_POOL_2D", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"),
     *("STRIDED_SLICE", "SLICE", "DEPTH_TO_SPACE", "SPACE_TO_DEPTH", "PAD", "MIRROR_PAD", "TRANSPOSE"),
@@ -128,7 +132,7 @@ def operator_names(model: Any) -> list[str]:
 
 def quantizable(model: Any, scheme: Scheme) -> list[int]:
     """Numbers of the operators that the scheme can quantize."""
-    types = _CONVOLUTIONS if scheme is Scheme.DYNAMIC else (*_CONVOLUTIONS, *_KEEP_SCALE, *_FREE_SCALE)
+    types = CONVOLUTIONS if scheme is Scheme.DYNAMIC else (*CONVOLUTIONS, *_KEEP_SCALE, *_FREE_SCALE)
     excluded = _NO_INT16 if scheme is Scheme.INT16 else ("TRANSPOSE_CONV",) if scheme is Scheme.DYNAMIC else ()
     floats = set(value_tensors(model))
     return [
@@ -198,7 +202,18 @@ class _Rewrite:
                     operators.append(self._convert("DEQUANTIZE", self._twin(output), output))
         self.graph.operators, self.graph.tensors = operators, self.tensors
         self.model.subgraphs, self.model.buffers, self.model.operatorCodes = [self.graph], self.buffers, self.codes
+        self._require_runtime()
         return pack(_without_unused(self.model))
+
+    def _require_runtime(self) -> None:
+        """Raise the version of TensorFlow Lite that the file asks for, if it names an older one."""
+        for entry in self.model.metadata or []:
+            if entry.name == b"min_runtime_version":
+                own = bytes(self.buffers[entry.buffer].data).rstrip(b"\0").decode()
+                if [int(part) for part in own.split(".")] < [int(part) for part in MINIMUM_RUNTIME.split(".")]:
+                    buffer = self.schema.BufferT()
+                    buffer.data = np.frombuffer(MINIMUM_RUNTIME.encode().ljust(16, b"\0"), np.uint8)
+                    self.buffers[entry.buffer] = buffer
 
     def _read_as_float(self, tensor: int) -> bool:
         return tensor in set(self.graph.outputs) or any(
@@ -255,7 +270,7 @@ class _Rewrite:
         """What a quantized operator reads in place of a constant: weights, a bias, or a plain value."""
         if tensor < 0 or self.tensors[tensor].type != _FLOAT32:
             return tensor  # shapes, axes, paddings
-        if self.types[index] in _CONVOLUTIONS:
+        if self.types[index] in CONVOLUTIONS:
             return self._weights(tensor) if place == 1 else self._bias(tensor, operator)
         values = self._array(tensor)
         low, high = float(values.min()), float(values.max())
@@ -286,9 +301,7 @@ class _Rewrite:
         )
 
     def _array(self, tensor: int) -> NDArray[np.float32]:
-        entry = self.tensors[tensor]
-        data = self.buffers[entry.buffer].data
-        return np.frombuffer(bytes(data), "<f4").reshape(tuple(entry.shape)) if len(entry.shape) else np.frombuffer(bytes(data), "<f4")
+        return array_of(self.model, self.tensors[tensor])
 
     def _quantization(self, scales: Sequence[float], zero_points: Sequence[int]) -> Any:
         quantization = self.schema.QuantizationParametersT()
@@ -331,6 +344,13 @@ class _Rewrite:
         code.deprecatedBuiltinCode = min(number, 127)
         self.codes.append(code)
         return len(self.codes) - 1
+
+
+def array_of(model: Any, tensor: Any) -> NDArray[Any]:
+    """The values of a constant, as they are stored."""
+    dtypes = {_FLOAT32: "<f4", _INT32: "<i4", _INT64: "<i8", _INT16: "<i2", _INT8: "i1"}
+    shape = () if tensor.shape is None else tuple(tensor.shape)
+    return np.frombuffer(bytes(model.buffers[tensor.buffer].data), dtypes[tensor.type]).reshape(shape)
 
 
 def scale_and_zero_point(low: float, high: float, scheme: Scheme) -> tuple[float, int]:

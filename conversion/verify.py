@@ -35,7 +35,7 @@ from conversion.contract import (
     read_bundle,
     write_contract,
 )
-from conversion.convert import fit
+from conversion.examples import Example
 from conversion.gates import (
     MAX_ERROR,
     MAX_LEVELS,
@@ -45,10 +45,11 @@ from conversion.gates import (
     Row,
     judge,
 )
+from conversion.quality import judge_quality, measure, over_budget, write_heatmap
 from conversion.runtimes import CoremlModel, Model, Picture, open_model, port_faults, to_levels
 from training.deployable import Deployable
 from training.errors import GateFailed, UserError
-from training.images import atomic_path, read_photo
+from training.images import atomic_path, fit, read_photo
 
 PROOF_FILE = "proof.json"
 GOLDEN = "golden"  # name of the bundle's own input among the images
@@ -66,11 +67,14 @@ class Subject:
     model: Model | None  # None: not opened
     faults: list[str]
     rows: list[Row] = field(default_factory=list)
+    quality: dict[str, Any] | None = None  # against the truth, for proof.json; None: not judged
 
     def failures(self) -> list[str]:
         """All that is wrong with it, one line each, the worst picture first."""
         rows = sorted(self.rows, key=lambda row: -row.max_error)
         lines = [*self.faults]
+        if self.quality is not None and (fault := over_budget(self.quality)) is not None:
+            lines.append(fault)
         for row in rows:
             lines += [f"output {row.output!r}, image {row.image}: {fault}" for fault in row.faults]
         return [f"{self.artifact.file}: {line}" for line in lines]
@@ -82,6 +86,8 @@ def verify(
     images: Sequence[Path],
     *,
     checkpoint: Path | None = None,
+    examples: Mapping[Size, Sequence[Example]] | None = None,
+    budgets: Mapping[str, float] | None = None,
     threads: int = 1,
 ) -> dict[str, Any]:
     """Prove the bundle in `folder`; what was found goes to its `proof.json` and, in short, to its `model.json`.
@@ -91,6 +97,9 @@ def verify(
         deployables: what the artifacts should compute, by (height, width), built from the bundle's checkpoint.
         images: real photos, at least one. They are cropped and scaled to each artifact's size.
         checkpoint: the file that the deployables were built from; its sha256 must be the bundle's.
+        examples: by (height, width), pictures whose truth is known, to judge every artifact's first output by. None of
+            them should have been calibrated on.
+        budgets: by variant, the dB that the mean over the examples may lose to PyTorch.
         threads: for the LiteRT interpreter.
 
     Returns: what proof.json holds.
@@ -127,7 +136,60 @@ def verify(
                     if _size(subject.artifact) == size:
                         _test(subject, deployable, name, inputs, expected, stored)
                 progress.advance(bar)
-    return _conclude(bundle, images, subjects, faults)
+            judged = [example for example in (examples or {}).get(size, ()) if example.truth is not None]
+            for example in judged:
+                progress.update(bar, description=f"verify {size[1]}x{size[0]} on {example.name}")
+            _judge(bundle.folder, deployable, judged, [s for s in subjects if _size(s.artifact) == size], budgets or {})
+    return _conclude(bundle, images, subjects, faults, budgets or {}, examples or {})
+
+
+HEATMAPS = "heatmaps"
+
+
+def _judge(
+    folder: Path,
+    deployable: Deployable,
+    examples: Sequence[Example],
+    subjects: Sequence[Subject],
+    budgets: Mapping[str, float],
+) -> None:
+    """Judges the subjects' pictures against the truth, and draws where the worst of each differs from PyTorch."""
+    port = deployable.outputs[0].name
+    given = deployable.inputs[0].name
+    references = [compute(deployable, example.inputs)[port] for example in examples]
+    for subject in subjects:
+        if subject.model is None or not examples:
+            continue
+        rows, pictures = [], {}
+        for example, reference in zip(examples, references, strict=True):
+            outputs = _run(subject, example.name, example.inputs)
+            if outputs is None or example.truth is None:
+                break
+            pictures[example.name] = outputs[port]
+            rows.append(
+                measure(example.name, outputs[port], reference, example.inputs[given], example.truth)
+            )
+        else:
+            subject.quality = judge_quality(rows, budgets.get(subject.artifact.variant))
+            worst = subject.quality["worst"]
+            name = f"{HEATMAPS}/{subject.artifact.file}.png"
+            place = next(i for i, example in enumerate(examples) if example.name == worst["image"])
+            (folder / HEATMAPS).mkdir(exist_ok=True)
+            write_heatmap(folder / name, pictures[worst["image"]], references[place])
+            worst["heatmap"] = name
+
+
+def _run(subject: Subject, name: str, inputs: Pictures) -> dict[str, Picture] | None:
+    """What an artifact makes of a picture, as computed; None, and a fault, where it fails."""
+    model = subject.model
+    if model is None:
+        return None
+    try:
+        return model.run(inputs, eight_bit=False) if isinstance(model, CoremlModel) else model.run(inputs)
+    except UserError as error:
+        subject.faults.append(f"image {name}: {str(error).removeprefix(f'{model.path}: ')}")
+        subject.model = None
+        return None
 
 
 def compute(deployable: Deployable, inputs: Pictures) -> dict[str, Picture]:
@@ -271,19 +333,13 @@ def _test(
     stored: Pictures,
 ) -> None:
     """Runs an artifact on one picture and adds what was found, unless it could not be opened."""
-    model, variant = subject.model, subject.artifact.variant
-    if model is None:
+    variant = subject.artifact.variant
+    outputs = in_float32 = _run(subject, name, inputs)
+    if outputs is None or in_float32 is None:
         return
-    try:
-        if isinstance(model, CoremlModel):
-            outputs = model.run(inputs, eight_bit=False)
-            in_float32 = model.run(inputs, eight_bit=False, round_storage=False)
-        else:
-            outputs = in_float32 = model.run(inputs)  # LiteRT widens float16 weights and computes in float32
-    except UserError as error:
-        subject.faults.append(f"image {name}: {str(error).removeprefix(f'{model.path}: ')}")
-        subject.model = None
-        return
+    # LiteRT widens float16 weights and computes in float32 anyway.
+    if isinstance(subject.model, CoremlModel) and variant == "float16":
+        in_float32 = subject.model.run(inputs, eight_bit=False, round_storage=False)
     for port in deployable.outputs:
         pair = (in_float32[port.name], stored[port.name]) if variant == "float16" else None
         subject.rows.append(judge(variant, port, name, outputs[port.name], expected[port.name], pair))
@@ -328,15 +384,20 @@ def _golden_faults(bundle: Bundle, deployable: Deployable, expected: Pictures) -
         else:
             levels = to_levels(read_photo(bundle.path(entry)).rgb).astype(np.int16)
             off = int(np.abs(levels - to_levels(want)).max()) if levels.shape == want.shape else 255
-            if off > MAX_LEVELS:
+            if off > MAX_LEVELS["float32"]:
                 faults.append(
-                    f"{entry.file}: PyTorch differs by {off} levels of 255, at most {MAX_LEVELS} is allowed"
+                    f"{entry.file}: PyTorch differs by {off} levels of 255, at most {MAX_LEVELS['float32']} is allowed"
                 )
     return faults
 
 
 def _conclude(
-    bundle: Bundle, images: Sequence[Path], subjects: Sequence[Subject], faults: Sequence[str]
+    bundle: Bundle,
+    images: Sequence[Path],
+    subjects: Sequence[Subject],
+    faults: Sequence[str],
+    budgets: Mapping[str, float],
+    examples: Mapping[Size, Sequence[Example]],
 ) -> dict[str, Any]:
     """Writes proof.json and the summary in model.json -> the proof; GateFailed where anything is wrong."""
     failures = [line for subject in subjects for line in subject.failures()] + list(faults)
@@ -352,7 +413,7 @@ def _conclude(
             "max_error": MAX_ERROR,
             "max_stored_error": MAX_STORED_ERROR,
             "min_psnr_db": MIN_PSNR,
-            "max_levels": MAX_LEVELS,
+            "max_levels": MAX_LEVELS["float32"],
             "range_slack": RANGE_SLACK,
         },
         "photos": [
@@ -360,6 +421,10 @@ def _conclude(
             for name, path in zip(_names(images), images, strict=True)
         ],
         "images": list(dict.fromkeys(row.image for subject in subjects for row in subject.rows)),
+        "quality": {
+            "pairs": sorted({example.name for chosen in examples.values() for example in chosen}),
+            "budgets": dict(budgets),
+        },
         "golden_files": len(contract.golden),
         "tools": {
             "python": platform.python_version(),
@@ -400,6 +465,8 @@ def _summary(bundle: Bundle, subject: Subject) -> dict[str, Any]:
         "faults": subject.faults,
         "max_error": _max_error(subject) if subject.rows else None,
         "psnr": _min_psnr(subject) if subject.rows else None,
+        "provenance": "measured-host" if artifact.format == "tflite" else "reference-execution",
+        "quality": subject.quality,
         "rows": [asdict(row) for row in subject.rows],
     }
 

@@ -316,3 +316,15 @@ def _remove(path: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def fit(photo: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """The largest middle part of a photo (H, W, 3) that has the wanted proportions, scaled to (height, width, 3)."""
+    rows, columns = photo.shape[:2]
+    scale = min(rows / height, columns / width)
+    part_rows, part_columns = max(round(height * scale), 1), max(round(width * scale), 1)
+    top, left = (rows - part_rows) // 2, (columns - part_columns) // 2
+    part = photo[top : top + part_rows, left : left + part_columns]
+    # Area averaging has no ringing, so the result stays in [0, 1]; it cannot enlarge.
+    method = cv2.INTER_AREA if scale > 1.0 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(part, (width, height), interpolation=method), np.float32)

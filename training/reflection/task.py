@@ -22,7 +22,7 @@ from training.losses import (
     truncated_pixel_loss,
     vgg_file,
 )
-from training.recipe import TrainingRecipe, require
+from training.recipe import BudgetRecipe, TrainingRecipe, require
 from training.reflection.network import MULTIPLE, ReflectionNetwork
 from training.reflection.pyramid import PyramidRestorer
 from training.reflection.synthesis import KINDS, degrade
@@ -90,6 +90,7 @@ class ReflectionRecipe:
     network: NetworkRecipe
     synthesis: SynthesisRecipe
     loss: LossRecipe
+    budgets: BudgetRecipe
 
     def __post_init__(self) -> None:
         """Raises ValueError for a crop that the network can't take, or an unknown kind of artefact."""

@@ -17,7 +17,7 @@ from training.data import uniform
 from training.deployable import Deployable, Port
 from training.losses import VGG19, relative_squared_error, ssim_loss, vgg_file
 from training.padding import crop_to, pad_to
-from training.recipe import TrainingRecipe, require
+from training.recipe import BudgetRecipe, TrainingRecipe, require
 from training.samples import (
     Degrade,
     DegradedPhotos,
@@ -89,6 +89,7 @@ class UnderDisplayRecipe:
     synthesis: SynthesisRecipe
     panel: PanelRecipe
     loss: LossRecipe
+    budgets: BudgetRecipe
 
     def __post_init__(self) -> None:
         """Raises ValueError for a crop that the network can't take, or an unknown kind of panel."""

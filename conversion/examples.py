@@ -1,0 +1,112 @@
+"""Real pictures for a network of one size, with the truth where it is known: to calibrate on, and to judge by.
+
+    examples = degraded_examples(photos, task.degrade, ("shadow", "stain"), deployable, count=6, seed=1)
+    refuse_unreal(examples)
+
+Calibration and judgement must never share a photo: a quantized file is as good as its ranges on pictures that they were
+not taken from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from training.images import fit
+from training.data import seeded
+from training.deployable import Deployable
+from training.errors import UserError
+from training.images import read_photo
+
+Picture = NDArray[np.float32]  # (H, W, 3), RGB, [0, 1]
+Degrade = Callable[[Any, Any, str, Any], Any]  # photo, other photo (3, H, W), kind, generator
+
+LEAST_CORRELATION = 0.5
+"""Of neighbouring pixels. Photos have 0.9 and more, noise 0; what is below this is no picture."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """Inputs by name, and what the first output should be; None: unknown."""
+
+    name: str
+    inputs: dict[str, Picture]
+    truth: Picture | None
+
+
+def degraded_examples(
+    photos: Sequence[Path],
+    degrade: Degrade,
+    kinds: Sequence[str],
+    deployable: Deployable,
+    *,
+    count: int,
+    seed: int,
+) -> list[Example]:
+    """``count`` examples of a network with one input: clean photos are the truth, degraded by the task's own synthesis.
+
+    Photos and kinds take turns; each input is rounded to 8 bits, as a camera's would be.
+    """
+    height, width = deployable.inputs[0].shape[2:]
+    clean = [fit(read_photo(path).rgb, height, width) for path in photos]
+    tensors = [torch.from_numpy(photo).permute(2, 0, 1) for photo in clean]
+    examples = []
+    for index in range(count):
+        kind, which = kinds[index % len(kinds)], (index + index // len(kinds)) % len(photos)
+        other = tensors[(which + 1) % len(photos)]
+        degraded = degrade(tensors[which], other, kind, seeded(seed, index))
+        levels = degraded.permute(1, 2, 0).mul(255.0).round().div(255.0).contiguous().numpy()
+        name = f"{photos[which].stem} {kind} {index}"
+        examples.append(Example(name, {deployable.inputs[0].name: levels}, clean[which]))
+    return examples
+
+
+def plain_examples(photos: Sequence[Path], deployable: Deployable) -> list[Example]:
+    """Photos as they are, without a truth. Two inputs never get the same picture."""
+    height, width = deployable.inputs[0].shape[2:]
+    pictures = [fit(read_photo(path).rgb, height, width) for path in photos]
+    return [
+        Example(
+            path.name,
+            {port.name: pictures[(index + i) % len(pictures)] for i, port in enumerate(deployable.inputs)},
+            None,
+        )
+        for index, path in enumerate(photos)
+    ]
+
+
+def refuse_unreal(examples: Sequence[Example]) -> None:
+    """Raises UserError where there is nothing to calibrate on, or a picture is noise or of one colour only.
+
+    Ranges taken from random data fit no photo: the file would convert, and fail in the user's hands.
+    """
+    if not examples:
+        raise UserError("no pictures to calibrate on: give real photos, at least one")
+    for example in examples:
+        for name, picture in example.inputs.items():
+            correlation = _correlation(picture)
+            if correlation is None:
+                raise UserError(f"{example.name}: {name} is of one colour only; calibrate on real photos")
+            if correlation < LEAST_CORRELATION:
+                raise UserError(
+                    f"{example.name}: {name} looks like noise (neighbouring pixels correlate by {correlation:.2f}, in "
+                    f"photos by 0.9); calibrate on real photos"
+                )
+
+
+def _correlation(picture: Picture) -> float | None:
+    """Of horizontally and vertically neighbouring pixels' brightness, the mean; None without any contrast."""
+    grey = picture.astype(np.float64).mean(axis=2)
+    pairs = ((grey[:, :-1], grey[:, 1:]), (grey[:-1], grey[1:]))
+    found = []
+    for one, other in pairs:
+        if one.size == 0 or min(one.std(), other.std()) < 1e-6:
+            continue
+        found.append(float(np.corrcoef(one.ravel(), other.ravel())[0, 1]))
+    return sum(found) / len(found) if found else None
