@@ -5,45 +5,175 @@ reorder_shuffles(model)      # in place; the graph computes the same
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
+
+_PIXELWISE = ("Add", "Sub", "Mul", "Div", "Relu", "Clip", "Min", "Max", "Sigmoid", "Neg")
 
 
 def reorder_shuffles(model: Any) -> int:
-    """Let every pixel-shuffle behind a convolution read its channels in TFLite's order; returns how many.
+    """Let pixel-shuffles and -unshuffles keep their channels in TFLite's order; returns how many were changed.
 
-    PyTorch keeps the places of one output channel together (ONNX calls it CRD), TFLite's DEPTH_TO_SPACE the channels of one
-    place (DCR). onnx2tf makes a CRD shuffle a transpose of rank 6, which no GPU delegate takes. Permuting the rows of
-    the convolution's weights instead gives the same picture, bit for bit.
+    PyTorch keeps the places of one colour together (ONNX calls it CRD), TFLite's DEPTH_TO_SPACE and SPACE_TO_DEPTH the
+    colours of one place (DCR). onnx2tf makes of the former a transpose of rank 6, which no GPU delegate takes. All that
+    lies between such a shuffle and the convolutions around it works channel by channel, so the convolutions' weights
+    can be permuted instead: the picture stays the same, bit for bit. Where something else is in between, nothing is changed.
     """
-    import numpy as np
-    from onnx import numpy_helper
-
-    graph = model.graph
-    producers = {name: node for node in graph.node for name in node.output}
-    users: dict[str, int] = {}
-    for node in graph.node:
-        for name in node.input:
-            users[name] = users.get(name, 0) + 1
-    constants = {tensor.name: tensor for tensor in graph.initializer}
+    graph = _Graph(model)
     done = 0
-    for node in graph.node:
-        if node.op_type != "DepthToSpace":
-            continue
-        attributes = {attribute.name: attribute for attribute in node.attribute}
-        conv = producers.get(node.input[0])
-        if "mode" not in attributes or attributes["mode"].s != b"CRD" or conv is None:
-            continue
-        names = list(conv.input[1:])
-        if conv.op_type != "Conv" or users[node.input[0]] != 1:
-            continue
-        if any(name not in constants or users[name] != 1 for name in names):
-            continue
-        block = attributes["blocksize"].i
-        for name in names:
-            values = numpy_helper.to_array(constants[name])
-            channels = values.shape[0] // block**2
-            order = np.arange(values.shape[0]).reshape(channels, block**2).T.reshape(-1)
-            constants[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values[order]), name))
-        attributes["mode"].s = b"DCR"
-        done += 1
+    for node in list(model.graph.node):
+        if node.op_type == "DepthToSpace" and _mode(node) == b"CRD":
+            region = graph.region(node.input[0], _block(node))
+            if region is not None:
+                graph.reorder(region)
+                done += len(region.shuffles) + len(region.unshuffles)
+    _drop_unused(model)
     return done
+
+
+@dataclass
+class _Region:
+    """Tensors in one order of channels, and the nodes at their borders."""
+
+    block: int
+    tensors: set[str] = field(default_factory=set)
+    shuffles: list[Any] = field(default_factory=list)  # DepthToSpace
+    unshuffles: list[tuple[Any, Any, Any]] = field(default_factory=list)  # Reshape, Transpose, Reshape
+    makers: list[Any] = field(default_factory=list)  # Conv whose rows are permuted
+    readers: list[Any] = field(default_factory=list)  # Conv whose columns are
+
+
+class _Graph:
+    """An ONNX graph with who makes and who reads each tensor."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.constants = {tensor.name: tensor for tensor in model.graph.initializer}
+        self.maker = {name: node for node in model.graph.node for name in node.output}
+        self.readers: dict[str, list[Any]] = {}
+        for node in model.graph.node:
+            for name in node.input:
+                self.readers.setdefault(name, []).append(node)
+        self.outputs = {output.name for output in model.graph.output}
+
+    def region(self, start: str, block: int) -> _Region | None:
+        """All that must change its order together with ``start``; None where that cannot be done."""
+        region = _Region(block)
+        queue = [start]
+        while queue:
+            name = queue.pop()
+            if name in region.tensors:
+                continue
+            region.tensors.add(name)
+            more = self._grow(region, name)
+            if more is None:
+                return None
+            queue += more
+        return region
+
+    def _grow(self, region: _Region, name: str) -> list[str] | None:
+        """Adds the borders at a tensor to the region -> the tensors beyond it that belong to it too."""
+        if name in self.outputs or name not in self.maker:
+            return None
+        maker, more = self.maker[name], []
+        if maker.op_type == "Conv":
+            if not self._own_constants(maker):
+                return None
+            region.makers.append(maker)
+        elif maker.op_type in _PIXELWISE:
+            more += [n for n in maker.input if n and not self._scalar(n)]
+        elif (unshuffle := self._unshuffle(maker, region.block)) is not None:
+            region.unshuffles.append(unshuffle)
+        else:
+            return None
+        for reader in self.readers.get(name, []):
+            if reader.op_type == "DepthToSpace" and _mode(reader) == b"CRD" and _block(reader) == region.block:
+                region.shuffles.append(reader)
+            elif reader.op_type == "Conv" and reader.input[0] == name and self._own_constants(reader):
+                if _attribute(reader, "group", 1) != 1:
+                    return None
+                region.readers.append(reader)
+            elif reader.op_type in _PIXELWISE:
+                more += reader.output
+            else:
+                return None
+        return more
+
+    def _own_constants(self, conv: Any) -> bool:
+        return all(name in self.constants for name in conv.input[1:] if name)
+
+    def _scalar(self, name: str) -> bool:
+        return name in self.constants and all(size == 1 for size in self.constants[name].dims)
+
+    def _unshuffle(self, last: Any, block: int) -> tuple[Any, Any, Any] | None:
+        """The Reshape, Transpose, Reshape that a pixel-unshuffle is exported as."""
+        from onnx import numpy_helper
+
+        transpose = self.maker.get(last.input[0])
+        if last.op_type != "Reshape" or transpose is None or transpose.op_type != "Transpose":
+            return None
+        first = self.maker.get(transpose.input[0])
+        if first is None or first.op_type != "Reshape" or first.input[1] not in self.constants:
+            return None
+        shape = numpy_helper.to_array(self.constants[first.input[1]]).tolist()
+        if list(_attribute(transpose, "perm", [])) != [0, 1, 3, 5, 2, 4] or shape[3:6:2] != [block, block]:
+            return None
+        alone = all(len(self.readers[n]) == 1 for n in (first.output[0], transpose.output[0]))
+        return (first, transpose, last) if alone else None
+
+    def reorder(self, region: _Region) -> None:
+        from onnx import helper
+
+        for conv in region.makers:
+            for place, name in enumerate(conv.input):
+                if place > 0 and name:
+                    self._permute(conv, place, region.block, axis=0)
+        for conv in region.readers:
+            self._permute(conv, 1, region.block, axis=1)
+        for shuffle in region.shuffles:
+            next(a for a in shuffle.attribute if a.name == "mode").s = b"DCR"
+        for first, transpose, last in region.unshuffles:
+            whole = helper.make_node("SpaceToDepth", [first.input[0]], list(last.output), blocksize=region.block)
+            whole.name = last.name
+            nodes = self.model.graph.node
+            nodes.insert(list(nodes).index(last), whole)
+            for node in (first, transpose, last):
+                nodes.remove(node)
+
+    def _permute(self, conv: Any, place: int, block: int, axis: int) -> None:
+        """Gives a convolution its own copy of a constant, from colour by colour to place by place along ``axis``."""
+        import numpy as np
+        from onnx import numpy_helper
+
+        values = numpy_helper.to_array(self.constants[conv.input[place]])
+        count = values.shape[axis]
+        order = np.arange(count).reshape(count // block**2, block**2).T.reshape(-1)
+        name = f"{conv.output[0]}_constant_{place}"
+        copy = numpy_helper.from_array(np.ascontiguousarray(np.take(values, order, axis=axis)), name)
+        if name in self.constants:  # changed on the other axis before
+            self.constants[name].CopyFrom(copy)
+            return
+        self.model.graph.initializer.append(copy)
+        self.constants[name] = self.model.graph.initializer[-1]
+        conv.input[place] = name
+
+
+def _drop_unused(model: Any) -> None:
+    """Removes constants that no node reads any more."""
+    used = {name for node in model.graph.node for name in node.input}
+    for tensor in [t for t in model.graph.initializer if t.name not in used]:
+        model.graph.initializer.remove(tensor)
+
+
+def _attribute(node: Any, name: str, default: Any) -> Any:
+    from onnx import helper
+
+    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
+
+
+def _mode(node: Any) -> bytes:
+    return bytes(_attribute(node, "mode", b"DCR"))
+
+
+def _block(node: Any) -> int:
+    return int(_attribute(node, "blocksize", 1))

@@ -260,11 +260,12 @@ def _unit(levels: Levels) -> Picture:
 
 
 def _golden(bundle: Bundle, size: Size, role: str) -> list[GoldenFile]:
-    """The undamaged golden files of one size and role."""
+    """The undamaged golden files of one size of the graph and role; an output may be smaller than the graph's input."""
     return [
         entry
         for entry in bundle.contract.golden
-        if (entry.height, entry.width, entry.role) == (*size, role)
+        if entry.role == role
+        and entry.file.startswith(f"golden/{size[1]}x{size[0]}_")
         and integrity_fault(bundle.folder, entry) is None
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -24,3 +25,24 @@ def crop_to(x: Tensor, top: int, left: int, height: int, width: int) -> Tensor:
     if x.shape[-2:] == (height, width):
         return x
     return x[..., top : top + height, left : left + width]
+
+
+def repeat_edges(x: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
+    """``x`` with its outermost rows and columns repeated (before, after) times.
+
+    Of nothing but slices and concatenations of at most three: TFLite's pads that repeat or mirror are slow, and leave its fast
+    kernels.
+    """
+    for dim, (before, after) in ((2, rows), (3, columns)):
+        length = x.shape[dim]
+        first, last = x.narrow(dim, 0, 1), x.narrow(dim, length - 1, 1)
+        pieces = [_repeat(first, before, dim), [x], _repeat(last, after, dim)]
+        x = torch.cat([piece for group in pieces for piece in group], dim=dim)
+    return x
+
+
+def _repeat(line: Tensor, count: int, dim: int) -> list[Tensor]:
+    if count < 2:
+        return [line] * count
+    (half,) = _repeat(line, count // 2, dim)
+    return [torch.cat([half, half, *[line] * (count % 2)], dim=dim)]

@@ -2,22 +2,30 @@
 
     restored, artefact = PyramidRestorer(network)(photo)     # (1, 3, H, W), RGB, [0, 1], any size
 
-Plain rebuilding would bring the artefact's edges back, since they are in the Laplacian levels of the photo. So each
-level is multiplied by a gate that says what share of the local detail belongs to the background: both decoders'
-layers are known at the smallest level, their detail energy is compared there, and the share is upsampled.
+Plain rebuilding would bring the artefact's edges back, since they are in the Laplacian levels of the photo. So they
+are multiplied by a gate that says what share of the local detail belongs to the background: both decoders' layers are
+known at the smallest level, their detail energy is compared there, and the share is upsampled.
+
+With one gate for all levels the sum telescopes: ``up(b) + g (photo - up(p))`` is ``g photo + up(b - g p)`` where the gate
+``g`` changes slowly (``p`` the photo at the smallest level, ``b`` the background there, ``up`` bilinear x2 as often as
+there are levels). So nothing is ever computed at the levels between. And each place of the smallest level keeps its pixels in
+channels: there ``up`` is one 3x3 convolution with fixed weights, and every operator has many channels to work on. Level
+by level on three channels the same took half of a 1280x720 run on a CPU, and more than the network.
 """
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.blocks import upsample2
-from training.padding import crop_to, pad_to
+from training.padding import crop_to, pad_to, repeat_edges
 from training.reflection.network import MULTIPLE
 
 LONGEST_BASE = 512  # pixels: about the scale of things in training, and it bounds the cost
 
+_WEIGHTS = ("picture_weights", "gate_weights", "mean_weights")  # buffers of a graph of fixed size
 _GATE_FLOOR = 0.002  # detail energy below which nothing is taken for an artefact's edge
 
 
@@ -29,21 +37,57 @@ def levels_for(height: int, width: int) -> int:
     return levels
 
 
-def _smooth(x: Tensor) -> Tensor:
-    """Low-pass by one 2x2 average and back."""
-    return upsample2(F.avg_pool2d(x, 2))
+def _detail(x: Tensor) -> Tensor:
+    """Mean energy of the detail in each 2x2 block, ``(N, 3, h, w)`` -> ``(N, 1, h / 2, w / 2)``.
+
+    Measured in eighths, so that squares stay in float16's normal range.
+    """
+    detail = 8.0 * (x - upsample2(F.avg_pool2d(x, 2)))
+    return F.avg_pool2d(detail.square(), 2).mean(dim=1, keepdim=True)
 
 
 def _gate(background: Tensor, artefact: Tensor) -> Tensor:
     """Share of the local detail that is the background's, ``(N, 1, h, w)`` in (0, 1]; 1 where there is no artefact.
 
-    The Wiener gain of two uncorrelated signals, ``b^2 / (b^2 + a^2)`` with local mean energies. Details are
-    measured in eighths so that their squares stay in float16's normal range.
+    The Wiener gain of two uncorrelated signals, ``b^2 / (b^2 + a^2)`` with local mean energies.
     """
-    own = (8.0 * (background - _smooth(background))).square().mean(dim=1, keepdim=True)
-    alien = (8.0 * (artefact - _smooth(artefact))).square().mean(dim=1, keepdim=True)
-    own, alien = _smooth(own) + _GATE_FLOOR, _smooth(alien)
+    own, alien = upsample2(_detail(background)) + _GATE_FLOOR, upsample2(_detail(artefact))
     return own / (own + alien)
+
+
+def _upsampling_weights(levels: int) -> Tensor:
+    """Bilinear x2, ``levels`` times, as weights of the 3x3 neighbourhood: ``(4 ** levels, 9)``, a row a pixel of the block."""
+    block = 2**levels
+    impulses = torch.eye(3).reshape(3, 1, 1, 3)
+    impulses = F.pad(impulses, (2, 2))  # so that the edges, which repeat, are out of reach
+    line = impulses.expand(3, 1, 7, 7)
+    for _ in range(levels):
+        line = upsample2(line)
+    taps = line[:, 0, 0, 3 * block : 4 * block]  # (3 neighbours, block places)
+    return torch.einsum("ai,bj->ijba", taps, taps).reshape(block**2, 9)
+
+
+def _fixed_weights(levels: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of three convolutions on a block's pixels in channels, colour by colour as ``pixel_unshuffle`` lays them:
+
+    upsampling of a picture's neighbourhoods ``(3 * places, 27, 1, 1)``, of the gate's for all colours
+    ``(3 * places, 9, 1, 1)``, and the mean of a block ``(3, 3 * places, 1, 1)``.
+    """
+    kernels = _upsampling_weights(levels)  # (places, 9)
+    places = len(kernels)
+    picture = torch.einsum("pn,cd->cpnd", kernels, torch.eye(3)).reshape(3 * places, 27)
+    mean = torch.eye(3).repeat_interleave(places, dim=1) / places
+    return tuple(weights[:, :, None, None] for weights in (picture, kernels.repeat(3, 1), mean))  # type: ignore[return-value]
+
+
+def _upsample(x: Tensor, weights: Tensor) -> Tensor:
+    """Each place's 3x3 neighbourhood, then a 1x1 convolution: five times as fast as a 3x3 one on three channels."""
+    height, width = x.shape[-2:]
+    x = repeat_edges(x, (1, 1), (1, 1))
+    x = torch.cat([x[:, :, row : row + height] for row in range(3)], dim=1)
+    x = torch.cat([x[..., column : column + width] for column in range(3)], dim=1)
+    # Channels are now (column, row, colour), the weights' neighbours (row, column).
+    return F.conv2d(x, weights)
 
 
 class PyramidRestorer(nn.Module):
@@ -58,32 +102,40 @@ class PyramidRestorer(nn.Module):
     def __init__(self, network: nn.Module, size: tuple[int, int] | None = None, gated: bool = True) -> None:
         super().__init__()
         self.network, self.size, self.gated = network, size, gated
+        if size is not None:  # made beforehand, or an export would hold the steps that make them
+            for name, weights in zip(_WEIGHTS, _fixed_weights(levels_for(*size)), strict=True):
+                self.register_buffer(name, weights, persistent=False)
 
     def forward(self, photo: Tensor) -> tuple[Tensor, Tensor]:
-        """``(1, 3, H, W)`` RGB [0, 1] -> restored in [0, 1] and ``0.5 + artefact / 2`` in [0, 1], same size."""
+        """``(1, 3, H, W)`` RGB [0, 1] -> restored in [0, 1], same size, and ``0.5 + artefact / 2`` at the smallest level's."""
         height, width = self.size if self.size is not None else (photo.shape[-2], photo.shape[-1])
         levels = levels_for(height, width)
+        if levels == 0:
+            restored, artefact, _ = self._base(photo)
+            return restored.clamp(0.0, 1.0), _as_picture(artefact)
         padded, top, left = pad_to(photo, 2**levels, 2**levels)
-        gaussian = [padded]
-        for _ in range(levels):
-            gaussian.append(F.avg_pool2d(gaussian[-1], 2))
-        restored, artefact, gate = self._base(gaussian[-1])
-        # At the smallest level, where it costs least; and clamped before the scaling, since right behind the transposed
-        # convolution TFLite would fold a plain + 0.5 into a bias of the wrong length.
-        artefact = artefact.clamp(-1.0, 1.0) * 0.5 + 0.5
-        for fine, coarse in zip(reversed(gaussian[:-1]), reversed(gaussian[1:]), strict=True):
-            detail = fine - upsample2(coarse)
-            if self.gated:
-                gate = upsample2(gate)
-                detail = detail * gate
-            restored, artefact = upsample2(restored) + detail, upsample2(artefact)
-        restored = restored.clamp(0.0, 1.0)
-        return crop_to(restored, top, left, height, width), crop_to(artefact, top, left, height, width)
+        pixels = F.pixel_unshuffle(padded, 2**levels)
+        picture, single, mean = self._weights(levels, padded)
+        small = F.conv2d(pixels, mean)
+        background, artefact, gate = self._base(small)
+        if self.gated:
+            pixels = pixels * _upsample(gate, single)
+            small = small * gate
+        # relu and minimum rather than clamp: the first then costs nothing behind the addition.
+        restored = F.relu(pixels + _upsample(background - small, picture)).clamp(max=1.0)
+        restored = F.pixel_shuffle(restored, 2**levels)
+        return crop_to(restored, top, left, height, width), _as_picture(artefact)
+
+    def _weights(self, levels: int, like: Tensor) -> tuple[Tensor, ...]:
+        made = _fixed_weights(levels) if self.size is None else (getattr(self, name) for name in _WEIGHTS)
+        return tuple(weights.to(like) for weights in made)
 
     def _base(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Background, signed artefact and gate at the smallest level."""
         height, width = image.shape[-2:]
-        padded, top, left = pad_to(image, MULTIPLE, MULTIPLE)
+        more_rows, more_columns = -height % MULTIPLE, -width % MULTIPLE
+        top, left = more_rows // 2, more_columns // 2
+        padded = repeat_edges(image, (top, more_rows - top), (left, more_columns - left))
         background, artefact = self.network(padded)
         gate = _gate(background, artefact)
         return (
@@ -91,3 +143,11 @@ class PyramidRestorer(nn.Module):
             crop_to(artefact, top, left, height, width),
             crop_to(gate, top, left, height, width),
         )
+
+
+def _as_picture(artefact: Tensor) -> Tensor:
+    """Signed [-1, 1] -> [0, 1], where 0.5 is "nothing".
+
+    Clamped before the scaling: TFLite's converter folds a plain + 0.5 into the convolution before it.
+    """
+    return artefact.clamp(-1.0, 1.0) * 0.5 + 0.5
