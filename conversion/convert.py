@@ -51,6 +51,9 @@ VARIANTS = (
 )
 """What can be made of a graph, named as the files end."""
 
+FLOAT_VARIANTS = ("float32.tflite", "float16.tflite", "float16.mlpackage")
+"""Those that need no pictures."""
+
 DEFAULT_VARIANTS = ("float32.tflite", "float16.tflite", "mixed.tflite", "float16.mlpackage")
 """Those that somebody would ship: `mixed` is as fast and as small as full_integer_quant, and nearer to the network."""
 
@@ -67,7 +70,7 @@ def convert(
     provenance: Mapping[str, Any],
     *,
     golden_photo: Path,
-    variants: Collection[str] = DEFAULT_VARIANTS,
+    variants: Collection[str] = FLOAT_VARIANTS,
     examples: Callable[[Deployable, int], Sequence[Example]] | None = None,
     mixed_budget: float = 0.1,
 ) -> Bundle:

@@ -68,29 +68,30 @@ def layers(model: Any) -> list[list[int]]:
 
 
 def mixed_plan(
-    model: Any, ranges: Ranges, bench: Bench, budget: float, progress: Callable[[int, int], None] = lambda *_: None
+    model: Any,
+    ranges: Ranges,
+    bench: Bench,
+    budget: float,
+    groups: Sequence[Sequence[int]] | None = None,
 ) -> list[int]:
     """Numbers of the operators that stay in float32: the most sensitive layers, until no picture loses over ``budget``.
 
     Args:
         budget: dB that each picture may lose, as `Bench.losses` counts.
-        progress: called with (layers measured, layers in all).
+        groups: the layers that may stay in float; default: all (`layers`).
 
     A layer's sensitivity is the mean loss when it alone is quantized. The number of layers in float is doubled until the
     budget holds, then halved back; where not even the last power of two holds, all stay in float.
     """
-    groups = layers(model)
-    everything = [index for layer in groups for index in layer]
+    everything = quantizable(model, Scheme.INT8)
+    groups = groups or layers(model)
 
     def losses(quantized: Collection[int]) -> list[float]:
         return bench.losses(quantize(model, ranges, Scheme.INT8, set(everything) - set(quantized)))
 
     if max(losses(everything)) <= budget:
         return []
-    alone = []
-    for done, layer in enumerate(groups):
-        progress(done, len(groups))
-        alone.append(float(np.mean(losses(layer))))
+    alone = [float(np.mean(losses(layer))) for layer in groups]
     order = [groups[place] for place in sorted(range(len(groups)), key=lambda place: -alone[place])]
 
     def floats(count: int) -> list[int]:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,16 +49,14 @@ class Quantizer:
             self.kept = smaller.kept
             self._widen(smaller)
 
-    def variant(
-        self, variant: str, budget: float, progress: Callable[[int, int], None] = lambda *_: None
-    ) -> bytes:
+    def variant(self, variant: str, budget: float) -> bytes:
         """The quantized file; ``budget``: dB that a picture may lose, for `mixed`."""
         keep: list[int] = []
         if variant == "mixed":
             if variant not in self.kept:
                 step = max(1, len(self.examples) // BENCHED)
                 bench = Bench(self.model, self.examples[::step][:BENCHED], self.output)
-                plan = mixed_plan(self.model, self.ranges, bench, budget, progress)
+                plan = mixed_plan(self.model, self.ranges, bench, budget)
                 self.kept[variant] = {self.keys[index] for index in plan}
             keep = [index for index, key in enumerate(self.keys) if key in self.kept[variant]]
         return quantize(self.model, self.ranges, SCHEMES[variant], keep)

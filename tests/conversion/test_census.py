@@ -35,7 +35,7 @@ UNWANTED_MIL = {"transpose", "split", "gather", "gather_nd", "tile", "expand_dim
 TFLITE_256 = {
     *(
         "CONV_2D",
-        "TRANSPOSE_CONV",
+        "DEPTH_TO_SPACE",
         "ADD",
         "SUB",
         "MUL",
@@ -47,7 +47,7 @@ TFLITE_256 = {
     *("RESIZE_BILINEAR", "CONCATENATION", "RESHAPE", "STRIDED_SLICE", "RELU", "MINIMUM", "RELU_N1_TO_1"),
 }
 COREML_256 = {
-    *("conv", "conv_transpose", "add", "sub", "mul", "relu", "sigmoid", "softmax", "reduce_mean", "avg_pool"),
+    *("conv", "pixel_shuffle", "add", "sub", "mul", "relu", "sigmoid", "softmax", "reduce_mean", "avg_pool"),
     *("upsample_bilinear", "concat", "reshape", "slice_by_index", "clip", "cast"),
 }
 
@@ -68,7 +68,7 @@ def test_the_tflite_files_have_these_operators_and_no_others(
     assert (widened > _layers(network, nn.Conv2d)) == (variant == "float16")
     # One operator a layer: nothing is split, and a ReLU is part of its convolution.
     assert found["CONV_2D"] == _layers(network, nn.Conv2d)
-    assert found["TRANSPOSE_CONV"] == _layers(network, nn.ConvTranspose2d)
+    assert found["DEPTH_TO_SPACE"] == _layers(network, nn.PixelShuffle)
     assert found["LOGISTIC"] == _layers(network, GatedConv)
     assert found["SOFTMAX"] == _layers(network, ScaleSelection)
     assert found["RESHAPE"] == found["STRIDED_SLICE"] + found["SOFTMAX"]
@@ -80,7 +80,7 @@ def test_the_core_ml_package_has_these_operators_and_no_others(bundle: Bundle, n
     found = census.operators
     assert set(found) == COREML_256
     assert found["conv"] == _layers(network, nn.Conv2d)
-    assert found["conv_transpose"] == _layers(network, nn.ConvTranspose2d)
+    assert found["pixel_shuffle"] == _layers(network, nn.PixelShuffle)
     assert found["sigmoid"] == _layers(network, GatedConv)
     assert found["softmax"] == _layers(network, ScaleSelection)
     assert found["relu"] == found["sigmoid"] + found["softmax"]

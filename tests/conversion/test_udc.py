@@ -29,7 +29,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     network = build_network(recipe)
     with torch.no_grad():
-        network.head.weight.normal_(0.0, 0.02)
+        network.head[0].weight.normal_(0.0, 0.02)
     path = tmp_path_factory.mktemp("udc") / "start.safetensors"
     metadata = {"task": TASK.name, "recipe": json.loads(json.dumps(dataclasses.asdict(recipe)))}
     save_checkpoint(path, network.state_dict(), metadata)
@@ -54,10 +54,10 @@ def test_it_is_converted_counted_and_proven(
         census = census_of(bundle.path(artifact))
         assert census.highest_rank == 4
         if artifact.format == "coreml":
-            assert census.operators["conv"] == convolutions and census.operators["conv_transpose"] == 1
+            assert census.operators["conv"] == convolutions and census.operators["pixel_shuffle"] == 1
             assert census.operators["relu"] == blocks
         else:
-            assert census.operators["CONV_2D"] == convolutions and census.operators["TRANSPOSE_CONV"] == 1
+            assert census.operators["CONV_2D"] == convolutions and census.operators["DEPTH_TO_SPACE"] == 1
             assert not {"TRANSPOSE", "SPLIT", "GATHER", "LOGISTIC"} & set(census.operators)
 
     verify(tmp_path / "bundle", {(HEIGHT, WIDTH): graph}, photo_paths[:1], checkpoint=checkpoint)

@@ -1,0 +1,53 @@
+"""Pictures to calibrate on and to judge by: degraded photos, and no noise."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from conversion.examples import Example, degraded_examples, plain_examples, refuse_unreal
+from training.deployable import Deployable, Port
+from training.errors import UserError
+from training.reflection.task import TASK
+
+
+def graph(inputs: int = 1) -> Deployable:
+    shape = (1, 3, 48, 64)
+    ports = tuple(Port(f"frame{i}", shape, (0.0, 1.0)) for i in range(inputs))
+    return Deployable(nn.Identity(), "none", "None", "1", ports, (Port("out", shape, (0.0, 1.0)),))
+
+
+def test_photos_and_kinds_take_turns_and_the_seed_decides(photo_paths: list[Path]) -> None:
+    first, again, other = (
+        degraded_examples(photo_paths, TASK.degrade, ("shadow", "clean"), graph(), count=4, seed=seed)
+        for seed in (1, 1, 2)
+    )
+    assert [e.name.split()[1] for e in first] == ["shadow", "clean", "shadow", "clean"]
+    assert len({e.name.split()[0] for e in first}) > 1
+    for one, same, different in zip(first, again, other, strict=True):
+        assert one.truth is not None and one.truth.shape == (48, 64, 3)
+        assert np.array_equal(one.inputs["frame0"], same.inputs["frame0"])
+        if "shadow" in one.name:
+            assert not np.array_equal(one.inputs["frame0"], different.inputs["frame0"])
+            assert not np.array_equal(one.inputs["frame0"], one.truth)
+        levels = one.inputs["frame0"] * 255.0
+        assert np.abs(levels - np.rint(levels)).max() < 1e-3
+
+
+def test_two_inputs_get_two_pictures(photo_paths: list[Path]) -> None:
+    for example in plain_examples(photo_paths, graph(inputs=2)):
+        assert example.truth is None
+        assert not np.array_equal(example.inputs["frame0"], example.inputs["frame1"])
+
+
+def test_noise_and_plain_colour_are_refused(photo_paths: list[Path]) -> None:
+    refuse_unreal(plain_examples(photo_paths, graph()))
+    noise = torch.rand(48, 64, 3, generator=torch.Generator().manual_seed(0)).numpy()
+    with pytest.raises(UserError, match="mixed: frame0 looks like noise .* calibrate on real photos"):
+        refuse_unreal([*plain_examples(photo_paths, graph()), Example("mixed", {"frame0": noise}, None)])
+    with pytest.raises(UserError, match="of one colour only"):
+        refuse_unreal([Example("grey", {"frame0": np.full((48, 64, 3), 0.5, np.float32)}, None)])
+    with pytest.raises(UserError, match="no pictures to calibrate on"):
+        refuse_unreal([])
