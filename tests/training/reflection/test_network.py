@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.blocks import GROUP_WIDTH, GatedConv, fold_weight_norm, upsample2
+from training.blocks import GROUP_WIDTH, GatedConv, fold_weight_norm, photo_head, upsample2
 from training.recipe import read_recipe
 from training.reflection.network import MULTIPLE, Decoder, ReflectionNetwork
 from training.reflection.task import TASK, ReflectionRecipe, build_network
@@ -38,12 +38,10 @@ def test_budget_at_256_pixels(network: ReflectionNetwork) -> None:
 
     def count(conv: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal by_hand
-        assert isinstance(conv, (nn.Conv2d, nn.ConvTranspose2d))
-        # Each weight meets every output pixel once; in a transposed convolution, every input pixel.
-        places = inputs[0] if isinstance(conv, nn.ConvTranspose2d) else output
-        by_hand += conv.weight.numel() * places.shape[2] * places.shape[3]
+        assert isinstance(conv, nn.Conv2d)
+        by_hand += conv.weight.numel() * output.shape[2] * output.shape[3]  # each weight meets every output pixel once
 
-    convolutions = [m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
     hooks = [conv.register_forward_hook(count) for conv in convolutions]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, 3, 256, 256))
@@ -107,13 +105,15 @@ def test_stem_is_a_pixel_unshuffle_and_a_1x1_convolution(network: ReflectionNetw
         torch.testing.assert_close(stem(photo), F.conv2d(F.pixel_unshuffle(photo, 4), weight, stem.bias))
 
 
-@pytest.mark.parametrize("name", ["offset_head", "gain_head", "artefact_head"])
-def test_heads_are_a_1x1_convolution_and_a_pixel_shuffle(network: ReflectionNetwork, name: str) -> None:
-    head = getattr(network, name)
-    feature = torch.randn(1, head.in_channels, 6, 5)
-    weight = head.weight.permute(1, 2, 3, 0).reshape(3 * 16, head.in_channels, 1, 1)
+def test_a_head_is_a_transposed_convolution_of_stride_4() -> None:
+    head = photo_head(16)
+    conv = head[0]
+    assert isinstance(conv, nn.Conv2d) and not conv.weight.any()
+    nn.init.normal_(conv.weight)
+    feature = torch.randn(1, 16, 6, 5)
+    weight = conv.weight.reshape(3, 4, 4, 16).permute(3, 0, 1, 2)
     with torch.no_grad():
-        torch.testing.assert_close(head(feature), F.pixel_shuffle(F.conv2d(feature, weight), 4))
+        torch.testing.assert_close(head(feature), F.conv_transpose2d(feature, weight, stride=4))
 
 
 def test_encoder_is_grouped_and_every_3x3_convolution_gated(network: ReflectionNetwork) -> None:
