@@ -217,7 +217,8 @@ def _gpu_hits(graph: Graph) -> Iterator[Hit]:
 
 
 def _operator_detail(rule: Rule, node: Node) -> str:
-    shapes = [_shape(tensor.shape) for tensor in (*node.inputs[:1], *node.outputs[:1])]
+    computed = [tensor for tensor in node.inputs if not tensor.constant]
+    shapes = [_shape(tensor.shape) for tensor in (*computed[:1], *node.outputs[:1])]
     if rule.category == "layout":
         return f"{node.operator} {' -> '.join(shapes)} moves data"
     return f"{node.operator} {' -> '.join(shapes)}"
@@ -403,9 +404,9 @@ def _constant_hits(constants: Sequence[Constant]) -> Iterator[Hit]:
         small = int(np.count_nonzero((value < SMALLEST_NORMAL) & (value > 0)))
         lone = value.size == 1 or constant.epsilon
         if lone and (small or (constant.epsilon and not value.all())):
-            number = float(value.reshape(-1)[0])
-            kept = float(np.float16(number))
-            yield hit("fp16-epsilon", f"{constant.value.reshape(-1)[0]:.3g} is {kept:.3g} in float16")
+            number = float(constant.value.reshape(-1)[0])
+            lost = "0" if np.float16(number) == 0 else "subnormal"
+            yield hit("fp16-epsilon", f"{number:.3g} is {lost} in float16")
         elif not lone and small > SUBNORMAL_SHARE * value.size:
             yield hit(
                 "fp16-subnormal", f"{small / value.size:.1%} of {value.size} weights are subnormal in float16"

@@ -139,7 +139,8 @@ def _with_layers(
 
 # Core ML
 
-_LAYER = re.compile(r"^(?:[pbc]_)?(?P<layer>.+?)_(?:weight|bias)(?:_.*)?$")
+# "p_module_" is what our converter and torch.export put in front.
+_LAYER = re.compile(r"^(?:[pbc]_)?(?:module_)?(?P<layer>.+?)_(?:weight|bias)(?:_.*)?$")
 # Epsilons that MIL fills in where a package leaves them out, from coremltools 9.0's operator definitions.
 _DEFAULT_EPSILON = {
     "batch_norm": 1e-5,
@@ -216,18 +217,25 @@ def _coreml_graph(package: Package) -> Graph:
                 kind = written[0].dtype if written else "float32"
                 constants.append(Constant(f"{node.name} epsilon", kind, np.array(default), UNKNOWN, True))
             layer = _layer_of(arguments, tensors)
+            # Where coremltools fuses a scale into a convolution, it names the new weights after the operator.
+            if layer is not None and node.name.startswith(f"{layer}_"):
+                layer = None
             if layer is not None and (name := arguments["weight"][0]) in values:
                 weights[layer] = np.asarray(values[name], np.float32)
             steps.append((node, read, [tensor.name for tensor in written], layer))
-    prefix = _common_prefix([layer for *_, layer in steps if layer is not None])
+    layers = {layer for *_, layer in steps if layer is not None}
+    prefix = _common_prefix(sorted(layers))
     short = [(node, read, to, layer and layer.removeprefix(prefix)) for node, read, to, layer in steps]
+
+    def of_constant(constant: Constant) -> Constant:
+        layer = _layer_in(constant.name)
+        layer = layer.removeprefix(prefix) if layer in layers else UNKNOWN
+        return replace(constant, layer=layer, epsilon=constant.epsilon or constant.name in epsilons)
+
     return Graph(
         _with_layers(short, [tensor.name for tensor in inputs]),
         tuple(inputs),
-        tuple(
-            replace(c, layer=_layer_in(c.name).removeprefix(prefix), epsilon=c.epsilon or c.name in epsilons)
-            for c in constants
-        ),
+        tuple(of_constant(constant) for constant in constants),
         {layer.removeprefix(prefix): value for layer, value in weights.items()},
     )
 
@@ -261,7 +269,7 @@ def _layer_in(name: str) -> str:
 
 def _common_prefix(names: Sequence[str]) -> str:
     """What all names begin with, up to an underscore: "module_network_", where our converter wrapped the network."""
-    if len(set(names)) < 2:
+    if len(names) < 2:
         return ""
     first, last = min(names), max(names)  # what these two share, all do
     length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))

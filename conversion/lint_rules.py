@@ -352,7 +352,7 @@ RULES = (
         "range",
         "warning",
         "The ranges of this size could not be measured: there is no Core ML package of it that our executor runs.",
-        "docs/lint.md",
+        "lint.md",
     ),
     Rule(
         "fp16-constant",
@@ -409,12 +409,19 @@ GPU_OPERATORS: dict[str, int | None] = {
     **dict.fromkeys((*_ONE_INPUT, *_TWO_INPUTS, "ADD"), 2),
     "ADD_N": None, "AVERAGE_POOL_2D": 2, "BATCH_MATMUL": None, "CAST": None, "CONCATENATION": 2, "CONV_2D": 6,
     "CUMSUM": None, "DENSIFY": None, "DEPTHWISE_CONV_2D": 6, "DEPTH_TO_SPACE": None, "DEQUANTIZE": 3,
-    "DYNAMIC_UPDATE_SLICE": None, "EMBEDDING_LOOKUP": None, "FULLY_CONNECTED": 9, "GATHER": None, "HARD_SWISH":
-    None, "LEAKY_RELU": 2, "LSTM": 4, "MAX_POOL_2D": 2, "MEAN": None, "MIRROR_PAD": 2, "MUL": 3, "ONE_HOT": 1,
-    "PACK": None, "PAD": 2, "PADV2": None, "PRELU": 1, "QUANTIZE": 2, "REDUCE_MAX": None, "REDUCE_MIN": None,
-    "REDUCE_PROD": None, "RELU": 2, "RELU6": 2, "RELU_N1_TO_1": None, "RESHAPE": 1, "RESIZE_BILINEAR": 3,
-    "RESIZE_NEAREST_NEIGHBOR": 3, "SELECT": 1, "SELECT_V2": 1, "SLICE": 2, "SOFTMAX": 2, "SPACE_TO_DEPTH": 2,
-    "SPLIT": None, "SPLIT_V": None, "STABLEHLO_CLAMP": None, "STRIDED_SLICE": 2, "SUM": None, "TILE": None,
-    "TRANSPOSE": None, "TRANSPOSE_CONV": 3,
+    "DYNAMIC_UPDATE_SLICE": None, "EMBEDDING_LOOKUP": None, "FULLY_CONNECTED": 9, "GATHER": None,
+    "HARD_SWISH": None, "LEAKY_RELU": 2, "LSTM": 4, "MAX_POOL_2D": 2, "MEAN": None, "MIRROR_PAD": 2, "MUL": 3,
+    "ONE_HOT": 1, "PACK": None, "PAD": 2, "PADV2": None, "PRELU": 1, "QUANTIZE": 2, "REDUCE_MAX": None,
+    "REDUCE_MIN": None, "REDUCE_PROD": None, "RELU": 2, "RELU6": 2, "RELU_N1_TO_1": None, "RESHAPE": 1,
+    "RESIZE_BILINEAR": 3, "RESIZE_NEAREST_NEIGHBOR": 3, "SELECT": 1, "SELECT_V2": 1, "SLICE": 2, "SOFTMAX": 2,
+    "SPACE_TO_DEPTH": 2, "SPLIT": None, "SPLIT_V": None, "STABLEHLO_CLAMP": None, "STRIDED_SLICE": 2,
+    "SUM": None, "TILE": None, "TRANSPOSE": None, "TRANSPOSE_CONV": 3,
 }  # fmt: skip
 GPU_CUSTOM = ("Convolution2DTransposeBias", "MaxPoolingWithArgmax2D", "MaxUnpooling2D", "Resampler")
+
+
+def markdown() -> str:
+    """The rules as the table of docs/lint.md."""
+    head = ("rule", "of", "category", "severity", "what the source says", "source")
+    rows = [(f"`{r.name}`", r.target, r.category, r.severity, r.says, f"[source]({r.source})") for r in RULES]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ("---",) * len(head), *rows))
