@@ -317,7 +317,8 @@ def _gpu_refusal(node: Node, consumers: Mapping[str, Sequence[Node]]) -> str | N
             return "the axes must be an int32 constant"
     if operator == "GATHER" and ([t.dtype for t in node.inputs[1:]] != ["int32"] or ranks[1] != 1):
         return "only by a list of int32 indices"
-    if operator == "DEPTHWISE_CONV_2D" and options.get("depthMultiplier", 1) != 1 and sides[0][-1:] != (1,):
+    multiplied = operator == "DEPTHWISE_CONV_2D" and options.get("depthMultiplier", 1) != 1
+    if multiplied and sides and sides[0][-1:] != (1,):
         return "a depth multiplier needs an input of one channel"
     if operator == "DEQUANTIZE" and node.inputs and node.inputs[0].dtype == "int16":
         return "unsupported type int16"
@@ -373,9 +374,9 @@ def _neural_engine_hits(graph: Graph) -> Iterator[Hit]:
                     node,
                     f"{operator} {_shape(shape)} takes {wasted / 1e6:.1f} MB more than it holds",
                 )
-        dilations = node.options.get("dilations")
-        if operator == "conv" and dilations is not None and np.any(np.asarray(dilations) > 1):
-            yield _hit("ane-dilation", node, f"conv of dilation {np.asarray(dilations).tolist()}")
+        dilations = np.asarray(node.options.get("dilations", 1))
+        if operator == "conv" and dilations.dtype.kind in "iu" and np.any(dilations > 1):
+            yield _hit("ane-dilation", node, f"conv of dilation {dilations.tolist()}")
 
 
 def _wasted(shape: Sequence[int | None]) -> int:

@@ -91,7 +91,7 @@ def read_graph(path: Path, named: Mapping[str, Array] | None = None) -> Graph:
     try:
         return _TfliteReader(model, named or {}).graph()
     except (
-        IndexError,
+        LookupError,
         TypeError,
         ValueError,
         AttributeError,
@@ -186,7 +186,9 @@ def _coreml_graph(package: Package) -> Graph:
                 for parameter, argument in operation.inputs.items()
             }
             written = [_coreml_tensor(name, package.tensor_type(kind)) for name, kind in outputs]
-            if operation.type.startswith("constexpr_"):  # weights that are expanded when the package loads
+            if (
+                operation.type.startswith("constexpr_") and written
+            ):  # weights that are expanded when the package loads
                 tensors |= {tensor.name: replace(tensor, constant=True) for tensor in written}
                 for parameter, attribute in operation.attributes.items():
                     kind = attribute.type
@@ -194,7 +196,7 @@ def _coreml_graph(package: Package) -> Graph:
                         declared = package.tensor_type(kind)
                         if declared.dtype.name in ("float16", "float32"):
                             stored = np.asarray(package.value(attribute), np.float32)
-                            label = f"{operation.outputs[0].name} {parameter}"
+                            label = f"{written[0].name} {parameter}"
                             constants.append(Constant(label, declared.dtype.name, stored, UNKNOWN))
                 continue
             tensors |= {tensor.name: tensor for tensor in written}

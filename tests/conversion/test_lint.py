@@ -143,6 +143,10 @@ def test_an_overflow_is_named_with_its_tensor_layer_and_picture(loud: Bundle, ph
     with pytest.raises(GateFailed, match="fp16-overflow: .* infinite in float16, .*layer after stem"):
         require(report)
     require(lint(loud.folder, [photo_path], fail_on=["dynamic"]))
+    # Notes are no failures.
+    precision = lint(loud.folder, [photo_path], fail_on=["precision"])
+    assert {"fp16-epsilon", "fp16-subnormal"} <= set(by_rule(precision))
+    assert [line.split(": ")[1] for line in precision["failed"]] == ["fp16-epsilon"]
     require(lint(loud.folder, [photo_path]))
 
 
