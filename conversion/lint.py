@@ -23,7 +23,6 @@ from rich.table import Table
 from rich.text import Text
 
 from conversion.contract import Artifact, Bundle, integrity_fault, read_bundle
-from conversion.convert import fit
 from conversion.lint_graph import UNKNOWN, Constant, Graph, Node, read_graph
 from conversion.lint_ranges import INFINITE_FROM, LARGEST, SMALLEST_NORMAL, Levels, Range, measure_ranges
 from conversion.lint_rules import (
@@ -41,7 +40,7 @@ from conversion.lint_rules import (
 from conversion.runtimes import to_levels
 from conversion.verify import extreme_pictures
 from training.errors import GateFailed, UserError
-from training.images import read_photo
+from training.images import fit, read_photo
 
 SUBNORMAL_SHARE = 0.05  # of a tensor's values, from which it is worth a note
 WIDE = 1 << 20  # bytes that padding of the last axis must waste to be worth a note
@@ -400,11 +399,11 @@ def _constant_hits(constants: Sequence[Constant]) -> Iterator[Hit]:
             return Hit(rule, Place("constant", constant.name, constant.layer, detail))
 
         infinite = int(np.count_nonzero(~(value < INFINITE_FROM)))
-        if infinite:
+        if infinite and constant.role != "limit":
             yield hit("fp16-constant", f"{infinite} of {value.size} constants do not fit into float16")
         small = int(np.count_nonzero((value < SMALLEST_NORMAL) & (value > 0)))
-        lone = value.size == 1 or constant.epsilon
-        if lone and (small or (constant.epsilon and not value.all())):
+        lone = value.size == 1
+        if lone and (small or (constant.role == "epsilon" and not value.all())):
             number = float(constant.value.reshape(-1)[0])
             lost = "0" if np.float16(number) == 0 else "subnormal"
             yield hit("fp16-epsilon", f"{number:.3g} is {lost} in float16")

@@ -66,7 +66,7 @@ class Constant:
     dtype: str  # "float32" | "float16"
     value: Array
     layer: str
-    epsilon: bool = False  # it is the epsilon of an operator
+    role: str = ""  # "epsilon": it is that of an operator; "limit": of a clip, which may well be infinite
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def _coreml_graph(package: Package) -> Graph:
     tensors: dict[str, Tensor] = {}
     values: dict[str, Any] = {}  # of constants that are not packed
     constants: list[Constant] = []
-    epsilons: set[str] = set()
+    roles: dict[str, str] = {}  # of constants
     weights: dict[str, Array] = {}
     inputs = []
     for function in package.model.mlProgram.functions.values():
@@ -212,12 +212,16 @@ def _coreml_graph(package: Package) -> Graph:
                     if len(names) == 1 and names[0] in values and np.size(values[names[0]]) <= 16
                 },
             )
-            epsilons |= set(arguments.get("epsilon", ()))
+            roles |= dict.fromkeys(arguments.get("epsilon", ()), "epsilon")
+            if operation.type == "clip":  # a clamp of one side has an infinity on the other
+                roles |= dict.fromkeys((*arguments.get("alpha", ()), *arguments.get("beta", ())), "limit")
             if "epsilon" not in operation.inputs and operation.type in _DEFAULT_EPSILON:
                 # Computed in the type of the result.
                 default = np.float32(_DEFAULT_EPSILON[operation.type])
                 kind = written[0].dtype if written else "float32"
-                constants.append(Constant(f"{node.name} epsilon", kind, np.array(default), UNKNOWN, True))
+                constants.append(
+                    Constant(f"{node.name} epsilon", kind, np.array(default), UNKNOWN, "epsilon")
+                )
             layer = _layer_of(arguments, tensors)
             # Where coremltools fuses a scale into a convolution, it names the new weights after the operator.
             if layer is not None and node.name.startswith(f"{layer}_"):
@@ -232,7 +236,7 @@ def _coreml_graph(package: Package) -> Graph:
     def of_constant(constant: Constant) -> Constant:
         layer = _layer_in(constant.name)
         layer = layer.removeprefix(prefix) if layer in layers else UNKNOWN
-        return replace(constant, layer=layer, epsilon=constant.epsilon or constant.name in epsilons)
+        return replace(constant, layer=layer, role=roles.get(constant.name, constant.role))
 
     return Graph(
         _with_layers(short, [tensor.name for tensor in inputs]),
