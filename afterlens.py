@@ -506,6 +506,43 @@ def verify(
 
 
 @app.command(cls=_Verb)
+def lint(
+    bundle: BundlePath,
+    photos: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--photo", metavar="PHOTO", help="Real photos to run; several times; default: bundled ones."
+        ),
+    ] = None,
+    fail_on: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CATEGORY",
+            help="Gate: fallback, dynamic, rank, layout, range or precision; several times.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """
+    afterlens convert reflection -o build/reflection && afterlens lint build/reflection --fail-on range
+
+    Name what phones' GPUs and Neural Engines may not take, and how near float16 is to overflowing.
+
+    Rules with their public sources: docs/lint.md. Findings are risks: nothing runs on a phone. Exit code 1 where a
+    category of --fail-on has an error or a warning.
+    """
+    from conversion.lint import lint as run
+    from conversion.lint import require, tables
+    from training.images import find_photos
+
+    with _library_output_on_stderr():
+        chosen = find_photos(photos or [*PHOTOS, *sorted(DEGRADED.glob("*.jpg"))])
+        result = run(bundle, chosen, fail_on=fail_on or ())
+    _show(result, as_json, lambda: tables(result))
+    require(result)
+
+
+@app.command(cls=_Verb)
 def bench(
     bundle: BundlePath,
     checkpoint: Checkpoint = None,
