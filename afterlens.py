@@ -369,7 +369,8 @@ def convert(
     variants: Annotated[
         str | None,
         typer.Option(
-            metavar="LIST", help="Comma-separated, such as float16.tflite,int8.mlpackage, or: all. Default: below."
+            metavar="LIST",
+            help="Comma-separated, such as float16.tflite,int8.mlpackage, or: all. Default: below.",
         ),
     ] = None,
     calibration: Annotated[
@@ -486,7 +487,8 @@ def verify(
         clean = find_photos(truth or JUDGED)
         # At the smallest size every kind of fault is judged, at the larger ones that the same network still does it.
         judged = {
-            size: _examples(task, clean, graphs[size], 6 if size == min(sizes) else 2, seed=2) for size in sizes
+            size: _examples(task, clean, graphs[size], 6 if size == min(sizes) else 2, seed=2)
+            for size in sizes
         }
         failure = None
         try:
@@ -706,7 +708,7 @@ def _examples(task: "Task", photos: Sequence[Path], graph: Any, count: int, seed
 def _budgets(changes: Sequence[str]) -> dict[str, float]:
     budgets = {}
     for change in changes:
-        variant, separator, value = change.partition("=")
+        variant, _, value = change.partition("=")
         try:
             budgets[variant] = float(value)
         except ValueError:

@@ -129,7 +129,9 @@ def convert(
                     artifacts.append(_artifact(path, deployable, "coreml", "float16", minimum_coreml(path)))
             golden += _write_golden(folder, size, references[size])
         smallest: Quantizer | None = None
-        for size, deployable in sorted(zip(sizes, deployables, strict=True), key=lambda pair: _pixels(pair[1])):
+        for size, deployable in sorted(
+            zip(sizes, deployables, strict=True), key=lambda pair: _pixels(pair[1])
+        ):
             if size not in tools:
                 continue
             with _step(console, f"onnx2tf {size}, beside the above", tools[size].started):
@@ -149,7 +151,9 @@ def convert(
                         add(path, variant)
             if not quantized:
                 continue
-            source = (folder if "float32.tflite" in variants else work) / f"{first.task}_{size}_float32.tflite"
+            source = (
+                folder if "float32.tflite" in variants else work
+            ) / f"{first.task}_{size}_float32.tflite"
             with _step(console, f"calibration {size}"):
                 quantizer = _quantizer(source, deployable, examples, smallest)
                 smallest = smallest or quantizer

@@ -18,11 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.images import fit
 from training.data import seeded
 from training.deployable import Deployable
 from training.errors import UserError
-from training.images import read_photo
+from training.images import fit, read_photo
 
 Picture = NDArray[np.float32]  # (H, W, 3), RGB, [0, 1]
 Degrade = Callable[[Any, Any, str, Any], Any]  # photo, other photo (3, H, W), kind, generator

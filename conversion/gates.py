@@ -18,7 +18,14 @@ from training.deployable import Port
 from training.metrics import PSNR_CAP
 
 VARIANTS = (
-    *("float32", "float16", "dynamic_range_quant", "full_integer_quant", "integer_quant_with_int16_act", "mixed"),
+    *(
+        "float32",
+        "float16",
+        "dynamic_range_quant",
+        "full_integer_quant",
+        "integer_quant_with_int16_act",
+        "mixed",
+    ),
     *("int8", "palettized6", "palettized4"),
 )
 MAX_ERROR = {"float32": 1e-4}  # by variant: the largest difference from PyTorch
@@ -134,7 +141,9 @@ def judge(
         faults.append(f"PSNR {found.psnr:.2f} dB, at least {required:g} is required; worst at {found.worst}")
     levels = _levels_apart(got, expected, port)
     if levels > MAX_LEVELS.get(variant, 255):
-        faults.append(f"{levels} of 255 levels off, at most {MAX_LEVELS[variant]} is allowed; worst at {found.worst}")
+        faults.append(
+            f"{levels} of 255 levels off, at most {MAX_LEVELS[variant]} is allowed; worst at {found.worst}"
+        )
     stored_error = None
     if stored is not None:
         exact = difference(port, *stored)

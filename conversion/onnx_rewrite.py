@@ -17,7 +17,8 @@ def reorder_shuffles(model: Any) -> int:
     PyTorch keeps the places of one colour together (ONNX calls it CRD), TFLite's DEPTH_TO_SPACE and SPACE_TO_DEPTH the
     colours of one place (DCR). onnx2tf makes of the former a transpose of rank 6, which no GPU delegate takes. All that
     lies between such a shuffle and the convolutions around it works channel by channel, so the convolutions' weights
-    can be permuted instead: the picture stays the same, bit for bit. Where something else is in between, nothing is changed.
+    can be permuted instead: the picture stays the same, bit for bit. Where something else is in between, nothing is
+    changed.
     """
     graph = _Graph(model)
     done = 0
@@ -87,7 +88,11 @@ class _Graph:
         else:
             return None
         for reader in self.readers.get(name, []):
-            if reader.op_type == "DepthToSpace" and _mode(reader) == b"CRD" and _block(reader) == region.block:
+            if (
+                reader.op_type == "DepthToSpace"
+                and _mode(reader) == b"CRD"
+                and _block(reader) == region.block
+            ):
                 region.shuffles.append(reader)
             elif reader.op_type == "Conv" and reader.input[0] == name and self._own_constants(reader):
                 if _attribute(reader, "group", 1) != 1:
@@ -133,7 +138,9 @@ class _Graph:
         for shuffle in region.shuffles:
             next(a for a in shuffle.attribute if a.name == "mode").s = b"DCR"
         for first, transpose, last in region.unshuffles:
-            whole = helper.make_node("SpaceToDepth", [first.input[0]], list(last.output), blocksize=region.block)
+            whole = helper.make_node(
+                "SpaceToDepth", [first.input[0]], list(last.output), blocksize=region.block
+            )
             whole.name = last.name
             nodes = self.model.graph.node
             nodes.insert(list(nodes).index(last), whole)

@@ -4,11 +4,11 @@
     ranges = measure_ranges(model, pictures)                     # what every tensor holds on real pictures
     data = quantize(model, ranges, Scheme.INT8, keep_float=set())
 
-TFLite's own converter takes its ranges from the smallest and largest value that it ever saw, which cost these
-networks up to 20 dB, and decides by itself what stays in float. Here both are in our hands. The arithmetic follows
-TFLite's quantization specification (tensorflow.org/lite/performance/quantization_spec): values are
-``scale * (q - zero_point)``; int8 values are asymmetric, int16 values symmetric, weights symmetric per output channel, and
-biases int32 (int64 beside int16 values) with the scale of the product.
+TFLite's own converter decides by itself what stays in float, takes minutes, and calls the graph by other names. Here
+every operator and range is in our hands. The arithmetic follows TFLite's quantization specification
+(tensorflow.org/lite/performance/quantization_spec): values are ``scale * (q - zero_point)``; int8 values are
+asymmetric, int16 values symmetric, weights symmetric per output channel, and biases int32 (int64 beside int16 values)
+with the scale of the product.
 """
 
 from __future__ import annotations
@@ -42,14 +42,25 @@ class Scheme(Enum):
 # Operators with kernels for int8 values, and those of them whose results must keep their inputs' scale.
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
 _KEEP_SCALE = (
-    *("RESHAPE", "CONCATENATION", "AVERAGE_POOL_2D", "MAX_POOL_2D", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"),
+    *(
+        "RESHAPE",
+        "CONCATENATION",
+        "AVERAGE_POOL_2D",
+        "MAX_POOL_2D",
+        "RESIZE_BILINEAR",
+        "RESIZE_NEAREST_NEIGHBOR",
+    ),
     *("STRIDED_SLICE", "SLICE", "DEPTH_TO_SPACE", "SPACE_TO_DEPTH", "PAD", "MIRROR_PAD", "TRANSPOSE"),
     *("MINIMUM", "MAXIMUM"),
 )
 _FREE_SCALE = ("ADD", "SUB", "MUL", "MEAN", "LOGISTIC", "SOFTMAX", "RELU", "RELU6", "TANH")
 _NO_INT16 = ("DEPTH_TO_SPACE", "SPACE_TO_DEPTH", "MIRROR_PAD", "RELU6", "DEPTHWISE_CONV_2D")
 # The specification fixes these results' scale.
-_FIXED = {"LOGISTIC": (1 / 256, -128, 1 / 32768), "SOFTMAX": (1 / 256, -128, 1 / 32768), "TANH": (1 / 128, 0, 1 / 32768)}
+_FIXED = {
+    "LOGISTIC": (1 / 256, -128, 1 / 32768),
+    "SOFTMAX": (1 / 256, -128, 1 / 32768),
+    "TANH": (1 / 128, 0, 1 / 32768),
+}
 # The first version of each operator that takes int8 and int16 values, from TFLite's register of versions.
 _VERSIONS = {
     "CONV_2D": (3, 4), "DEPTHWISE_CONV_2D": (3, 5), "TRANSPOSE_CONV": (2, 3), "FULLY_CONNECTED": (4, 7),
@@ -76,8 +87,8 @@ SAMPLE = 2048  # values kept of a tensor and picture
 def observe(model: Any, pictures: Sequence[Mapping[str, Picture]], threads: int = 1) -> dict[int, Values]:
     """Runs a float32 model on pictures, (H, W, 3) by input name -> what each value tensor held, by its number.
 
-    Every tensor is made an output of a copy of the graph: so the fast kernels still run, which an interpreter that is told
-    to keep its tensors does without.
+    Every tensor is made an output of a copy of the graph: so the fast kernels still run, which an interpreter that is
+    told to keep its tensors does without.
     """
     from ai_edge_litert.interpreter import Interpreter
 
@@ -103,7 +114,9 @@ def observe(model: Any, pictures: Sequence[Mapping[str, Picture]], threads: int 
             seen[index].append((float(flat.min()), float(flat.max()), chosen.copy()))
     return {
         index: Values(
-            tuple(low for low, _, _ in rows), tuple(high for _, high, _ in rows), np.concatenate([c for _, _, c in rows])
+            tuple(low for low, _, _ in rows),
+            tuple(high for _, high, _ in rows),
+            np.concatenate([c for _, _, c in rows]),
         )
         for index, rows in seen.items()
     }
@@ -133,11 +146,15 @@ def operator_names(model: Any) -> list[str]:
 def quantizable(model: Any, scheme: Scheme) -> list[int]:
     """Numbers of the operators that the scheme can quantize."""
     types = CONVOLUTIONS if scheme is Scheme.DYNAMIC else (*CONVOLUTIONS, *_KEEP_SCALE, *_FREE_SCALE)
-    excluded = _NO_INT16 if scheme is Scheme.INT16 else ("TRANSPOSE_CONV",) if scheme is Scheme.DYNAMIC else ()
+    excluded = (
+        _NO_INT16 if scheme is Scheme.INT16 else ("TRANSPOSE_CONV",) if scheme is Scheme.DYNAMIC else ()
+    )
     floats = set(value_tensors(model))
     return [
         index
-        for index, (name, operator) in enumerate(zip(operator_names(model), model.subgraphs[0].operators, strict=True))
+        for index, (name, operator) in enumerate(
+            zip(operator_names(model), model.subgraphs[0].operators, strict=True)
+        )
         if name in types and name not in excluded and set(operator.outputs) <= floats
     ]
 
@@ -201,7 +218,11 @@ class _Rewrite:
                 if self._read_as_float(output):
                     operators.append(self._convert("DEQUANTIZE", self._twin(output), output))
         self.graph.operators, self.graph.tensors = operators, self.tensors
-        self.model.subgraphs, self.model.buffers, self.model.operatorCodes = [self.graph], self.buffers, self.codes
+        self.model.subgraphs, self.model.buffers, self.model.operatorCodes = (
+            [self.graph],
+            self.buffers,
+            self.codes,
+        )
         self._require_runtime()
         return pack(_without_unused(self.model))
 
@@ -210,7 +231,9 @@ class _Rewrite:
         for entry in self.model.metadata or []:
             if entry.name == b"min_runtime_version":
                 own = bytes(self.buffers[entry.buffer].data).rstrip(b"\0").decode()
-                if [int(part) for part in own.split(".")] < [int(part) for part in MINIMUM_RUNTIME.split(".")]:
+                if [int(part) for part in own.split(".")] < [
+                    int(part) for part in MINIMUM_RUNTIME.split(".")
+                ]:
                     buffer = self.schema.BufferT()
                     buffer.data = np.frombuffer(MINIMUM_RUNTIME.encode().ljust(16, b"\0"), np.uint8)
                     self.buffers[entry.buffer] = buffer
@@ -247,7 +270,7 @@ class _Rewrite:
         groups: dict[int, list[int]] = {}
         for tensor in self.values:
             groups.setdefault(root(tensor), []).append(tensor)
-        numbers = {}
+        numbers: dict[int, tuple[float, int]] = {}
         for top, members in groups.items():
             low = min(ranges[t][0] for t in members)
             high = max(ranges[t][1] for t in members)
@@ -332,7 +355,7 @@ class _Rewrite:
         return _VERSIONS[name][1 if self.scheme is Scheme.INT16 else 0]
 
     def _code(self, name: str, version: int) -> int:
-        """The place of an operator and version in the model's list; of a version above, if the graph had that already."""
+        """The place of an operator and version in the model's list; a later version if the graph had that already."""
         number = getattr(self.schema.BuiltinOperator, name)
         own = [c for c in self.codes if max(c.builtinCode, c.deprecatedBuiltinCode) == number]
         version = max([version, *(c.version for c in own[:1])])
@@ -387,10 +410,10 @@ def _without_unused(model: Any) -> Any:
         tensor.buffer = moved[tensor.buffer]
     operators = []
     for operator in graph.operators:
-        operator = copy.copy(operator)
-        operator.inputs = [place[index] for index in operator.inputs]
-        operator.outputs = [place[index] for index in operator.outputs]
-        operators.append(operator)
+        moved_one = copy.copy(operator)
+        moved_one.inputs = [place[index] for index in operator.inputs]
+        moved_one.outputs = [place[index] for index in operator.outputs]
+        operators.append(moved_one)
     graph.inputs, graph.outputs = ([place[i] for i in side] for side in (graph.inputs, graph.outputs))
     graph.tensors, graph.operators = tensors, operators
     model.buffers = [model.buffers[index] for index in kept]

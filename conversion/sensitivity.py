@@ -9,7 +9,7 @@ their place, so that what was measured at one size of a network holds for its ot
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,12 +42,13 @@ class Bench:
     def losses(self, data: bytes) -> list[float]:
         """dB that a file loses on each picture, if its errors have nothing to do with the float model's own.
 
-        ``10 log10(1 + d / e)`` with d the mean squared difference from the float model, e its error against the truth. The
-        difference of two PSNRs would count errors that happen to lead towards the truth as a gain.
+        ``10 log10(1 + d / e)`` with d the mean squared difference from the float model, e its error against the truth.
+        The difference of two PSNRs would count errors that happen to lead towards the truth as a gain.
         """
         session = TfliteSession(data, self.threads)
         return [
-            10.0 * float(np.log10(1.0 + _difference(session.run(example.inputs)[self.output], reference) / error))
+            10.0
+            * float(np.log10(1.0 + _difference(session.run(example.inputs)[self.output], reference) / error))
             for example, reference, error in zip(self.examples, self.references, self.errors, strict=True)
         ]
 
@@ -80,8 +81,8 @@ def mixed_plan(
         budget: dB that each picture may lose, as `Bench.losses` counts.
         groups: the layers that may stay in float; default: all (`layers`).
 
-    A layer's sensitivity is the mean loss when it alone is quantized. The number of layers in float is doubled until the
-    budget holds, then halved back; where not even the last power of two holds, all stay in float.
+    A layer's sensitivity is the mean loss when it alone is quantized. The number of layers in float is doubled until
+    the budget holds, then halved back; where not even the last power of two holds, all stay in float.
     """
     everything = quantizable(model, Scheme.INT8)
     groups = groups or layers(model)

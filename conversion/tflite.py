@@ -194,6 +194,7 @@ def _write_signed(source: Path, target: Path, inputs: dict[str, int], outputs: d
 
 
 def pack(model: Any) -> bytes:
+    """The bytes of a TFLite file from its tree of objects (`read_tflite` makes one)."""
     import flatbuffers
 
     class AlignedBuilder(flatbuffers.Builder):

@@ -1,7 +1,7 @@
 """The TFLite variants that are made of a float32 file: dynamic-range, full integer, int16 values, and mixed.
 
-    quantizer = Quantizer(float32_model, examples, output="restored")
-    data = quantizer.variant("mixed", budget=0.1)
+quantizer = Quantizer(float32_model, examples, output="restored")
+data = quantizer.variant("mixed", budget=0.1)
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ BENCHED = 8
 class Quantizer:
     """One float32 file, what its tensors held on real pictures, and (for `mixed`) which operators stay in float."""
 
-    def __init__(self, path: Path, examples: Sequence[Example], output: str, smaller: Quantizer | None = None) -> None:
+    def __init__(
+        self, path: Path, examples: Sequence[Example], output: str, smaller: Quantizer | None = None
+    ) -> None:
         """``output``: what the pictures are judged by. ``smaller``: the same network at a smaller size.
 
         What the smaller one saw and decided counts here too: it saw more pictures in the same time, and the layers are
@@ -62,7 +64,10 @@ class Quantizer:
         return quantize(self.model, self.ranges, SCHEMES[variant], keep)
 
     def _widen(self, smaller: Quantizer) -> None:
-        places = {key: operator.outputs for key, operator in zip(smaller.keys, _operators(smaller.model), strict=True)}
+        places = {
+            key: operator.outputs
+            for key, operator in zip(smaller.keys, _operators(smaller.model), strict=True)
+        }
         for key, operator in zip(self.keys, _operators(self.model), strict=True):
             for own, other in zip(operator.outputs, places.get(key, ()), strict=False):
                 if own in self.ranges and other in smaller.ranges:
@@ -96,7 +101,9 @@ def quantization_faults(path: Path, source: Path) -> list[str]:
         steps = stored.astype(np.float64) - zeros
         off = np.abs(steps - truth / scales) - 1e-6 * np.abs(steps)  # the scales are stored as float32
         if not float(off.max()) <= 0.501:
-            faults.append(f"constant {wanted.name.decode()!r} is {float(off.max()):.3g} steps off, at most 0.5 is right")
+            faults.append(
+                f"constant {wanted.name.decode()!r} is {float(off.max()):.3g} steps off, at most 0.5 is right"
+            )
     if not checked:
         faults.append("holds no quantized weights")
     return faults

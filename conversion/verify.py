@@ -139,7 +139,13 @@ def verify(
             judged = [example for example in (examples or {}).get(size, ()) if example.truth is not None]
             for example in judged:
                 progress.update(bar, description=f"verify {size[1]}x{size[0]} on {example.name}")
-            _judge(bundle.folder, deployable, judged, [s for s in subjects if _size(s.artifact) == size], budgets or {})
+            _judge(
+                bundle.folder,
+                deployable,
+                judged,
+                [s for s in subjects if _size(s.artifact) == size],
+                budgets or {},
+            )
     return _conclude(bundle, images, subjects, faults, budgets or {}, examples or {})
 
 
@@ -166,9 +172,7 @@ def _judge(
             if outputs is None or example.truth is None:
                 break
             pictures[example.name] = outputs[port]
-            rows.append(
-                measure(example.name, outputs[port], reference, example.inputs[given], example.truth)
-            )
+            rows.append(measure(example.name, outputs[port], reference, example.inputs[given], example.truth))
         else:
             subject.quality = judge_quality(rows, budgets.get(subject.artifact.variant))
             worst = subject.quality["worst"]

@@ -75,7 +75,7 @@ def photo_stem(width: int) -> nn.Conv2d:
 
 
 def photo_head(width: int) -> nn.Sequential:
-    """The last layer, ``(N, width, H/4, W/4)`` -> ``(N, 3, H, W)``: a 1x1 convolution and a pixel-shuffle, started at zero.
+    """The last layer, ``(N, width, H/4, W/4)`` -> ``(N, 3, H, W)``: 1x1 convolution and pixel-shuffle, zero at first.
 
     The same sum as a transposed 4x4 convolution of stride 4, which took 13 times as long in TFLite on a CPU.
     """

@@ -30,8 +30,8 @@ def crop_to(x: Tensor, top: int, left: int, height: int, width: int) -> Tensor:
 def repeat_edges(x: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
     """``x`` with its outermost rows and columns repeated (before, after) times.
 
-    Of nothing but slices and concatenations of at most three: TFLite's pads that repeat or mirror are slow, and leave its fast
-    kernels.
+    Of nothing but slices and concatenations of at most three: TFLite's pads that repeat or mirror are slow, and leave
+    its fast kernels.
     """
     for dim, (before, after) in ((2, rows), (3, columns)):
         length = x.shape[dim]

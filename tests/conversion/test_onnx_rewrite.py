@@ -33,7 +33,9 @@ class Blocks(nn.Module):
         if self.between == "softmax":
             result = result.softmax(dim=1)
         # The same convolution again, in its own order this time.
-        return F.pixel_shuffle(result, 4), self.shared(0.5 * small).mean(dim=1, keepdim=True).expand(1, 3, -1, -1)
+        return F.pixel_shuffle(result, 4), self.shared(0.5 * small).mean(dim=1, keepdim=True).expand(
+            1, 3, -1, -1
+        )
 
 
 def exported(path: Path, between: str) -> tuple[Any, list[np.ndarray[Any, Any]], list[Tensor]]:

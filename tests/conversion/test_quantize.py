@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from conversion.census import read_tflite
 from conversion.contract import Bundle
@@ -79,7 +78,13 @@ def test_ranges_are_what_pytorch_computes(
     [(Scheme.DYNAMIC, 40.0, 0.35), (Scheme.INT8, 33.0, 0.36), (Scheme.INT16, 40.0, 0.36)],
 )
 def test_every_scheme_computes_nearly_the_same_in_a_third_of_the_bytes(
-    scheme: Scheme, least: float, share: float, model: Any, ranges: Ranges, examples: list[Example], source: Path
+    scheme: Scheme,
+    least: float,
+    share: float,
+    model: Any,
+    ranges: Ranges,
+    examples: list[Example],
+    source: Path,
 ) -> None:
     data = quantize(model, ranges, scheme)
     assert len(data) < share * source.stat().st_size
@@ -98,7 +103,9 @@ def test_with_everything_kept_in_float_nothing_changes(
     assert fidelity(data, model, examples[0]) > 115.0
 
 
-def test_an_operator_kept_in_float_stands_between_two_conversions(model: Any, ranges: Ranges, tmp_path: Path) -> None:
+def test_an_operator_kept_in_float_stands_between_two_conversions(
+    model: Any, ranges: Ranges, tmp_path: Path
+) -> None:
     types = operator_names(model)
     kept = types.index("CONV_2D", 10)
     path = tmp_path / "mixed.tflite"
@@ -117,7 +124,9 @@ def test_an_operator_kept_in_float_stands_between_two_conversions(model: Any, ra
     assert len(floats) == 1
 
 
-def test_inputs_and_outputs_stay_float32_and_keep_their_names(model: Any, ranges: Ranges, tmp_path: Path) -> None:
+def test_inputs_and_outputs_stay_float32_and_keep_their_names(
+    model: Any, ranges: Ranges, tmp_path: Path
+) -> None:
     path = tmp_path / "whole.tflite"
     path.write_bytes(quantize(model, ranges, Scheme.INT8))
     graph = read_tflite(path).subgraphs[0]
@@ -133,7 +142,9 @@ def test_what_an_operator_only_moves_keeps_its_scale(model: Any, ranges: Ranges,
     seen = 0
     for operator, name in zip(graph.operators, operator_names(quantized), strict=True):
         if name in ("CONCATENATION", "RESIZE_BILINEAR", "DEPTH_TO_SPACE", "AVERAGE_POOL_2D"):
-            tied = [graph.tensors[i] for i in (*operator.inputs, *operator.outputs) if graph.tensors[i].type == 9]
+            tied = [
+                graph.tensors[i] for i in (*operator.inputs, *operator.outputs) if graph.tensors[i].type == 9
+            ]
             assert len({(t.quantization.scale[0], t.quantization.zeroPoint[0]) for t in tied}) == 1
             seen += 1
     assert seen > 10
@@ -146,7 +157,9 @@ def test_zero_is_exact_and_the_range_is_covered(low: float, high: float, scheme:
     limits = (-32768, 32767) if scheme is Scheme.INT16 else (-128, 127)
     assert limits[0] <= zero <= limits[1] and (scheme is Scheme.INT8 or zero == 0)
     # Half a step may be missing at an end, since zero must fall on a step.
-    assert scale * (limits[0] - zero) <= low + 0.51 * scale and high - 0.51 * scale <= scale * (limits[1] - zero)
+    assert scale * (limits[0] - zero) <= low + 0.51 * scale and high - 0.51 * scale <= scale * (
+        limits[1] - zero
+    )
 
 
 def test_weights_have_a_scale_for_each_output_channel() -> None:
@@ -162,7 +175,11 @@ def test_a_damaged_weight_is_found(model: Any, ranges: Ranges, source: Path, tmp
     assert quantization_faults(path, source) == []
     damaged = read_tflite(path)
     tensor = next(
-        t for t in damaged.subgraphs[0].tensors if t.type == 9 and t.shape is not None and len(t.shape) == 4
+        t
+        for t in damaged.subgraphs[0].tensors
+        if t.type == 9
+        and t.shape is not None
+        and len(t.shape) == 4
         and damaged.buffers[t.buffer].data is not None
     )
     values = array_of(damaged, tensor).copy()
@@ -204,5 +221,3 @@ def test_loss_counts_distance_whatever_its_direction(model: Any, examples: list[
     """A file that is nearer to the truth than PyTorch by luck must not count as a gain."""
     bench = Bench(model, examples[:1], "restored")
     assert bench.losses(pack(model)) == [pytest.approx(0.0, abs=1e-6)]
-
-

@@ -6,11 +6,11 @@ Plain rebuilding would bring the artefact's edges back, since they are in the La
 are multiplied by a gate that says what share of the local detail belongs to the background: both decoders' layers are
 known at the smallest level, their detail energy is compared there, and the share is upsampled.
 
-With one gate for all levels the sum telescopes: ``up(b) + g (photo - up(p))`` is ``g photo + up(b - g p)`` where the gate
-``g`` changes slowly (``p`` the photo at the smallest level, ``b`` the background there, ``up`` bilinear x2 as often as
-there are levels). So nothing is ever computed at the levels between. And each place of the smallest level keeps its pixels in
-channels: there ``up`` is one 3x3 convolution with fixed weights, and every operator has many channels to work on. Level
-by level on three channels the same took half of a 1280x720 run on a CPU, and more than the network.
+With one gate for all levels the sum telescopes: ``up(b) + g (photo - up(p))`` is ``g photo + up(b - g p)`` where the
+gate ``g`` changes slowly (``p`` the photo at the smallest level, ``b`` the background there, ``up`` bilinear x2 as
+often as there are levels). So nothing is ever computed at the levels between. And each place of the smallest level keeps its
+pixels in channels: there ``up`` is a convolution with fixed weights, and every operator has many channels to work on.
+Level by level on three channels the same took half of a 1280x720 run on a CPU.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _gate(background: Tensor, artefact: Tensor) -> Tensor:
 
 
 def _upsampling_weights(levels: int) -> Tensor:
-    """Bilinear x2, ``levels`` times, as weights of the 3x3 neighbourhood: ``(4 ** levels, 9)``, a row a pixel of the block."""
+    """Bilinear x2, ``levels`` times, as weights of a 3x3 neighbourhood: ``(4 ** levels, 9)``, a row a pixel."""
     block = 2**levels
     impulses = torch.eye(3).reshape(3, 1, 1, 3)
     impulses = F.pad(impulses, (2, 2))  # so that the edges, which repeat, are out of reach
@@ -107,7 +107,7 @@ class PyramidRestorer(nn.Module):
                 self.register_buffer(name, weights, persistent=False)
 
     def forward(self, photo: Tensor) -> tuple[Tensor, Tensor]:
-        """``(1, 3, H, W)`` RGB [0, 1] -> restored in [0, 1], same size, and ``0.5 + artefact / 2`` at the smallest level's."""
+        """``(1, 3, H, W)`` RGB [0, 1] -> restored in [0, 1], same size; ``0.5 + artefact / 2``, smallest level."""
         height, width = self.size if self.size is not None else (photo.shape[-2], photo.shape[-1])
         levels = levels_for(height, width)
         if levels == 0:

@@ -39,7 +39,9 @@ def test_budget_at_256_pixels(network: ReflectionNetwork) -> None:
     def count(conv: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal by_hand
         assert isinstance(conv, nn.Conv2d)
-        by_hand += conv.weight.numel() * output.shape[2] * output.shape[3]  # each weight meets every output pixel once
+        by_hand += (
+            conv.weight.numel() * output.shape[2] * output.shape[3]
+        )  # each weight meets every output pixel once
 
     convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
     hooks = [conv.register_forward_hook(count) for conv in convolutions]
