@@ -29,7 +29,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     network = build_network(recipe)
     with torch.no_grad():
-        nn.init.normal_(network.head[0].weight, 0.0, 0.02)
+        for weight in network.head.parameters():
+            nn.init.normal_(weight, 0.0, 0.02)
     path = tmp_path_factory.mktemp("udc") / "start.safetensors"
     metadata = {"task": TASK.name, "recipe": json.loads(json.dumps(dataclasses.asdict(recipe)))}
     save_checkpoint(path, network.state_dict(), metadata)

@@ -8,9 +8,9 @@ known at the smallest level, their detail energy is compared there, and the shar
 
 With one gate for all levels the sum telescopes: ``up(b) + g (photo - up(p))`` is ``g photo + up(b - g p)`` where the
 gate ``g`` changes slowly (``p`` the photo at the smallest level, ``b`` the background there, ``up`` bilinear x2 as
-often as there are levels). So nothing is ever computed at the levels between. And each place of the smallest level keeps its
-pixels in channels: there ``up`` is a convolution with fixed weights, and every operator has many channels to work on.
-Level by level on three channels the same took half of a 1280x720 run on a CPU.
+often as there are levels). So nothing is ever computed at the levels between. And each place of the smallest level
+keeps its pixels in channels: there ``up`` is a convolution with fixed weights, and every operator has many channels
+to work on. Level by level on three channels the same took half of a 1280x720 run on a CPU.
 """
 
 from __future__ import annotations

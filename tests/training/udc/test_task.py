@@ -180,7 +180,8 @@ def test_photos_of_any_size_keep_it_and_the_middle_does_not_depend_on_the_paddin
     torch.manual_seed(0)
     network = build_network(recipe())
     with torch.no_grad():
-        nn.init.normal_(network.head[0].weight, 0.0, 0.02)
+        for weight in network.head.parameters():
+            nn.init.normal_(weight, 0.0, 0.02)
     restorer = UnderDisplayRestorer(network)
     photo = random_crop(cached_photo(photo_paths[0]), 96, seeded(1))[None]
     with torch.no_grad():
