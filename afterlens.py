@@ -554,6 +554,9 @@ def bench(
     size: Annotated[
         str | None, typer.Option(metavar="WIDTHxHEIGHT", help="Time the artifacts of this size only.")
     ] = None,
+    operators: Annotated[
+        bool, typer.Option("--operators", help="Time every operator of the artifacts alone, too.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="FILE", help="JSON file to write.")
     ] = None,
@@ -571,7 +574,16 @@ def bench(
 
     with _library_output_on_stderr():
         wanted = _height_and_width(size)[::-1] if size else None
-        document = run(bundle, checkpoint, runs=runs, warmup=warmup, threads=threads, size=wanted, out=out)
+        document = run(
+            bundle,
+            checkpoint,
+            runs=runs,
+            warmup=warmup,
+            threads=threads,
+            size=wanted,
+            operators=operators,
+            out=out,
+        )
     _show(document, as_json, lambda: tables(document))
 
 

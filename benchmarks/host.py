@@ -29,6 +29,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from benchmarks.document import SCHEMA_VERSION, check
+from benchmarks.operators import profile_operators
 from benchmarks.probe import Figures, probe
 from benchmarks.runners import Graph, Pixels, Runner, open_graph
 from conversion.contract import Artifact, Bundle, digest, integrity_fault, read_bundle
@@ -42,6 +43,9 @@ MATMUL_SIZE = 1024
 
 WRONG_RESULT = 0.1
 """A graph further than this from PyTorch computes something else, and its time would mean nothing."""
+
+OPERATOR_ROUNDS = 15
+"""At most so many for the operators alone: every one of a few hundred runs twice in each."""
 
 PAUSE = 0.003
 """Seconds of rest before each timed run: thread pools keep spinning for a while after theirs, on our cores."""
@@ -69,6 +73,7 @@ def bench(
     warmup: int = 3,
     threads: int = 1,
     size: tuple[int, int] | None = None,
+    operators: bool = False,
     out: Path | None = None,
 ) -> dict[str, Any]:
     """Time every TFLite artifact of a bundle, and its network in PyTorch and ONNX Runtime, in turns.
@@ -79,6 +84,7 @@ def bench(
         runs, warmup: counted and uncounted rounds.
         threads: of every runtime and of the matrix product.
         size: (width, height) of the artifacts to time; None for all.
+        operators: time the operators of each artifact too, each one alone.
         out: JSON file to write.
 
     Returns: the document of `schema.json`.
@@ -121,7 +127,22 @@ def bench(
                 runs,
                 lambda: progress.update(bar, advance=1, refresh=True),
             )
+            profiles = {}
+            if operators:
+                bar = progress.add_task("operators", total=len(artifacts))
+                for entry in entries:
+                    if entry.artifact is not None:
+                        profiles[entry.id] = profile_operators(
+                            entry.graph.path,
+                            matmul=(_matmul(threads), 2 * MATMUL_SIZE**3),
+                            threads=threads,
+                            rounds=min(runs, OPERATOR_ROUNDS),
+                        )
+                        progress.update(bar, advance=1, refresh=True)
     document = _document(entries, runners, figures, errors, samples, warmup, threads)
+    for result in document["results"]:
+        if result["id"] in profiles:
+            result["operators"] = profiles[result["id"]]
     document["created"] = created.isoformat(timespec="seconds")
     document["conditions"] = {"interleaved": True, "load_average": [load_before, _load()]}
     document["input"] = _input_text(bundle)
@@ -197,17 +218,40 @@ def tables(document: dict[str, Any]) -> Group:
             f"{result['achieved_gflops']:.0f}",
             "–" if result["share_of_matmul"] is None else f"{result['share_of_matmul']:.0%}",
         )
+    profiles = [_types(result) for result in document["results"] if "operators" in result]
     if machine is None:
-        return Group(view)
+        return Group(view, *profiles)
     size = machine["matmul_size"]
     return Group(
         view,
+        *profiles,
         f"Matrix product {size}x{size} ({machine['library']}): {machine['matmul_gflops']:.0f} GFLOP/s at the median, "
         f"{machine['matmul_gflops_best']:.0f} at best. Times are this machine's, not a phone's.",
     )
 
 
 _MATMUL = "matmul"
+
+
+def _types(result: dict[str, Any]) -> Table:
+    """The operators of one file by type."""
+    found = result["operators"]
+    outside = found["outside_share"]
+    title = f"{result['id']}: operators alone {found['sum_ms']:.1f} ms, the whole {found['whole_ms']:.1f} ms"
+    view = Table(title=f"{title}; {outside:.0%} outside the network" if outside else title)
+    view.add_column("operator")
+    for column in ("count", "ms", "share", "GFLOP/s", "of matmul"):
+        view.add_column(column, justify="right")
+    for entry in found["types"]:
+        view.add_row(
+            entry["type"],
+            str(entry["count"]),
+            f"{entry['ms']:.2f}",
+            f"{entry['share']:.0%}",
+            "–" if entry["gflops"] is None else f"{entry['gflops']:.0f}",
+            "–" if entry["share_of_matmul"] is None else f"{entry['share_of_matmul']:.0%}",
+        )
+    return view
 
 
 def _require_same_checkpoint(bundle: Bundle, checkpoint: Path) -> None:
@@ -357,6 +401,7 @@ def _document(
         "matmul_size": MATMUL_SIZE,
         "threads": threads,
         "library": f"NumPy {np.__version__}",
+        "samples_ms": samples[_MATMUL],
     }
     results = []
     for entry in entries:

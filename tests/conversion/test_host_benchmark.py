@@ -13,6 +13,7 @@ from benchmarks import host
 from benchmarks.document import read_document
 from benchmarks.host import bench, tables
 from benchmarks.runners import Graph, Pixels, Runner, open_graph
+from conversion.census import census_of
 from conversion.contract import Bundle
 from training.errors import GateFailed, UserError
 from training.reflection.task import TASK
@@ -24,7 +25,7 @@ def measured(
     bundle: Bundle, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[dict[str, Any], Path]:
     out = tmp_path_factory.mktemp("bench") / "bench.json"
-    return bench(bundle.folder, checkpoint, runs=4, warmup=1, out=out), out
+    return bench(bundle.folder, checkpoint, runs=4, warmup=1, operators=True, out=out), out
 
 
 def test_all_runtimes_are_measured_and_the_document_is_written(
@@ -76,6 +77,27 @@ def test_the_macs_are_those_of_the_network(measured: tuple[dict[str, Any], Path]
     with torch.no_grad():
         network(torch.zeros(1, 3, 256, 256))
     assert measured[0]["results"][0]["artifact"]["macs"] == pytest.approx(total, rel=0.01)
+
+
+def test_the_operators_of_each_artifact_are_timed_alone(
+    measured: tuple[dict[str, Any], Path], bundle: Bundle
+) -> None:
+    document, _ = measured
+    assert len(document["machine"]["samples_ms"]) == 4
+    for result in document["results"]:
+        assert ("operators" in result) == (result["artifact"]["file"] is not None)
+        if "operators" not in result:
+            continue
+        found = result["operators"]
+        census = dict(census_of(bundle.folder / result["artifact"]["file"]).operators)
+        # Widening float16 weights is done when the file loads.
+        census.pop("DEQUANTIZE", None)
+        assert {entry["type"]: entry["count"] for entry in found["types"]} == census
+        assert found["outside_share"] == 0  # the network sees the whole picture
+        macs = sum(
+            operator["gflops"] * operator["ms"] for operator in found["operators"] if operator["gflops"]
+        )
+        assert macs * 1e6 / 2 == pytest.approx(result["artifact"]["macs"], rel=0.01)
 
 
 def test_ratios_are_those_within_the_rounds(measured: tuple[dict[str, Any], Path]) -> None:

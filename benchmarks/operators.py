@@ -1,0 +1,275 @@
+"""Where the time of a TFLite file goes: each operator alone, in a file of its own, in turns with all the others.
+
+    profile = profile_operators(Path("reflection_256x256_float32.tflite"), matmul=(call, flop))
+    max(profile["operators"], key=lambda operator: operator["ms"])      # {"type": "CONV_2D", "ms": 1.39, ...}
+
+The runtime's own profiler sees one XNNPACK partition, not what is in it. An operator alone computes what it computes in
+the whole file, from the same weights, but is called by itself: the sum and the whole, timed in the same rounds, differ
+by 5 to 20 %. With one thread, times are that thread's processor time.
+"""
+
+from __future__ import annotations
+
+import copy
+import gc
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from conversion.census import read_tflite
+from conversion.tflite import pack
+from training.errors import UserError
+
+_FILTERED = ("CONV_2D", "TRANSPOSE_CONV", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")  # second input: the weights
+_ENDS = ("DEPTH_TO_SPACE", "SPACE_TO_DEPTH")  # beside those, what networks begin and end with
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One operator of a file, cut out. Tensors are numbered as in the whole file; shapes are those of the tensors."""
+
+    index: int
+    type: str
+    content: bytes  # a TFLite file of this operator, and of those that only unpack its constants
+    inputs: tuple[int, ...]  # those that are computed, in the order of the small file's inputs
+    outputs: tuple[int, ...]
+    input_shape: tuple[int, ...]  # of the largest computed input
+    weights_shape: tuple[int, ...] | None  # of a convolution or matrix product
+    output_shape: tuple[int, ...]  # of the largest
+    macs: int | None  # None: not an operator whose multiply-accumulates are counted
+    outside: bool | None  # works on more pixels than the network; None: there is no telling
+
+
+def profile_operators(
+    path: Path, *, matmul: tuple[Callable[[], object], int], threads: int = 1, rounds: int = 15
+) -> dict[str, Any]:
+    """Time every operator of a TFLite file that does something at run time.
+
+    Args:
+        path: a TFLite file.
+        matmul: a matrix product with `threads` threads, and its floating-point operations: the yardstick, timed in
+            every round.
+        threads: of the runtime.
+        rounds: in each, every operator runs twice, and the second run counts.
+
+    Returns: `operators` of a result in `schema.json`.
+
+    Raises UserError where the file is damaged.
+    """
+    pieces = cut(read_tflite(path), str(path))
+    whole = _open(path.read_bytes(), threads)
+    if whole is None:
+        raise UserError(f"{path}: the TFLite runtime cannot load it; convert again")
+    runs = [_open(piece.content, threads) for piece in pieces]
+    whole_ms, matmul_ms, *times = _medians([whole, matmul[0], *filter(None, runs)], rounds, threads)
+    waiting = iter(times)
+    milliseconds = [None if run is None else next(waiting) for run in runs]
+    matmul_gflops = matmul[1] / matmul_ms / 1e6
+    timed = [(piece, ms) for piece, ms in zip(pieces, milliseconds, strict=True) if ms is not None]
+    outside = sum(ms for piece, ms in timed if piece.outside)
+    return {
+        "rounds": rounds,
+        "whole_ms": whole_ms,
+        "sum_ms": sum(times),
+        "matmul_gflops": matmul_gflops,
+        "outside_share": outside / sum(times) if times and _base(pieces) else None,
+        "types": _types(timed, matmul_gflops),
+        "operators": [
+            _entry(piece, ms, matmul_gflops) for piece, ms in zip(pieces, milliseconds, strict=True)
+        ],
+    }
+
+
+def cut(model: Any, name: str = "the file") -> list[Piece]:
+    """The operators of a `ModelT`, in order, each as a file of its own.
+
+    Operators on constants alone are computed when the file loads (the widening of float16 weights): they are part of
+    the files of those that use them. Raises UserError where the graph is damaged.
+    """
+    try:
+        pieces = _cut(model)
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{name}: the graph is damaged ({reason}); convert again") from error
+    base = _base(pieces)
+    if base is None:
+        return pieces
+    return [
+        replace(piece, outside=max(_pixels(piece.input_shape), _pixels(piece.output_shape)) > base)
+        for piece in pieces
+    ]
+
+
+def _cut(model: Any) -> list[Piece]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = {number: name for name, number in vars(schema.BuiltinOperator).items() if isinstance(number, int)}
+    graph = model.subgraphs[0]
+    # Tensor -> the operators that make it of constants: none where it is stored itself.
+    constants: dict[int, tuple[Any, ...]] = {
+        number: () for number, tensor in enumerate(graph.tensors) if _stored(model, tensor)
+    }
+    pieces = []
+    for index, operator in enumerate(graph.operators):
+        inputs = [int(number) for number in operator.inputs if number >= 0]
+        outputs = tuple(int(number) for number in operator.outputs)
+        needed = [*(one for number in inputs for one in constants.get(number, ())), operator]
+        chain = tuple(dict.fromkeys(needed))
+        if inputs and all(number in constants for number in inputs):
+            constants |= dict.fromkeys(outputs, chain)
+            continue
+        code = model.operatorCodes[operator.opcodeIndex]
+        kind = names.get(max(code.builtinCode, code.deprecatedBuiltinCode), "unknown")
+        computed = tuple(dict.fromkeys(number for number in inputs if number not in constants))
+        shapes = {number: _shape(graph.tensors[number]) for number in (*inputs, *outputs)}
+        weights = shapes[inputs[1]] if kind in _FILTERED else None
+        output = max((shapes[number] for number in outputs), key=math.prod)
+        source = max((shapes[number] for number in computed), key=math.prod, default=())
+        macs = None if weights is None else _macs(kind, source, weights, output)
+        content = _file(model, chain, computed)
+        pieces.append(Piece(index, kind, content, computed, outputs, source, weights, output, macs, None))
+    return pieces
+
+
+def _file(model: Any, operators: Sequence[Any], inputs: Sequence[int]) -> bytes:
+    """A TFLite file of these operators of `model`, in their order; the last one's outputs are the file's."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    part = schema.SubGraphT()
+    part.tensors, part.operators = [], []
+    buffers = [schema.BufferT()]  # number 0 is empty by convention
+    numbers = {-1: -1}  # tensors, there -> here; -1: an optional input that is not given
+
+    def add(number: int) -> int:
+        if number not in numbers:
+            tensor = copy.copy(model.subgraphs[0].tensors[number])
+            stored = _stored(model, tensor)
+            if stored:
+                buffers.append(model.buffers[tensor.buffer])
+            tensor.buffer = len(buffers) - 1 if stored else 0
+            part.tensors.append(tensor)
+            numbers[number] = len(part.tensors) - 1
+        return numbers[number]
+
+    for operator in operators:
+        twin = copy.copy(operator)
+        twin.inputs = [add(int(number)) for number in operator.inputs]
+        twin.outputs = [add(int(number)) for number in operator.outputs]
+        part.operators.append(twin)
+    part.inputs = [numbers[number] for number in inputs]
+    part.outputs = part.operators[-1].outputs
+    small = schema.ModelT()
+    small.version, small.operatorCodes = model.version, model.operatorCodes
+    small.subgraphs, small.buffers = [part], buffers
+    return pack(small)
+
+
+def _stored(model: Any, tensor: Any) -> bool:
+    data = model.buffers[tensor.buffer].data
+    return data is not None and len(data) > 0
+
+
+def _shape(tensor: Any) -> tuple[int, ...]:
+    return () if tensor.shape is None else tuple(int(side) for side in tensor.shape)
+
+
+def _macs(kind: str, source: tuple[int, ...], weights: tuple[int, ...], output: tuple[int, ...]) -> int:
+    """Multiply-accumulates of one run."""
+    if kind == "TRANSPOSE_CONV":  # each input value goes to a window of every output channel
+        return math.prod(source) * math.prod(weights[:3])
+    if kind == "DEPTHWISE_CONV_2D":
+        return math.prod(output) * math.prod(weights[1:3])
+    return math.prod(output) * math.prod(weights[1:])
+
+
+def _pixels(shape: tuple[int, ...]) -> int:
+    return shape[1] * shape[2] if len(shape) == 4 else 0
+
+
+def _base(pieces: Sequence[Piece]) -> int | None:
+    """Pixels of the largest picture that a network reads or writes; None where there is no convolution."""
+    ends = [piece for piece in pieces if piece.macs is not None or piece.type in _ENDS]
+    sides = [_pixels(shape) for piece in ends for shape in (piece.input_shape, piece.output_shape)]
+    return max(sides, default=0) or None
+
+
+def _open(content: bytes, threads: int) -> Callable[[], object] | None:
+    """What runs a file, its inputs filled; None where the runtime cannot load it, or not this operator alone."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    rng = np.random.default_rng(0)
+    try:
+        interpreter = Interpreter(model_content=content, num_threads=threads)
+        interpreter.allocate_tensors()
+        for detail in interpreter.get_input_details():
+            interpreter.set_tensor(detail["index"], _values(rng, detail["shape"], detail["dtype"]))
+        interpreter.invoke()
+    except (ValueError, RuntimeError):
+        return None
+    return interpreter.invoke  # type: ignore[no-any-return]
+
+
+def _values(rng: np.random.Generator, shape: Any, dtype: Any) -> Any:
+    if np.issubdtype(dtype, np.floating):
+        return rng.random(shape, np.float32).astype(dtype)
+    if dtype in (np.int8, np.uint8, np.int16):  # quantized pictures
+        return rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+    return np.zeros(shape, dtype)  # sizes and positions: any number might point outside a tensor
+
+
+def _medians(calls: Sequence[Callable[[], object]], rounds: int, threads: int) -> list[float]:
+    """Milliseconds of each call: in every round each one runs twice, and the second run counts."""
+    # A busy machine interrupts long calls more often than short ones, and the parts would seem less than the whole:
+    # the processor time of the one thread leaves the interruptions out.
+    clock = time.thread_time if threads == 1 else time.perf_counter
+    samples = np.empty((rounds, len(calls)))
+    gc.disable()
+    try:
+        for round_number in range(rounds):
+            for number, call in enumerate(calls):
+                call()
+                start = clock()
+                call()
+                samples[round_number, number] = clock() - start
+    finally:
+        gc.enable()
+    return [float(seconds) * 1e3 for seconds in np.median(samples, axis=0)]
+
+
+def _types(timed: Sequence[tuple[Piece, float]], matmul_gflops: float) -> list[dict[str, Any]]:
+    total = sum(ms for _, ms in timed)
+    entries = []
+    for kind in dict.fromkeys(piece.type for piece, _ in timed):
+        alike = [(piece, ms) for piece, ms in timed if piece.type == kind]
+        ms = sum(ms for _, ms in alike)
+        macs = sum(piece.macs or 0 for piece, _ in alike) if kind in _FILTERED else None
+        share = {"count": len(alike), "ms": ms, "share": ms / total}
+        entries.append({"type": kind, **share, **_rates(macs, ms, matmul_gflops)})
+    return sorted(entries, key=lambda entry: -float(entry["ms"]))
+
+
+def _entry(piece: Piece, ms: float | None, matmul_gflops: float) -> dict[str, Any]:
+    return {
+        "index": piece.index,
+        "type": piece.type,
+        "input": _words(piece.input_shape),
+        "weights": None if piece.weights_shape is None else _words(piece.weights_shape),
+        "output": _words(piece.output_shape),
+        "outside": piece.outside,
+        "ms": ms,
+        **_rates(piece.macs, ms, matmul_gflops),
+    }
+
+
+def _rates(macs: int | None, ms: float | None, matmul_gflops: float) -> dict[str, float | None]:
+    gflops = None if ms is None or macs is None else 2 * macs / ms / 1e6
+    return {"gflops": gflops, "share_of_matmul": None if gflops is None else gflops / matmul_gflops}
+
+
+def _words(shape: tuple[int, ...]) -> str:
+    return "x".join(str(side) for side in shape) or "scalar"
