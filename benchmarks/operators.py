@@ -25,6 +25,9 @@ from conversion.census import read_tflite
 from conversion.tflite import pack
 from training.errors import UserError
 
+MAX_SECONDS = 20.0
+"""After three rounds, no other is begun later than this: int16 values take a hundred times as long as int8 ones."""
+
 _FILTERED = ("CONV_2D", "TRANSPOSE_CONV", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")  # second input: the weights
 _ENDS = ("DEPTH_TO_SPACE", "SPACE_TO_DEPTH")  # beside those, what networks begin and end with
 
@@ -55,7 +58,7 @@ def profile_operators(
         matmul: a matrix product with `threads` threads, and its floating-point operations: the yardstick, timed in
             every round.
         threads: of the runtime.
-        rounds: in each, every operator runs twice, and the second run counts.
+        rounds: at most; in each, every operator runs twice, and the second run counts.
 
     Returns: `operators` of a result in `schema.json`.
 
@@ -66,14 +69,15 @@ def profile_operators(
     if whole is None:
         raise UserError(f"{path}: the TFLite runtime cannot load it; convert again")
     runs = [_open(piece.content, threads) for piece in pieces]
-    whole_ms, matmul_ms, *times = _medians([whole, matmul[0], *filter(None, runs)], rounds, threads)
+    samples = _rounds([whole, matmul[0], *filter(None, runs)], rounds, threads)
+    whole_ms, matmul_ms, *times = np.median(samples, axis=0).tolist()
     waiting = iter(times)
     milliseconds = [None if run is None else next(waiting) for run in runs]
     matmul_gflops = matmul[1] / matmul_ms / 1e6
     timed = [(piece, ms) for piece, ms in zip(pieces, milliseconds, strict=True) if ms is not None]
     outside = sum(ms for piece, ms in timed if piece.outside)
     return {
-        "rounds": rounds,
+        "rounds": len(samples),
         "whole_ms": whole_ms,
         "sum_ms": sum(times),
         "matmul_gflops": matmul_gflops,
@@ -222,23 +226,25 @@ def _values(rng: np.random.Generator, shape: Any, dtype: Any) -> Any:
     return np.zeros(shape, dtype)  # sizes and positions: any number might point outside a tensor
 
 
-def _medians(calls: Sequence[Callable[[], object]], rounds: int, threads: int) -> list[float]:
-    """Milliseconds of each call: in every round each one runs twice, and the second run counts."""
+def _rounds(calls: Sequence[Callable[[], object]], rounds: int, threads: int) -> list[list[float]]:
+    """Milliseconds of each call in each round: it runs twice, and the second run counts."""
     # A busy machine interrupts long calls more often than short ones, and the parts would seem less than the whole:
     # the processor time of the one thread leaves the interruptions out.
     clock = time.thread_time if threads == 1 else time.perf_counter
-    samples = np.empty((rounds, len(calls)))
+    samples: list[list[float]] = []
+    begun = time.perf_counter()
     gc.disable()
     try:
-        for round_number in range(rounds):
-            for number, call in enumerate(calls):
+        while len(samples) < rounds and (len(samples) < 3 or time.perf_counter() - begun < MAX_SECONDS):
+            samples.append([])
+            for call in calls:
                 call()
                 start = clock()
                 call()
-                samples[round_number, number] = clock() - start
+                samples[-1].append((clock() - start) * 1e3)
     finally:
         gc.enable()
-    return [float(seconds) * 1e3 for seconds in np.median(samples, axis=0)]
+    return samples
 
 
 def _types(timed: Sequence[tuple[Piece, float]], matmul_gflops: float) -> list[dict[str, Any]]:
