@@ -588,6 +588,58 @@ def bench(
 
 
 @app.command(cls=_Verb)
+def compare(
+    base: Annotated[
+        Path, typer.Argument(metavar="BASE", help="A bundle, or a JSON of `afterlens bench` or `verify`.")
+    ],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="The same, after the change.")],
+    timings: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option("--bench", metavar="BASE.json NEW.json", help="`afterlens bench` of both bundles."),
+    ] = None,
+    max_psnr_drop: Annotated[
+        float, typer.Option(metavar="DB", help="Against the ground truth, mean over the pictures.")
+    ] = 0.05,
+    max_ssim_drop: Annotated[float, typer.Option(metavar="INDEX", help="Likewise.")] = 0.002,
+    max_fidelity_drop: Annotated[
+        float, typer.Option(metavar="DB", help="Against PyTorch, worst picture.")
+    ] = 3.0,
+    max_size_growth: Annotated[str, typer.Option(metavar="PERCENT", help="Of each file.")] = "1%",
+    max_slowdown: Annotated[
+        str, typer.Option(metavar="PERCENT", help="Of the time in matrix products of the same machine.")
+    ] = "10%",
+    allow_breaking: Annotated[
+        bool, typer.Option("--allow-breaking", help="Artifacts may go, inputs and outputs may change.")
+    ] = False,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", help="Table for a pull request.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """
+    afterlens compare tests/benchmarks/host.json tests/benchmarks/host.json
+
+    Compare two bundles, benchmarks or proofs: quality, size, time, operators, inputs and outputs.
+
+    Exit code 1, and a line that names the first regression, if something is worse than allowed. Times are judged as
+    multiples of a matrix product, by an interval that knows how much they waver: see docs/compare.md.
+    """
+    from benchmarks.compare import Limits, require, share, table, write_markdown
+    from benchmarks.compare import compare as run
+
+    with _library_output_on_stderr():
+        growth, slowdown = share(max_size_growth), share(max_slowdown)
+        limits = Limits(
+            max_psnr_drop, max_ssim_drop, max_fidelity_drop, growth, slowdown, allow_breaking=allow_breaking
+        )
+        result = run(base, new, bench=timings, limits=limits)
+        if markdown is not None:
+            write_markdown(result, markdown)
+    _show(result, as_json, lambda: table(result))
+    require(result)
+
+
+@app.command(cls=_Verb)
 def report(
     bundles: Annotated[
         list[Path], typer.Argument(metavar="BUNDLE", help="Folders written by `afterlens convert`.")

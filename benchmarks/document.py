@@ -6,6 +6,7 @@ for result in document["results"]:
 """
 
 import json
+import math
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ SCHEMA_VERSION = 1
 def read_document(path: Path) -> dict[str, Any]:
     """Read and check a benchmark document. Raises UserError, one line, where it is none."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        text = path.read_text(encoding="utf-8")
+        document = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
@@ -56,3 +58,9 @@ def _schema() -> dict[str, Any]:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    if math.isinf(number := float(text)):
+        raise ValueError(f"{text} is too large")
+    return number

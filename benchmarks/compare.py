@@ -1,0 +1,623 @@
+"""What became better or worse between two conversions: quality, size, time, operators, inputs and outputs.
+
+    result = compare(Path("build/base"), Path("build/new"), limits=Limits(max_slowdown=0.05))
+    print(markdown(result))
+    require(result)                     # GateFailed where something is worse than the limits allow
+
+Each side is a bundle, a document of `afterlens bench`, or a proof.json; what both sides know is compared. Milliseconds
+of two runs say nothing, as the machine may have been busy in one of them. So each time is taken as a multiple of the
+matrix product of the same round, the interval of the quotient of both sides' medians comes from resampling the rounds,
+and only an interval that lies wholly beyond the limit is a regression. docs/compare.md says more.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from benchmarks.document import read_document
+from conversion.census import census_of
+from conversion.contract import TensorSpec, integrity_fault, read_bundle
+from conversion.proof import PROOF_FILE, Found, Proven, proof_of, read_proof
+from training.errors import GateFailed, UserError
+from training.images import atomic_path
+
+MAX_FILE_BYTES = 64 << 20
+MIN_ROUNDS = 8
+"""Fewer rounds say too little of how much a median wavers."""
+
+CEILING = 90.0
+"""dB against PyTorch: above it, the difference is the rounding of float32."""
+
+_RESAMPLES, _CONFIDENCE = 2000, 95
+_FORMATS = {"tflite": "TFLite", "coreml": "Core ML"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much worse the new side may be. Shares are fractions: 0.1 is 10 %."""
+
+    max_psnr_drop: float = 0.05  # dB against the ground truth, mean over the pictures
+    max_ssim_drop: float = 0.002
+    max_fidelity_drop: float = 3.0  # dB against PyTorch, worst picture
+    max_size_growth: float = 0.01
+    max_slowdown: float = 0.1
+    allow_breaking: bool = False  # removed artifacts, changed inputs and outputs
+
+
+@dataclass(frozen=True, order=True)
+class Key:
+    """Which artifact of one side is which of the other."""
+
+    width: int
+    height: int
+    format: str
+    variant: str
+
+    def __str__(self) -> str:
+        return f"{_FORMATS[self.format]} {_plain(self.variant)} {self.width}x{self.height}"
+
+
+@dataclass(frozen=True)
+class Item:
+    """What one side knows of an artifact."""
+
+    bytes: int | None
+    proven: Proven | None = None
+    timed: Mapping[str, Any] | None = None  # a result of the side's benchmark
+    path: Path | None = None  # of a bundle's file, whole
+    ports: tuple[tuple[str, TensorSpec], ...] | None = None  # ("input" | "output", what the contract says)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two, read."""
+
+    name: str
+    kind: str  # "bundle", "benchmark" or "proof"
+    task: str
+    items: dict[Key, Item]
+    proof: Found | None = None
+    benchmark: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """One number on both sides."""
+
+    measure: str  # "psnr", "ssim", "fidelity", "bytes" or "time"
+    base: float
+    new: float
+    change: float  # dB or SSIM: the difference; bytes and time: the growth, as a fraction
+    low: float  # of the interval of `change`; where nothing wavers, `change` itself
+    high: float
+    limit: float  # how much worse it may be
+    verdict: (
+        str  # "worse", "unclear" (the interval holds the limit), "same" or "better" by more than the limit
+    )
+    over: str  # what it was measured on, or against
+    provenance: str
+
+
+@dataclass
+class Comparison:
+    """One artifact on both sides."""
+
+    id: str
+    changes: list[Change] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)  # gates that passed before
+    ports: list[str] = field(default_factory=list)  # what changed of inputs and outputs
+    operators: dict[str, tuple[int, int]] = field(default_factory=dict)  # counts that changed
+    not_judged: list[str] = field(default_factory=list)
+
+
+def compare(
+    base: Path,
+    new: Path,
+    *,
+    bench: tuple[Path, Path] | None = None,
+    limits: Limits = Limits(),
+) -> dict[str, Any]:
+    """Compare two bundles, benchmark documents or proofs.
+
+    Args:
+        base, new: a bundle folder, or a JSON file of `afterlens bench` or `afterlens verify`.
+        bench: documents of `afterlens bench` of both bundles.
+        limits: how much worse the new side may be.
+
+    Returns: base, new, limits, passed, regressions (text, the first one first), added, removed, notes, and artifacts
+    (each with id, changes, failed, ports, operators, not_judged; see `Comparison` and `Change`).
+
+    Raises UserError for what cannot be read, is damaged, or has nothing in common.
+    """
+    for name, value in asdict(limits).items():
+        if not math.isfinite(value):
+            raise UserError(f"{name.replace('_', ' ')}: got {value}, expected a number")
+    old, young = (_read(path, given) for path, given in zip((base, new), bench or (None, None), strict=True))
+    if old.task and young.task and old.task != young.task:
+        raise UserError(f"{base} is of task {old.task!r}, {new} of {young.task!r}: expected the same one")
+    shared = sorted(old.items.keys() & young.items.keys())
+    if not shared:
+        raise UserError(f"{base} and {new} have no artifact in common, by format, variant and size")
+    found = [_compare(key, old, young, limits) for key in shared]
+    removed = [str(key) for key in sorted(old.items.keys() - young.items.keys())]
+    added = [str(key) for key in sorted(young.items.keys() - old.items.keys())]
+    bundles = old.kind == young.kind == "bundle"
+    regressions = [line for one in found for line in _regressions(one, limits)]
+    if bundles and not limits.allow_breaking:  # documents may be of a part of the artifacts
+        regressions += [f"{name}: was removed" for name in removed]
+    return {
+        "base": {"name": old.name, "kind": old.kind},
+        "new": {"name": young.name, "kind": young.kind},
+        "limits": asdict(limits),
+        "passed": not regressions,
+        "regressions": regressions,
+        "added": added,
+        "removed": removed,
+        "notes": _notes(old, young),
+        "artifacts": [asdict(one) for one in found],
+    }
+
+
+def require(result: Mapping[str, Any]) -> None:
+    """Raise GateFailed, naming the first regression, where there is one."""
+    if regressions := result["regressions"]:
+        more = f" (and {len(regressions) - 1} more)" if len(regressions) > 1 else ""
+        raise GateFailed(regressions[0] + more)
+
+
+def share(text: str) -> float:
+    """'10%' -> 0.1. Raises UserError for anything but a percentage."""
+    try:
+        number = float(text.strip().removesuffix("%")) / 100
+    except ValueError:
+        number = math.nan
+    if not text.strip().endswith("%") or not math.isfinite(number):
+        raise UserError(f"{text!r}: expected a percentage, for example 10%")
+    return number
+
+
+# --- reading --------------------------------------------------------------------------------------------------
+
+
+def _read(path: Path, bench: Path | None) -> Side:
+    if path.is_dir():
+        return _bundle_side(path, bench)
+    if bench is not None:
+        raise UserError(
+            f"{path}: benchmarks beside it are for a bundle folder; give two bundles, or two files"
+        )
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise UserError(
+                f"{path}: larger than {MAX_FILE_BYTES} bytes, expected a benchmark or a {PROOF_FILE}"
+            )
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not valid JSON ({' '.join(str(error).split())}){_EXPECTED}") from error
+    if not isinstance(document, dict) or not {"results", "gates"} & document.keys():
+        raise UserError(f"{path}: neither results nor gates in it{_EXPECTED}")
+    return _proof_side(path) if "gates" in document else _benchmark_side(path)
+
+
+_EXPECTED = f"; expected a bundle folder, a JSON of `afterlens bench`, or a {PROOF_FILE}"
+
+
+def _bundle_side(folder: Path, bench: Path | None) -> Side:
+    bundle = read_bundle(folder)
+    for artifact in bundle.contract.artifacts:
+        if fault := integrity_fault(folder, artifact):
+            raise UserError(f"{fault}; convert again")
+    proof = proof_of(bundle)
+    proven = {} if proof is None else {entry.file: entry for entry in proof.artifacts}
+    benchmark = None if bench is None else read_document(bench)
+    timed = {} if benchmark is None else _timed(benchmark, str(bench))
+    items: dict[Key, Item] = {}
+    for artifact in bundle.contract.artifacts:
+        key = Key(artifact.width, artifact.height, artifact.format, artifact.variant)
+        if key in items:
+            raise UserError(f"{folder}: two artifacts are {key}; convert again")
+        result = timed.get(key)
+        if result is not None and result["artifact"]["sha256"] != artifact.sha256:
+            raise UserError(
+                f"{bench}: {key} is another file than {bundle.path(artifact)}; run `afterlens bench` again"
+            )
+        ports = (
+            *(("input", port) for port in artifact.inputs),
+            *(("output", port) for port in artifact.outputs),
+        )
+        items[key] = Item(artifact.bytes, proven.get(artifact.file), result, bundle.path(artifact), ports)
+    if benchmark is not None and not items.keys() & timed.keys():
+        raise UserError(f"{bench}: has no artifact of {folder}; run `afterlens bench` on that bundle")
+    return Side(_plain(folder.resolve().name), "bundle", bundle.contract.task, items, proof, benchmark)
+
+
+def _benchmark_side(path: Path) -> Side:
+    document = read_document(path)
+    timed = _timed(document, str(path))
+    tasks = sorted({_plain(result["artifact"]["task"]) for result in document["results"]})
+    items = {key: Item(result["artifact"]["bytes"], timed=result) for key, result in timed.items()}
+    return Side(_plain(path.name), "benchmark", ", ".join(tasks), items, benchmark=document)
+
+
+def _proof_side(path: Path) -> Side:
+    proof = read_proof(path)
+    items = {}
+    for entry in proof.artifacts:
+        key = Key(entry.width, entry.height, entry.format, entry.variant)
+        if key in items:
+            raise UserError(f"{path}: two artifacts are {key}; run `afterlens verify` again")
+        items[key] = Item(entry.bytes, entry)
+    return Side(_plain(path.name), "proof", _plain(proof.task), items, proof)
+
+
+def _timed(document: Mapping[str, Any], name: str) -> dict[Key, Mapping[str, Any]]:
+    """The results of converted files, not those of PyTorch and ONNX Runtime."""
+    found: dict[Key, Mapping[str, Any]] = {}
+    for result in document["results"]:
+        artifact = result["artifact"]
+        if artifact["file"] is None or result["runtime"]["name"] not in _FORMATS:
+            continue
+        key = Key(artifact["width"], artifact["height"], result["runtime"]["name"], artifact["variant"])
+        if key in found:
+            raise UserError(f"{name}: two results are of {key}; expected one compute unit a document")
+        found[key] = result
+    return found
+
+
+# --- comparing ------------------------------------------------------------------------------------------------
+
+
+def _compare(key: Key, old: Side, young: Side, limits: Limits) -> Comparison:
+    base, new = old.items[key], young.items[key]
+    found = Comparison(str(key))
+    if base.proven is not None and new.proven is not None:
+        _compare_proofs(found, base.proven, new.proven, limits)
+    if base.bytes is not None and new.bytes is not None:
+        growth = new.bytes / base.bytes - 1
+        change = _change("bytes", base.bytes, new.bytes, growth, (growth, growth), limits.max_size_growth)
+        found.changes.append(Change(**change, over="the file", provenance="measured-host"))
+    if base.timed is not None and new.timed is not None:
+        assert old.benchmark is not None and young.benchmark is not None
+        _compare_times(found, (old.benchmark, base.timed), (young.benchmark, new.timed), limits.max_slowdown)
+    if base.path is not None and new.path is not None:
+        before, after = (census_of(path).operators for path in (base.path, new.path))
+        for name in sorted(before.keys() | after.keys()):
+            if before.get(name, 0) != after.get(name, 0):
+                found.operators[_plain(name)] = (before.get(name, 0), after.get(name, 0))
+    if base.ports is not None and new.ports is not None:
+        found.ports += _port_changes(base.ports, new.ports)
+    return found
+
+
+def _change(
+    measure: str, base: float, new: float, change: float, interval: tuple[float, float], limit: float
+) -> dict[str, Any]:
+    """The fields of a `Change` but for what it was measured on. More is better but for bytes and time."""
+    costs = measure in ("bytes", "time")
+    best, worst = interval if costs else (-interval[1], -interval[0])  # how much worse it is
+    slack = 1e-9  # 30.05 - 30.00 is a little more than 0.05
+    verdict = "same"
+    if best > limit + slack:
+        verdict = "worse"
+    elif worst > limit + slack:
+        verdict = "unclear"
+    elif worst < -max(limit, 0) - slack:
+        verdict = "better"
+    return {
+        "measure": measure,
+        "base": base,
+        "new": new,
+        "change": change,
+        "low": interval[0],
+        "high": interval[1],
+        "limit": limit,
+        "verdict": verdict,
+    }
+
+
+def _compare_proofs(found: Comparison, base: Proven, new: Proven, limits: Limits) -> None:
+    if base.passed and not new.passed:
+        found.failed.append("the proof against PyTorch")
+    before, after = ({(row.image, row.output): row.psnr for row in side.rows} for side in (base, new))
+    common = before.keys() & after.keys()
+    if common:
+        worst = [min(CEILING, *(side[one] for one in common)) for side in (before, after)]
+        _judge(found, "fidelity", *worst, limits.max_fidelity_drop, f"{len(common)} pictures", new.provenance)
+    else:
+        found.not_judged.append("numerics: no picture was run on both sides")
+    if base.quality is None or new.quality is None:
+        sides = [name for name, side in (("base", base), ("new", new)) if side.quality is None]
+        if len(sides) == 1:
+            found.not_judged.append(f"quality: the {sides[0]} side was not judged against ground truth")
+        return
+    if base.quality.passed and not new.quality.passed:
+        found.failed.append("its quality budget")
+    scores = [{row.image: row for row in side.rows} for side in (base.quality, new.quality)]
+    images = sorted(scores[0].keys() & scores[1].keys())
+    if not images:
+        found.not_judged.append("quality: no picture was judged on both sides")
+        return
+    over = f"{len(images)} picture{'s' if len(images) > 1 else ''}"
+    psnr = [float(np.mean([side[image].psnr for image in images])) for side in scores]
+    _judge(found, "psnr", *psnr, limits.max_psnr_drop, over, new.provenance)
+    pairs = [(scores[0][image].ssim, scores[1][image].ssim) for image in images]
+    known = [(one, other) for one, other in pairs if one is not None and other is not None]
+    if known:
+        ssim = [float(value) for value in np.mean(known, axis=0)]
+        _judge(found, "ssim", *ssim, limits.max_ssim_drop, over, new.provenance)
+
+
+def _judge(
+    found: Comparison, measure: str, base: float, new: float, limit: float, over: str, provenance: str
+) -> None:
+    change = _change(measure, base, new, new - base, (new - base, new - base), limit)
+    found.changes.append(Change(**change, over=over, provenance=provenance))
+
+
+Timed = tuple[Mapping[str, Any], Mapping[str, Any]]  # a benchmark document and one of its results
+
+
+def _compare_times(found: Comparison, base: Timed, new: Timed, limit: float) -> None:
+    """Times as multiples of a yardstick of the same rounds."""
+    yardstick = _yardstick(base, new)
+    if isinstance(yardstick, str):
+        found.not_judged.append(f"time: {yardstick}")
+        return
+    name, *rulers = yardstick
+    shares = [
+        np.divide(result["timing"].get("samples_ms", ()), ruler)
+        if len(result["timing"].get("samples_ms", ())) == len(ruler)
+        else np.empty(0)
+        for (_, result), ruler in zip((base, new), rulers, strict=True)
+    ]
+    if min(len(one) for one in shares) < MIN_ROUNDS:
+        found.not_judged.append(
+            f"time: fewer than {MIN_ROUNDS} rounds were recorded; run `afterlens bench` again"
+        )
+        return
+    before, after = (float(np.median(one)) for one in shares)
+    low, high = slowdown_interval(*shares)
+    change = _change("time", before, after, after / before - 1, (low, high), limit)
+    found.changes.append(Change(**change, over=name, provenance="measured-host"))
+
+
+def slowdown_interval(base: NDArray[np.float64], new: NDArray[np.float64]) -> tuple[float, float]:
+    """The 95 % interval of `median(new) / median(base) - 1`, by resampling the rounds of each side.
+
+    Both are times as multiples of their yardstick, one a round. The same numbers always give the same interval.
+    """
+    rng = np.random.default_rng(0)
+    medians = [
+        np.median(side[rng.integers(0, len(side), (_RESAMPLES, len(side)))], axis=1) for side in (base, new)
+    ]
+    tail = (100 - _CONFIDENCE) / 2
+    low, high = np.percentile(medians[1] / medians[0] - 1, (tail, 100 - tail)).tolist()
+    return low, high
+
+
+def _yardstick(base: Timed, new: Timed) -> tuple[str, Sequence[float], Sequence[float]] | str:
+    """What both times are measured against: its name and its times in each round of both sides; or why there is none.
+
+    The matrix product, where both documents have its times. PyTorch, where it computed the same both times: a network
+    that grew would slow it down as well.
+    """
+    documents, results = (base[0], new[0]), (base[1], new[1])
+    if any(document["provenance"] != "measured-host" for document in documents):
+        return "measured on a device, where no yardstick took turns with it"
+    if not all(document["conditions"]["interleaved"] for document in documents):
+        return "the graphs did not take turns"
+    cpus = [document["device"]["cpu"] for document in documents]
+    if cpus[0] != cpus[1]:
+        return f"measured on other processors ({_plain(cpus[0])}; {_plain(cpus[1])})"
+    threads = [result["runtime"]["threads"] for result in results]
+    if threads[0] != threads[1]:
+        return f"{threads[0]} and {threads[1]} threads"
+    machines = [document["machine"] or {} for document in documents]
+    kinds = [tuple(machine.get(key) for key in ("matmul_size", "threads", "library")) for machine in machines]
+    if all("samples_ms" in machine for machine in machines) and kinds[0] == kinds[1]:
+        return "matrix product", machines[0]["samples_ms"], machines[1]["samples_ms"]
+    eager = [_eager(document, result) for document, result in (base, new)]
+    if eager[0] is None or eager[1] is None or _work(eager[0]) != _work(eager[1]):
+        return "neither the matrix product nor the same network in PyTorch was timed in both"
+    first, second = (one["timing"].get("samples_ms", ()) for one in eager if one is not None)
+    return "PyTorch", first, second
+
+
+def _eager(document: Mapping[str, Any], like: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    size = (like["artifact"]["width"], like["artifact"]["height"])
+    for result in document["results"]:
+        if result["runtime"]["name"] == "pytorch" and size == (
+            result["artifact"]["width"],
+            result["artifact"]["height"],
+        ):
+            return dict(result)
+    return None
+
+
+def _work(result: Mapping[str, Any]) -> tuple[object, ...]:
+    return (result["runtime"]["version"], result["runtime"]["threads"], result["artifact"]["macs"])
+
+
+def _port_changes(base: Sequence[tuple[str, TensorSpec]], new: Sequence[tuple[str, TensorSpec]]) -> list[str]:
+    before, after = ({(role, port.name): port for role, port in ports} for ports in (base, new))
+    lines = [f"{role} {name!r} was removed" for role, name in before.keys() - after.keys()]
+    lines += [f"{role} {name!r} is new" for role, name in after.keys() - before.keys()]
+    for role, name in before.keys() & after.keys():
+        one, other = before[role, name], after[role, name]
+        for key in ("shape", "layout", "dtype", "range", "colour_space"):  # the meaning is prose
+            was, now = getattr(one, key), getattr(other, key)
+            if was != now:
+                lines.append(
+                    _plain(f"{role} {name!r}: {key.replace('_', ' ')} {_value(was)} -> {_value(now)}")
+                )
+    return sorted(lines)
+
+
+def _value(value: Any) -> str:
+    return " x ".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
+
+
+def _regressions(one: Comparison, limits: Limits) -> list[str]:
+    lines = [
+        f"{one.id}: {_NAMES[change.measure]} {_text(asdict(change))}, {_allowed(asdict(change))}"
+        for change in one.changes
+        if change.verdict == "worse"
+    ]
+    lines += [f"{one.id}: {gate} passed before and fails now" for gate in one.failed]
+    return lines if limits.allow_breaking else lines + [f"{one.id}: {line}" for line in one.ports]
+
+
+def _notes(old: Side, young: Side) -> list[str]:
+    """What could have been compared, and why it was not."""
+    notes = []
+    for name, side in (("base", old), ("new", young)):
+        if side.kind == "bundle" and side.proof is None:
+            notes.append(f"The {name} bundle was not verified: quality and numerics are not compared.")
+    if old.kind == young.kind == "bundle" and (old.benchmark is None or young.benchmark is None):
+        notes.append("No times are compared: give --bench with both bundles' documents.")
+    if not {"bundle", "benchmark"} & {old.kind, young.kind}:
+        notes.append("Proofs hold no times.")
+    return notes
+
+
+# --- showing --------------------------------------------------------------------------------------------------
+
+_NAMES = {
+    "bytes": "size",
+    "psnr": "PSNR",
+    "ssim": "SSIM",
+    "fidelity": "PSNR against PyTorch",
+    "time": "time",
+}
+_MARKS = {"worse": "❌", "unclear": "❔", "same": "", "better": "✅"}
+_COLOURS = {"worse": "red", "unclear": "yellow", "same": "", "better": "green"}
+
+
+def table(result: Mapping[str, Any]) -> Group:
+    """The result of `compare` for people at a terminal."""
+    measures = _measures(result)
+    view = Table(title=Text(f"{result['base']['name']} -> {result['new']['name']}"))
+    view.add_column("artifact")
+    for measure in measures:
+        view.add_column(_NAMES[measure])
+    for artifact in result["artifacts"]:
+        changes = {change["measure"]: change for change in artifact["changes"]}
+        cells = [Text(artifact["id"])]
+        for measure in measures:
+            change = changes.get(measure)
+            word = "" if change is None or change["verdict"] == "same" else f" {change['verdict']}"
+            colour = "" if change is None else _COLOURS[change["verdict"]]
+            cells.append(Text("–" if change is None else _text(change) + word, style=colour))
+        view.add_row(*cells)
+    return Group(view, *(Text(f"{label}: {text}") for label, text in _details(result)))
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The result of `compare` as a comment on a pull request. Names from the files are code: no link, no HTML."""
+    count = len(result["regressions"])
+    verdict = f"❌ {count} regression{'s' if count > 1 else ''}" if count else "✅ no regression"
+    measures = _measures(result)
+    lines = [
+        f"### afterlens compare: {_code(result['base']['name'])} → {_code(result['new']['name'])}: {verdict}",
+        "",
+        _row(["artifact", *(_NAMES[measure] for measure in measures)]),
+        _row(["---"] * (len(measures) + 1)),
+    ]
+    for artifact in result["artifacts"]:
+        changes = {change["measure"]: change for change in artifact["changes"]}
+        cells = [_code(artifact["id"])]
+        for measure in measures:
+            change = changes.get(measure)
+            text = "–" if change is None else _text(change)
+            mark = "" if change is None else _MARKS[change["verdict"]]
+            cells.append(f"{mark} **{text}**" if mark == "❌" else f"{mark} {text}".strip())
+        lines.append(_row(cells))
+    details = [
+        f"- {text if label == 'note' else f'{label}: {_code(text)}'}" for label, text in _details(result)
+    ]
+    lines += ["", *details, ""] if details else [""]
+    limits = result["limits"]
+    lines.append(
+        f"Allowed: PSNR -{limits['max_psnr_drop']:g} dB, SSIM -{limits['max_ssim_drop']:g}, PSNR against PyTorch "
+        f"-{limits['max_fidelity_drop']:g} dB, size +{100 * limits['max_size_growth']:g} %, time "
+        f"+{100 * limits['max_slowdown']:g} %. ❌ beyond it, ✅ better by more than that, ❔ the {_CONFIDENCE} % interval "
+        "of the time holds the limit. Times are multiples of a yardstick in the same rounds on a host, not on a phone."
+    )
+    return "\n".join(lines) + "\n"
+
+
+def write_markdown(result: Mapping[str, Any], path: Path) -> None:
+    """Write `markdown` to a file, whole or not at all. Raises UserError where it cannot be written."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(markdown(result), encoding="utf-8")
+
+
+def _measures(result: Mapping[str, Any]) -> list[str]:
+    """The columns: what was compared of any artifact."""
+    present = {change["measure"] for artifact in result["artifacts"] for change in artifact["changes"]}
+    return [measure for measure in _NAMES if measure in present]
+
+
+def _text(change: Mapping[str, Any]) -> str:
+    base, new, difference = change["base"], change["new"], change["change"]
+    if change["measure"] == "bytes":
+        return f"{base / 1e6:.2f} → {new / 1e6:.2f} MB ({100 * difference:+.1f} %)"
+    if change["measure"] == "time":
+        interval = f"{100 * change['low']:+.0f} to {100 * change['high']:+.0f} %"
+        return f"{base:.3g} → {new:.3g} × {change['over']} ({100 * difference:+.0f} %, {_CONFIDENCE} %: {interval})"
+    if change["measure"] == "ssim":
+        return f"{base:.4f} → {new:.4f} ({difference:+.4f})"
+    digits = 2 if change["measure"] == "psnr" else 1
+    return f"{base:.{digits}f} → {new:.{digits}f} dB ({difference:+.{digits}f})"
+
+
+def _allowed(change: Mapping[str, Any]) -> str:
+    if change["measure"] in ("bytes", "time"):
+        return f"at most {100 * change['limit']:+g} % is allowed"
+    return f"at most {-change['limit']:+g}{'' if change['measure'] == 'ssim' else ' dB'} is allowed"
+
+
+def _details(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is no number, by kind; artifacts of which the same is to be said share a line."""
+    told: dict[tuple[str, str], list[str]] = {}
+    for artifact in result["artifacts"]:
+        counts = artifact["operators"].items()
+        changed = ", ".join(f"{name} {before} → {after}" for name, (before, after) in counts)
+        lines = [("regression", f"{gate} passed before and fails now") for gate in artifact["failed"]]
+        lines += [("inputs and outputs", line) for line in artifact["ports"]]
+        lines += [("operators", changed)] if changed else []
+        lines += [("not judged", line) for line in artifact["not_judged"]]
+        for line in lines:
+            told.setdefault(line, []).append(artifact["id"])
+    return [
+        *(("removed", name) for name in result["removed"]),
+        *(("added", name) for name in result["added"]),
+        *((kind, f"{', '.join(ids)}: {text}") for (kind, text), ids in told.items()),
+        *(("note", note) for note in result["notes"]),
+    ]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _code(text: str) -> str:
+    return f"`{text.replace('`', '?').replace('|', '?')}`"
+
+
+def _plain(text: str) -> str:
+    """Words of a stranger's file, of one line and without control characters."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
