@@ -624,8 +624,9 @@ def compare(
     Exit code 1, and a line that names the first regression, if something is worse than allowed. Times are judged as
     multiples of a matrix product, by an interval that knows how much they waver: see docs/compare.md.
     """
-    from benchmarks.compare import Limits, require, share, table, write_markdown
+    from benchmarks.compare import Limits, require, share
     from benchmarks.compare import compare as run
+    from benchmarks.compare_text import table, write_markdown
 
     with _library_output_on_stderr():
         growth, slowdown = share(max_size_growth), share(max_slowdown)

@@ -1,7 +1,7 @@
 """What became better or worse between two conversions: quality, size, time, operators, inputs and outputs.
 
     result = compare(Path("build/base"), Path("build/new"), limits=Limits(max_slowdown=0.05))
-    print(markdown(result))
+    print(markdown(result))             # of benchmarks.compare_text
     require(result)                     # GateFailed where something is worse than the limits allow
 
 Each side is a bundle, a document of `afterlens bench`, or a proof.json; what both sides know is compared. Milliseconds
@@ -21,16 +21,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
 
+from benchmarks.compare_text import CONFIDENCE, NAMES, allowed, in_words
 from benchmarks.document import read_document
 from conversion.census import census_of
 from conversion.contract import TensorSpec, integrity_fault, read_bundle
 from conversion.proof import PROOF_FILE, Found, Proven, proof_of, read_proof
 from training.errors import GateFailed, UserError
-from training.images import atomic_path
 
 MAX_FILE_BYTES = 64 << 20
 MIN_ROUNDS = 8
@@ -39,7 +36,7 @@ MIN_ROUNDS = 8
 CEILING = 90.0
 """dB against PyTorch: above it, the difference is the rounding of float32."""
 
-_RESAMPLES, _CONFIDENCE = 2000, 95
+_RESAMPLES = 2000
 _FORMATS = {"tflite": "TFLite", "coreml": "Core ML"}
 
 
@@ -335,7 +332,7 @@ def _compare_proofs(found: Comparison, base: Proven, new: Proven, limits: Limits
     common = before.keys() & after.keys()
     if common:
         worst = [min(CEILING, *(side[one] for one in common)) for side in (before, after)]
-        _judge(found, "fidelity", *worst, limits.max_fidelity_drop, f"{len(common)} pictures", new.provenance)
+        _judge(found, "fidelity", worst, limits.max_fidelity_drop, f"{len(common)} pictures", new.provenance)
     else:
         found.not_judged.append("numerics: no picture was run on both sides")
     if base.quality is None or new.quality is None:
@@ -352,17 +349,18 @@ def _compare_proofs(found: Comparison, base: Proven, new: Proven, limits: Limits
         return
     over = f"{len(images)} picture{'s' if len(images) > 1 else ''}"
     psnr = [float(np.mean([side[image].psnr for image in images])) for side in scores]
-    _judge(found, "psnr", *psnr, limits.max_psnr_drop, over, new.provenance)
+    _judge(found, "psnr", psnr, limits.max_psnr_drop, over, new.provenance)
     pairs = [(scores[0][image].ssim, scores[1][image].ssim) for image in images]
     known = [(one, other) for one, other in pairs if one is not None and other is not None]
     if known:
         ssim = [float(value) for value in np.mean(known, axis=0)]
-        _judge(found, "ssim", *ssim, limits.max_ssim_drop, over, new.provenance)
+        _judge(found, "ssim", ssim, limits.max_ssim_drop, over, new.provenance)
 
 
 def _judge(
-    found: Comparison, measure: str, base: float, new: float, limit: float, over: str, provenance: str
+    found: Comparison, measure: str, values: Sequence[float], limit: float, over: str, provenance: str
 ) -> None:
+    base, new = values
     change = _change(measure, base, new, new - base, (new - base, new - base), limit)
     found.changes.append(Change(**change, over=over, provenance=provenance))
 
@@ -403,7 +401,7 @@ def slowdown_interval(base: NDArray[np.float64], new: NDArray[np.float64]) -> tu
     medians = [
         np.median(side[rng.integers(0, len(side), (_RESAMPLES, len(side)))], axis=1) for side in (base, new)
     ]
-    tail = (100 - _CONFIDENCE) / 2
+    tail = (100 - CONFIDENCE) / 2
     low, high = np.percentile(medians[1] / medians[0] - 1, (tail, 100 - tail)).tolist()
     return low, high
 
@@ -472,7 +470,7 @@ def _value(value: Any) -> str:
 
 def _regressions(one: Comparison, limits: Limits) -> list[str]:
     lines = [
-        f"{one.id}: {_NAMES[change.measure]} {_text(asdict(change))}, {_allowed(asdict(change))}"
+        f"{one.id}: {NAMES[change.measure]} {in_words(asdict(change))}, {allowed(asdict(change))}"
         for change in one.changes
         if change.verdict == "worse"
     ]
@@ -491,131 +489,6 @@ def _notes(old: Side, young: Side) -> list[str]:
     if not {"bundle", "benchmark"} & {old.kind, young.kind}:
         notes.append("Proofs hold no times.")
     return notes
-
-
-# --- showing --------------------------------------------------------------------------------------------------
-
-_NAMES = {
-    "bytes": "size",
-    "psnr": "PSNR",
-    "ssim": "SSIM",
-    "fidelity": "PSNR against PyTorch",
-    "time": "time",
-}
-_MARKS = {"worse": "❌", "unclear": "❔", "same": "", "better": "✅"}
-_COLOURS = {"worse": "red", "unclear": "yellow", "same": "", "better": "green"}
-
-
-def table(result: Mapping[str, Any]) -> Group:
-    """The result of `compare` for people at a terminal."""
-    measures = _measures(result)
-    view = Table(title=Text(f"{result['base']['name']} -> {result['new']['name']}"))
-    view.add_column("artifact")
-    for measure in measures:
-        view.add_column(_NAMES[measure])
-    for artifact in result["artifacts"]:
-        changes = {change["measure"]: change for change in artifact["changes"]}
-        cells = [Text(artifact["id"])]
-        for measure in measures:
-            change = changes.get(measure)
-            word = "" if change is None or change["verdict"] == "same" else f" {change['verdict']}"
-            colour = "" if change is None else _COLOURS[change["verdict"]]
-            cells.append(Text("–" if change is None else _text(change) + word, style=colour))
-        view.add_row(*cells)
-    return Group(view, *(Text(f"{label}: {text}") for label, text in _details(result)))
-
-
-def markdown(result: Mapping[str, Any]) -> str:
-    """The result of `compare` as a comment on a pull request. Names from the files are code: no link, no HTML."""
-    count = len(result["regressions"])
-    verdict = f"❌ {count} regression{'s' if count > 1 else ''}" if count else "✅ no regression"
-    measures = _measures(result)
-    lines = [
-        f"### afterlens compare: {_code(result['base']['name'])} → {_code(result['new']['name'])}: {verdict}",
-        "",
-        _row(["artifact", *(_NAMES[measure] for measure in measures)]),
-        _row(["---"] * (len(measures) + 1)),
-    ]
-    for artifact in result["artifacts"]:
-        changes = {change["measure"]: change for change in artifact["changes"]}
-        cells = [_code(artifact["id"])]
-        for measure in measures:
-            change = changes.get(measure)
-            text = "–" if change is None else _text(change)
-            mark = "" if change is None else _MARKS[change["verdict"]]
-            cells.append(f"{mark} **{text}**" if mark == "❌" else f"{mark} {text}".strip())
-        lines.append(_row(cells))
-    details = [
-        f"- {text if label == 'note' else f'{label}: {_code(text)}'}" for label, text in _details(result)
-    ]
-    lines += ["", *details, ""] if details else [""]
-    limits = result["limits"]
-    lines.append(
-        f"Allowed: PSNR -{limits['max_psnr_drop']:g} dB, SSIM -{limits['max_ssim_drop']:g}, PSNR against PyTorch "
-        f"-{limits['max_fidelity_drop']:g} dB, size +{100 * limits['max_size_growth']:g} %, time "
-        f"+{100 * limits['max_slowdown']:g} %. ❌ beyond it, ✅ better by more than that, ❔ the {_CONFIDENCE} % interval "
-        "of the time holds the limit. Times are multiples of a yardstick in the same rounds on a host, not on a phone."
-    )
-    return "\n".join(lines) + "\n"
-
-
-def write_markdown(result: Mapping[str, Any], path: Path) -> None:
-    """Write `markdown` to a file, whole or not at all. Raises UserError where it cannot be written."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(markdown(result), encoding="utf-8")
-
-
-def _measures(result: Mapping[str, Any]) -> list[str]:
-    """The columns: what was compared of any artifact."""
-    present = {change["measure"] for artifact in result["artifacts"] for change in artifact["changes"]}
-    return [measure for measure in _NAMES if measure in present]
-
-
-def _text(change: Mapping[str, Any]) -> str:
-    base, new, difference = change["base"], change["new"], change["change"]
-    if change["measure"] == "bytes":
-        return f"{base / 1e6:.2f} → {new / 1e6:.2f} MB ({100 * difference:+.1f} %)"
-    if change["measure"] == "time":
-        interval = f"{100 * change['low']:+.0f} to {100 * change['high']:+.0f} %"
-        return f"{base:.3g} → {new:.3g} × {change['over']} ({100 * difference:+.0f} %, {_CONFIDENCE} %: {interval})"
-    if change["measure"] == "ssim":
-        return f"{base:.4f} → {new:.4f} ({difference:+.4f})"
-    digits = 2 if change["measure"] == "psnr" else 1
-    return f"{base:.{digits}f} → {new:.{digits}f} dB ({difference:+.{digits}f})"
-
-
-def _allowed(change: Mapping[str, Any]) -> str:
-    if change["measure"] in ("bytes", "time"):
-        return f"at most {100 * change['limit']:+g} % is allowed"
-    return f"at most {-change['limit']:+g}{'' if change['measure'] == 'ssim' else ' dB'} is allowed"
-
-
-def _details(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What is no number, by kind; artifacts of which the same is to be said share a line."""
-    told: dict[tuple[str, str], list[str]] = {}
-    for artifact in result["artifacts"]:
-        counts = artifact["operators"].items()
-        changed = ", ".join(f"{name} {before} → {after}" for name, (before, after) in counts)
-        lines = [("regression", f"{gate} passed before and fails now") for gate in artifact["failed"]]
-        lines += [("inputs and outputs", line) for line in artifact["ports"]]
-        lines += [("operators", changed)] if changed else []
-        lines += [("not judged", line) for line in artifact["not_judged"]]
-        for line in lines:
-            told.setdefault(line, []).append(artifact["id"])
-    return [
-        *(("removed", name) for name in result["removed"]),
-        *(("added", name) for name in result["added"]),
-        *((kind, f"{', '.join(ids)}: {text}") for (kind, text), ids in told.items()),
-        *(("note", note) for note in result["notes"]),
-    ]
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _code(text: str) -> str:
-    return f"`{text.replace('`', '?').replace('|', '?')}`"
 
 
 def _plain(text: str) -> str:

@@ -215,7 +215,8 @@ def _open(content: bytes, threads: int) -> Callable[[], object] | None:
         interpreter.invoke()
     except (ValueError, RuntimeError):
         return None
-    return interpreter.invoke  # type: ignore[no-any-return]
+    run: Callable[[], object] = interpreter.invoke
+    return run
 
 
 def _values(rng: np.random.Generator, shape: Any, dtype: Any) -> Any:

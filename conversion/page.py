@@ -65,6 +65,11 @@ def verdict(passed: bool | None) -> Html:
     return tag("span", word, class_=f"verdict {style}")
 
 
+def with_note(value: object, note: str) -> Html:
+    """A value with a small line below it: where a number comes from, what a file stores."""
+    return join([value, tag("span", note, class_="source")])
+
+
 def picture(path: Path, description: str) -> Html:
     """The image file as a data URI. Raises UserError where it is no image."""
     rgb = read_photo(path).rgb
@@ -95,11 +100,12 @@ def page(title: str, body: Html) -> str:
 
 _STYLE = """
 :root { --paper: #fbfaf8; --card: #fff; --ink: #1c1b19; --soft: #6b675f; --line: #e4e0d8; --accent: #0f6b6b;
-  --bar: #8fc1bd; --good: #1d7a3e; --good-back: #e2f3e6; --bad: #b3261e; --bad-back: #fbe4e2; --open-back: #eeebe4;
-  color-scheme: light dark; }
+  --second: #a4471d; --bar: #8fc1bd; --good: #1d7a3e; --good-back: #e2f3e6; --bad: #b3261e; --bad-back: #fbe4e2;
+  --open-back: #eeebe4; color-scheme: light dark; }
 @media (prefers-color-scheme: dark) {
   :root { --paper: #16171a; --card: #1e2024; --ink: #ecebe7; --soft: #a19d94; --line: #33353b; --accent: #74c7c0;
-    --bar: #3d7f7b; --good: #7fd89b; --good-back: #16341f; --bad: #ff9d94; --bad-back: #43191a; --open-back: #2c2e33; }
+    --second: #f0a57c; --bar: #3d7f7b; --good: #7fd89b; --good-back: #16341f; --bad: #ff9d94; --bad-back: #43191a;
+    --open-back: #2c2e33; }
 }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.55 system-ui, -apple-system, "Segoe UI",
@@ -125,7 +131,7 @@ a { color: var(--accent); }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; }
 caption { text-align: left; padding: 12px 14px 0; }
 th { text-align: left; font-weight: 600; color: var(--soft); font-size: .8rem; }
-th, td { padding: 9px 14px; border-top: 1px solid var(--line); vertical-align: baseline; }
+th, td { padding: 9px 11px; border-top: 1px solid var(--line); vertical-align: baseline; }
 td:first-child, td code { white-space: nowrap; }
 thead th { border-top: 0; white-space: nowrap; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
@@ -158,6 +164,19 @@ figcaption { padding: 6px 2px; }
 .bars .row.own .track span { background: var(--accent); }
 .bars .value { font-variant-numeric: tabular-nums; text-align: right; white-space: nowrap; }
 @media (max-width: 640px) { .bars div.row { grid-template-columns: 1fr auto; } .bars .track { grid-column: 1 / -1; } }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 12px;
+  margin: 10px 0 8px; }
+.plot { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 8px; }
+.plot svg { display: block; width: 100%; height: auto; font-size: 12px; }
+.plot text { fill: var(--ink); } .plot .tick, .plot .axis { fill: var(--soft); font-variant-numeric: tabular-nums; }
+.plot .label { paint-order: stroke; stroke: var(--card); stroke-width: 3px; stroke-linejoin: round; }
+.plot .heading { font-weight: 600; font-size: 13px; }
+.plot .grid { stroke: var(--line); } .plot .base { stroke: var(--soft); }
+.plot .level { stroke: var(--soft); stroke-dasharray: 5 4; } .plot .leader { stroke: var(--soft); stroke-width: .8; }
+.plot .front { fill: none; stroke: var(--bar); stroke-width: 2; }
+.plot .dot { stroke: var(--card); stroke-width: 1.5; }
+.plot .dot.s0, .plot .label.s0 { fill: var(--accent); } .plot .dot.s1, .plot .label.s1 { fill: var(--second); }
+.source { display: block; color: var(--soft); font-size: .84rem; }
 dl { display: grid; grid-template-columns: minmax(9rem, max-content) 1fr; gap: 6px 20px; margin: 12px 0; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 details { margin: 10px 0; } summary { cursor: pointer; color: var(--accent); }
@@ -167,7 +186,8 @@ pre { overflow-x: auto; background: var(--card); border: 1px solid var(--line); 
   margin: 12px 0; overflow-wrap: anywhere; }
 .limits { border: 1px solid var(--line); border-left: 4px solid var(--accent); background: var(--card);
   border-radius: 12px; padding: 6px 20px; margin-top: 12px; }
-@media print { .slider { display: none; } body { background: #fff; } .wide, .tile, .bars { break-inside: avoid; } }
+@media print { .slider { display: none; } body { background: #fff; }
+  .wide, .tile, .bars, .plot { break-inside: avoid; } }
 """
 
 # A slider over the first two pictures of each comparison, made from the pictures that stand there anyway.

@@ -239,11 +239,11 @@ def _worst(entry: Mapping[str, Any]) -> Worst:
     tile, heatmap = entry.get("tile"), entry.get("heatmap")
     if heatmap is not None and not _HEATMAP.fullmatch(heatmap):
         raise ValueError(f"heat-map {heatmap!r}, expected a PNG in heatmaps/")
-    sides = ("x", "y", "width", "height")
+    x, y, width, height = (0 if tile is None else int(tile[side]) for side in ("x", "y", "width", "height"))
     return Worst(
         str(entry["image"]),
         _number(entry["drop"]),
-        None if tile is None else Tile(*(int(tile[side]) for side in sides), drop=_number(tile["drop"])),
+        None if tile is None else Tile(x, y, width, height, _number(tile["drop"])),
         heatmap,
     )
 

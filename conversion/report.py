@@ -6,7 +6,6 @@ What stands in a bundle or a benchmark document is text of strangers to this pag
 """
 
 import json
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,20 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from conversion.contract import Artifact, Bundle, integrity_fault, read_bundle
-from conversion.page import Html, join, page, picture, table, tag, verdict
+from conversion.labels import FORMATS, label, megabytes, threads
+from conversion.page import Html, join, page, picture, table, tag, verdict, with_note
+from conversion.proof import Found, proof_of
+from conversion.report_quality import pareto_section, quality_section
+from conversion.report_times import timing_section
 from training.errors import UserError
 from training.images import atomic_path
 
-PROOF_FILE = "proof.json"
-
-_FORMATS = {"tflite": "TFLite", "coreml": "Core ML"}
-_RUNTIMES = {
-    "tflite": "TFLite",
-    "onnxruntime": "ONNX Runtime",
-    "pytorch": "PyTorch eager",
-    "coreml": "Core ML",
-}
-_EXECUTORS = {"conversion.mil": "our executor of Core ML programs"}
+_SOURCES = (
+    "Where a number comes from is said beside it: measured-host, the real runtime on this host; reference-execution, a "
+    "Core ML package in our own executor; measured-device, a phone (none yet); inferred, computed from the files and "
+    "not run."
+)
+_EXECUTORS = {"conversion.mil": "our Core ML executor"}
 
 
 @dataclass(frozen=True)
@@ -41,39 +40,11 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class _ProofEntry:
-    """One file of proof.json: the worst over all its pictures and outputs. None: it could not be run."""
-
-    file: str
-    variant: str
-    runtime: str | None
-    max_error: float | None
-    mean_error: float | None  # mean over a picture, of the worst picture
-    psnr: float | None
-    levels: int | None  # largest difference after rounding to 8 bits
-    passed: bool
-
-
-@dataclass(frozen=True)
-class _Proof:
-    """proof.json, as far as a report shows it."""
-
-    passed: bool
-    failures: list[str]
-    max_error: dict[str, float]  # gates by variant
-    min_psnr: dict[str, float]
-    max_levels: int
-    photos: int
-    others: list[str]  # names of the pictures beside the photos
-    entries: list[_ProofEntry]
-
-
-@dataclass(frozen=True)
 class _Chapter:
     """All that is said of one bundle."""
 
     bundle: Bundle
-    proof: _Proof | None
+    proof: Found | None
     timings: Sequence[Mapping[str, Any]]  # benchmark documents with results of this bundle
 
 
@@ -100,7 +71,7 @@ def report(
     if not bundles:
         raise UserError("a report needs at least one bundle")
     opened = [read_bundle(folder) for folder in bundles]
-    chapters = [_Chapter(bundle, _proof(bundle), _timings_of(bundle, timings)) for bundle in opened]
+    chapters = [_Chapter(bundle, proof_of(bundle), _timings_of(bundle, timings)) for bundle in opened]
     used = {id(document) for chapter in chapters for document in chapter.timings}
     if any(id(document) not in used for document in timings):
         raise UserError("a benchmark is of other artifacts than the bundles'; run `afterlens bench` again")
@@ -120,54 +91,6 @@ def report(
         # replace: file names need not be valid text
         temporary.write_bytes(page(f"afterlens: {', '.join(titles)}", body).encode("utf-8", "replace"))
     return out
-
-
-def _proof(bundle: Bundle) -> _Proof | None:
-    """What proof.json says, None where the bundle was not verified. UserError where it is of other files."""
-    path = bundle.folder / PROOF_FILE
-    if not path.exists():
-        return None
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        entries = [_proof_entry(entry) for entry in document["artifacts"]]
-        photos = {str(photo["name"]) for photo in document["photos"]}
-        hashes = {str(entry["file"]): str(entry["sha256"]) for entry in document["artifacts"]}
-        proof = _Proof(
-            document["passed"] is True,
-            [str(line) for line in document["failures"]],
-            {str(variant): float(limit) for variant, limit in document["gates"]["max_error"].items()},
-            {str(variant): float(limit) for variant, limit in document["gates"]["min_psnr_db"].items()},
-            int(document["gates"]["max_levels"]),
-            len(document["photos"]),
-            sorted({str(row["image"]) for entry in document["artifacts"] for row in entry["rows"]} - photos),
-            entries,
-        )
-    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise UserError(
-            f"{path}: cannot be read as a proof ({reason}); run `afterlens verify` again"
-        ) from error
-    for artifact in bundle.contract.artifacts:
-        if proof.passed and hashes.get(artifact.file) != artifact.sha256:
-            raise UserError(
-                f"{path}: does not cover {artifact.file} as it is now; run `afterlens verify` again"
-            )
-    return proof
-
-
-def _proof_entry(entry: Mapping[str, Any]) -> _ProofEntry:
-    rows = entry["rows"]
-    levels = [int(row["levels"]) for row in rows if row["levels"] is not None]
-    return _ProofEntry(
-        str(entry["file"]),
-        str(entry["variant"]),
-        None if entry["runtime"] is None else str(entry["runtime"]),
-        None if entry["max_error"] is None else float(entry["max_error"]),
-        max((float(row["mean_error"]) for row in rows), default=None),
-        None if entry["psnr"] is None else float(entry["psnr"]),
-        max(levels, default=None),
-        entry["passed"] is True,
-    )
 
 
 def _timings_of(bundle: Bundle, timings: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -192,6 +115,7 @@ def _head(titles: Sequence[str], chapters: Sequence[_Chapter]) -> Html:
         tag("p", f"afterlens report, {date}", class_="eyebrow"),
         tag("h1", " · ".join(titles)),
         tag("p", lead, class_="lead"),
+        tag("p", _SOURCES, class_="note"),
         _tiles(chapters[0]) if len(chapters) == 1 else "",
     )
 
@@ -202,13 +126,13 @@ def _tiles(chapter: _Chapter) -> Html:
     passed = None if chapter.proof is None else chapter.proof.passed
     proven = "no file was compared with PyTorch"
     if chapter.proof is not None:
-        count = sum(entry.passed for entry in chapter.proof.entries)
+        count = sum(entry.passed for entry in chapter.proof.artifacts)
         proven = f"{count} of {len(artifacts)} files match PyTorch"
     tiles = [
         (verdict(passed), proven),
-        (_megabytes(min(a.bytes for a in artifacts)), "smallest file"),
+        (megabytes(min(a.bytes for a in artifacts)), "smallest file"),
         (f"{smallest.parameters / 1e6:.2f} M", "parameters"),
-        (f"{smallest.macs / 1e9:.2f}", f"GMACs at {_size(smallest)}"),
+        (f"{smallest.macs / 1e9:.2f}", f"GMACs at {_size(smallest)}, inferred"),
     ]
     for document in chapter.timings:
         own = [result for result in document["results"] if result["artifact"]["file"] is not None]
@@ -216,13 +140,13 @@ def _tiles(chapter: _Chapter) -> Html:
         size = f"{quickest['artifact']['width']}x{quickest['artifact']['height']}"
         where = "on this host" if document["provenance"] == "measured-host" else document["device"]["name"]
         tiles.append(
-            (f"{quickest['timing']['p50_ms']:.0f} ms", f"TFLite at {size} {where}, {_threads(quickest)}")
+            (f"{quickest['timing']['p50_ms']:.0f} ms", f"TFLite at {size} {where}, {threads(quickest)}")
         )
     return tag(
         "div",
         join(
-            tag("div", tag("b", value), tag("span", label, class_="label"), class_="tile")
-            for value, label in tiles
+            tag("div", tag("b", value), tag("span", words, class_="label"), class_="tile")
+            for value, words in tiles
         ),
         class_="tiles",
     )
@@ -245,8 +169,8 @@ def _comparison(photo: Comparison) -> Html:
     if photo.artefact is not None:
         panes.append((photo.artefact, "artefact layer: what was taken out (mid-grey = nothing)"))
     figures = (
-        tag("figure", picture(path, f"{photo.title}, {label}"), tag("figcaption", label))
-        for path, label in panes
+        tag("figure", picture(path, f"{photo.title}, {words}"), tag("figcaption", words))
+        for path, words in panes
     )
     return join([tag("h3", photo.title), tag("div", join(figures), class_="triple", data_compare="")])
 
@@ -278,8 +202,10 @@ def _chapter(chapter: _Chapter, heading: str) -> Html:
         tag("p", f"Task {contract.task}, version {contract.version}.", class_="note"),
         "" if golden is None else _comparison(golden),
         _proof_section(chapter),
+        "" if chapter.proof is None else quality_section(chapter.bundle.folder, chapter.proof),
+        "" if chapter.proof is None else pareto_section(chapter.proof, _milliseconds(chapter)),
         _sizes(contract.artifacts),
-        join(_timing_section(chapter, document) for document in chapter.timings),
+        join(timing_section(contract.task, document) for document in chapter.timings),
         _contract_section(contract.artifacts),
         _provenance(chapter),
     )
@@ -293,7 +219,7 @@ def _proof_section(chapter: _Chapter) -> Html:
     limits = [f"largest error at most {limit:g} ({variant})" for variant, limit in proof.max_error.items()]
     limits += [f"PSNR at least {limit:g} dB ({variant})" for variant, limit in proof.min_psnr.items()]
     limits.append(f"at most {proof.max_levels} of 255 levels apart after rounding to 8 bits")
-    photos = f"{proof.photos} photo{'s' if proof.photos != 1 else ''}"
+    photos = f"{len(proof.photos)} photo{'s' if len(proof.photos) != 1 else ''}"
     others = f" (and on: {', '.join(proof.others)})" if proof.others else ""
     note = (
         f"Each file was run on {photos}{others}, and compared with PyTorch in float32 on the same input. "
@@ -303,17 +229,16 @@ def _proof_section(chapter: _Chapter) -> Html:
     rows = [
         (
             tag("code", entry.file),
-            entry.variant,
-            _EXECUTORS.get(entry.runtime or "", entry.runtime or "–"),
+            with_note(_EXECUTORS.get(entry.runtime or "", entry.runtime or "–"), entry.provenance),
             _error(entry.max_error),
             _error(entry.mean_error),
             "–" if entry.psnr is None else f"{entry.psnr:.1f}",
             "–" if entry.levels is None else str(entry.levels),
             verdict(entry.passed),
         )
-        for entry in proof.entries
+        for entry in proof.artifacts
     ]
-    columns = ("file", "variant", "executed by", "max error>", "mean error>", "PSNR dB>", "levels>", "gate")
+    columns = ("file", "executed by", "max error>", "mean error>", "PSNR dB>", "levels>", "gate")
     listed = tag("div", tag("ul", join(tag("li", line) for line in proof.failures)), class_="failures")
     return join(
         [
@@ -333,10 +258,10 @@ def _sizes(artifacts: Sequence[Artifact]) -> Html:
     rows = [
         (
             tag("code", artifact.file),
-            _FORMATS[artifact.format],
-            artifact.variant,
+            FORMATS[artifact.format],
+            label(artifact.format, artifact.variant),
             _size(artifact),
-            _megabytes(artifact.bytes),
+            megabytes(artifact.bytes),
             f"{artifact.parameters:,}",
             f"{artifact.macs / 1e9:.2f}",
             artifact.minimum_runtime,
@@ -344,103 +269,11 @@ def _sizes(artifacts: Sequence[Artifact]) -> Html:
         for artifact in artifacts
     ]
     columns = ("file", "format", "variant", "size px>", "bytes>", "parameters>", "GMACs>", "runs from")
-    note = "GMACs: multiply-accumulates of convolutions and matrix products; element-wise operations are not counted."
+    note = (
+        "GMACs: multiply-accumulates of convolutions and matrix products; element-wise operations are not counted. "
+        "Parameters and GMACs are inferred from the network."
+    )
     return join([tag("h3", "Sizes"), tag("p", note, class_="note"), table(columns, rows)])
-
-
-def _timing_section(chapter: _Chapter, document: Mapping[str, Any]) -> Html:
-    device, machine = document["device"], document["machine"]
-    results = [r for r in document["results"] if r["artifact"]["task"] == chapter.bundle.contract.task]
-    ratios = {ratio["result"]: ratio for ratio in document["ratios"]}
-    groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for result in results:
-        groups[f"{result['artifact']['width']}x{result['artifact']['height']}"].append(result)
-    where = (
-        f"Measured on a host, not on a phone: {device['cpu']}, {device['cores']} cores, {device['os']}"
-        if document["provenance"] == "measured-host"
-        else f"Measured on {device['name']} ({device['cpu']}, {device['os']})"
-    )
-    turns = " All graphs took turns in every round, so the ratios hold even where the times waver."
-    load = document["conditions"].get("load_average")
-    note = where + "." + (turns if document["conditions"]["interleaved"] else "")
-    note += f" {_versions(results)}."
-    note += f" Load average before and after: {load[0]:g} and {load[1]:g}." if load else ""
-    if machine is not None:
-        note += (
-            f" Yardstick: a {machine['matmul_size']}x{machine['matmul_size']} matrix product reached "
-            f"{machine['matmul_gflops']:.0f} GFLOP/s in the same rounds."
-        )
-    bars = (
-        join([tag("h4", f"{size}, median of a run"), _bars(group, ratios)]) for size, group in groups.items()
-    )
-    columns = (
-        "graph",
-        "p50 ms>",
-        "p90>",
-        "p99>",
-        "ratio (p10–p90)>",
-        "init ms>",
-        "peak RSS>",
-        "GFLOP/s>",
-        "of matmul>",
-    )
-    return join(
-        [
-            tag("h3", "Times"),
-            tag("p", note, class_="note"),
-            join(bars),
-            table(columns, [_timing_row(result, ratios.get(result["id"])) for result in results]),
-        ]
-    )
-
-
-def _bars(results: Sequence[Mapping[str, Any]], ratios: Mapping[str, Mapping[str, Any]]) -> Html:
-    longest = max(result["timing"]["p50_ms"] for result in results)
-    rows = []
-    for result in results:
-        milliseconds = result["timing"]["p50_ms"]
-        found = ratios.get(result["id"])
-        times = "baseline" if found is None else f"× {found['p50']:.2f}"
-        own = result["artifact"]["file"] is not None
-        rows.append(
-            tag(
-                "div",
-                tag("span", f"{_RUNTIMES[result['runtime']['name']]} {result['artifact']['variant']}"),
-                tag("span", tag("span", style=f"width: {100 * milliseconds / longest:.1f}%"), class_="track"),
-                tag("span", f"{milliseconds:.1f} ms · {times}", class_="value"),
-                class_="row own" if own else "row",
-            )
-        )
-    return tag("div", join(rows), class_="bars")
-
-
-def _timing_row(result: Mapping[str, Any], found: Mapping[str, Any] | None) -> tuple[object, ...]:
-    timing = result["timing"]
-    return (
-        result["id"],
-        f"{timing['p50_ms']:.1f}",
-        f"{timing['p90_ms']:.1f}",
-        f"{timing['p99_ms']:.1f}",
-        "1 (baseline)" if found is None else f"{found['p50']:.2f} ({found['p10']:.2f}–{found['p90']:.2f})",
-        "–" if timing["init_ms"] is None else f"{timing['init_ms']:.0f}",
-        "–" if timing["peak_rss_bytes"] is None else _megabytes(timing["peak_rss_bytes"]),
-        f"{result['achieved_gflops']:.0f}",
-        "–" if result["share_of_matmul"] is None else f"{result['share_of_matmul']:.0%}",
-    )
-
-
-def _versions(results: Sequence[Mapping[str, Any]]) -> str:
-    """What ran, how often and with how many threads."""
-    delegates: dict[str, dict[str, None]] = defaultdict(dict)
-    for result in results:
-        runtime = result["runtime"]
-        name = f"{_RUNTIMES[runtime['name']]} {runtime['version']}, {_threads(result)}"
-        delegates[name] |= {runtime["delegate"]: None} if runtime["delegate"] else {}
-    names = [f"{name} ({' or '.join(found)})" if found else name for name, found in delegates.items()]
-    counts = {
-        f"{result['timing']['runs']} runs after {result['timing']['warmup']} warm-ups" for result in results
-    }
-    return f"{'; '.join(names)}; {', '.join(sorted(counts))}"
 
 
 def _contract_section(artifacts: Sequence[Artifact]) -> Html:
@@ -451,7 +284,7 @@ def _contract_section(artifacts: Sequence[Artifact]) -> Html:
         for role, ports in (("input", artifact.inputs), ("output", artifact.outputs)):
             for port in ports:
                 row = (
-                    f"{_FORMATS[artifact.format]} {_size(artifact)}",
+                    f"{FORMATS[artifact.format]} {_size(artifact)}",
                     role,
                     port.name,
                     " × ".join(str(side) for side in port.shape),
@@ -493,6 +326,19 @@ def _provenance(chapter: _Chapter) -> Html:
     )
 
 
+def _milliseconds(chapter: _Chapter) -> dict[str, float]:
+    """Median time by file, as the first benchmark of a host has it: those of two runs do not compare."""
+    hashes = {artifact.sha256: artifact.file for artifact in chapter.bundle.contract.artifacts}
+    for document in chapter.timings:
+        if document["provenance"] == "measured-host":
+            return {
+                hashes[result["artifact"]["sha256"]]: result["timing"]["p50_ms"]
+                for result in document["results"]
+                if result["artifact"]["sha256"] in hashes
+            }
+    return {}
+
+
 def _limits(chapters: Sequence[_Chapter]) -> Html:
     provenances = {document["provenance"] for chapter in chapters for document in chapter.timings}
     executed = {
@@ -500,7 +346,7 @@ def _limits(chapters: Sequence[_Chapter]) -> Html:
         for chapter in chapters
         for artifact in chapter.bundle.contract.artifacts
         if chapter.proof
-        and any(e.file == artifact.file and e.max_error is not None for e in chapter.proof.entries)
+        and any(e.file == artifact.file and e.max_error is not None for e in chapter.proof.artifacts)
     }
     formats = {artifact.format for chapter in chapters for artifact in chapter.bundle.contract.artifacts}
     points = []
@@ -541,12 +387,3 @@ def _plain(value: object) -> str:
 
 def _size(artifact: Artifact) -> str:
     return f"{artifact.width}x{artifact.height}"
-
-
-def _threads(result: Mapping[str, Any]) -> str:
-    threads = result["runtime"]["threads"]
-    return "threads not chosen" if threads is None else f"{threads} thread{'s' if threads != 1 else ''}"
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:.2f} MB" if count < 1e8 else f"{count / 1e6:.0f} MB"
