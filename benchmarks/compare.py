@@ -465,7 +465,7 @@ def _port_changes(base: Sequence[tuple[str, TensorSpec]], new: Sequence[tuple[st
 
 
 def _value(value: Any) -> str:
-    return " x ".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
+    return f"[{', '.join(f'{part:g}' for part in value)}]" if isinstance(value, tuple) else str(value)
 
 
 def _regressions(one: Comparison, limits: Limits) -> list[str]:

@@ -182,7 +182,7 @@ def _proven(entry: Mapping[str, Any]) -> Proven:
         Row(
             str(row["image"]),
             str(row["output"]),
-            _number(row["psnr"]),
+            _decibels(row["psnr"]),
             _number(row["mean_error"]),
             None if row["levels"] is None else int(row["levels"]),
         )
@@ -206,7 +206,7 @@ def _proven(entry: Mapping[str, Any]) -> Proven:
         entry["passed"] is True,
         _number_or_none(entry["max_error"]),
         max((row.mean_error for row in rows), default=None),
-        _number_or_none(entry["psnr"]),
+        None if entry["psnr"] is None else _decibels(entry["psnr"]),
         max((row.levels for row in rows if row.levels is not None), default=None),
         str(provenance),
         rows,
@@ -218,17 +218,20 @@ def _quality(entry: Mapping[str, Any]) -> Quality:
     worst = entry.get("worst")
     return Quality(
         _number_or_none(entry["budget"]),
-        _number(entry["psnr"]),
+        _decibels(entry["psnr"]),
         _number_or_none(entry["ssim"]),
-        _number(entry["reference_psnr"]),
+        _decibels(entry["reference_psnr"]),
         _number_or_none(entry["reference_ssim"]),
         _number_or_none(entry.get("input_psnr")),
-        _number(entry["drop"]),
+        _decibels(entry["drop"]),
         entry["passed"] is True,
         None if worst is None else _worst(worst),
         tuple(
             Judged(
-                str(row["image"]), _number(row["psnr"]), _number_or_none(row["ssim"]), _number(row["drop"])
+                str(row["image"]),
+                _decibels(row["psnr"]),
+                _number_or_none(row["ssim"]),
+                _decibels(row["drop"]),
             )
             for row in entry["rows"]
         ),
@@ -242,8 +245,8 @@ def _worst(entry: Mapping[str, Any]) -> Worst:
     x, y, width, height = (0 if tile is None else int(tile[side]) for side in ("x", "y", "width", "height"))
     return Worst(
         str(entry["image"]),
-        _number(entry["drop"]),
-        None if tile is None else Tile(x, y, width, height, _number(tile["drop"])),
+        _decibels(entry["drop"]),
+        None if tile is None else Tile(x, y, width, height, _decibels(tile["drop"])),
         heatmap,
     )
 
@@ -252,6 +255,13 @@ def _number(value: Any) -> float:
     number = float(value)
     if not math.isfinite(number):
         raise ValueError(f"{value!r} is no finite number")
+    return number
+
+
+def _decibels(value: Any) -> float:
+    number = _number(value)
+    if abs(number) > 1000:
+        raise ValueError(f"{value!r} dB")
     return number
 
 

@@ -148,7 +148,7 @@ def _pareto(milliseconds: Mapping[str, float], entries: Sequence[Proven]) -> lis
         return [
             Point(
                 label(entry.format, entry.variant),
-                costs[entry.file],
+                max(costs[entry.file], 1e-9),
                 entry.psnr or 0.0 if entry.quality is None else entry.quality.psnr,
                 FORMATS[entry.format],
             )

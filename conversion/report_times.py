@@ -104,7 +104,7 @@ def _operators(result: Mapping[str, Any]) -> Html:
             operator["weights"] or "–",
             operator["output"],
             f"{operator['ms']:.2f}",
-            f"{operator['ms'] / found['sum_ms']:.1%}",
+            f"{operator['ms'] / (found['sum_ms'] or 1.0):.1%}",
             "–" if operator["gflops"] is None else f"{operator['gflops']:.0f}",
             "–" if operator["share_of_matmul"] is None else f"{operator['share_of_matmul']:.0%}",
             {True: "outside", False: "network", None: "–"}[operator["outside"]],
@@ -119,7 +119,7 @@ def _operators(result: Mapping[str, Any]) -> Html:
     rates = [
         f"{entry['type']} at {entry['gflops']:.0f} ({entry['share_of_matmul']:.0%} of that)"
         for entry in found["types"]
-        if entry["gflops"] is not None
+        if None not in (entry["gflops"], entry["share_of_matmul"])
     ]
     note += f" {', '.join(rates)}." if rates else ""
     note += f" {alone} could not be run alone." if alone else ""

@@ -72,7 +72,7 @@ def test_every_help_opens_with_a_command_of_that_verb(cli: Cli, verb: str) -> No
     assert any("Usage" in line for line in lines[1:4])
 
 
-@pytest.mark.parametrize("verb", ["info", "evaluate", "restore", "train", "psf", "align"])
+@pytest.mark.parametrize("verb", ["info", "evaluate", "restore", "train", "psf", "align", "compare"])
 def test_the_command_that_help_opens_with_works(
     cli: Cli, verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

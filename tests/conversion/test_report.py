@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.document import check
 from conversion.contract import Artifact, Bundle, Contract, GoldenFile, TensorSpec, digest, write_contract
 from conversion.report import Comparison, report
 from conversion.verify import verify
@@ -448,3 +449,192 @@ def test_several_bundles_share_a_report(tiny: Path, tmp_path: Path, photo_path: 
 def test_no_bundle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="at least one bundle"):
         report([], out=tmp_path / "report.html")
+
+
+@pytest.fixture
+def judged(tmp_path: Path, photo_path: Path) -> Path:
+    return make_judged_bundle(tmp_path / "judged", photo_path)
+
+
+def test_quality_is_shown_beside_pytorchs_and_the_budget(judged: Path, tmp_path: Path) -> None:
+    page = Page(report([judged], out=tmp_path / "report.html"))
+    row = next(row for row in page.rows if row[0].startswith("tiny_32x24_full_integer_quant.tfliteint8"))
+    assert row == [
+        "tiny_32x24_full_integer_quant.tfliteint8 weights and values",
+        *(
+            "22.050.8803",
+            "22.410.8912",
+            "0.361",
+            "0.3",
+            "room: 0.93 dBx 16, y 0: 1.86 dB",
+            "failmeasured-host",
+        ),
+    ]
+    palette = next(row for row in page.rows if row[0].startswith("tiny_32x24_palettized6.mlpackageweights"))
+    assert palette[-1] == "passreference-execution"
+    assert "ground truth of 2 pictures" in page.text
+    assert "The pictures as they came have 15.50 dB" in page.text
+
+
+def test_every_variant_has_a_name_of_its_own(judged: Path) -> None:
+    from conversion.contract import SCHEMA_FILE
+    from conversion.labels import label, stored
+
+    variants = json.loads(SCHEMA_FILE.read_text())["$defs"]["artifact"]["properties"]["variant"]["enum"]
+    assert {variant for _, variant, *_ in VARIANTS} == set(variants)
+    for format_ in ("tflite", "coreml"):
+        own = [variant for kind, variant, *_ in VARIANTS if kind == format_]
+        assert len({label(format_, variant) for variant in own}) == len(own)
+        assert all("_" not in label(format_, v) and "_" not in stored(format_, v) for v in own)
+
+
+def test_heat_maps_are_those_of_the_worst_picture_of_each_variant(judged: Path, tmp_path: Path) -> None:
+    page = Page(report([judged], out=tmp_path / "report.html"))
+    maps = [a for tag, a in page.tags if tag == "img" and (a["alt"] or "").startswith("Heat-map")]
+    assert [a["alt"] for a in maps] == [
+        f"Heat-map, {name}, 32x24: room: {drop:.2f} dB ({2 * drop:.2f} dB at x 16, y 0)"
+        for name, drop in (
+            *(("TFLite int8", 0.93), ("TFLite int8, mixed", 0.31)),
+            *(("Core ML 6-bit palette", 0.22), ("Core ML 4-bit palette", 1.1)),
+        )
+    ]
+    (judged / "heatmaps" / "tiny_32x24_mixed.tflite_room.png").unlink()
+    page = Page(report([judged], out=tmp_path / "report.html"))
+    assert sum((a.get("alt") or "").startswith("Heat-map") for _, a in page.tags) == len(maps) - 1
+
+
+def test_heat_maps_never_lead_out_of_the_bundle(judged: Path, tmp_path: Path, photo_path: Path) -> None:
+    out, heatmap = tmp_path / "report.html", judged / "heatmaps" / "tiny_32x24_mixed.tflite_room.png"
+    heatmap.unlink()
+    heatmap.symlink_to(photo_path)
+    with pytest.raises(UserError, match="is a link"):
+        report([judged], out=out)
+    heatmap.unlink()
+    (judged / "heatmaps").rename(tmp_path / "elsewhere")
+    (judged / "heatmaps").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="is a link"):
+        report([judged], out=out)
+    (judged / "heatmaps").unlink()
+    proof = (judged / "proof.json").read_text()
+    for name in ("../secret.png", "heatmaps/../../secret.png", "/etc/secret.png", "heatmaps/a.svg", 3):
+        changed = json.loads(proof)
+        changed["artifacts"][3]["quality"]["worst"]["heatmap"] = name
+        (judged / "proof.json").write_text(json.dumps(changed))
+        with pytest.raises(UserError, match="cannot be read as a proof"):
+            report([judged], out=out)
+    assert not out.exists()
+
+
+def test_cost_and_quality_are_plotted_with_every_variant_named(judged: Path, tmp_path: Path) -> None:
+    document = benchmark_of_all(judged)
+    page = Page(report([judged], timings=[document], out=tmp_path / "report.html"))
+    titles = [tag for tag, _ in page.tags].count("svg")
+    assert titles == 2  # size, and time
+    assert "Size of the file, 32x24: float32, float16, int8 weights, int8, int8 × int16" in page.text
+    assert "Time on this host, 32x24: float32, float16" in page.text
+    dots = [tag for tag, a in page.tags if (a.get("class") or "").startswith("dot")]
+    # eleven sizes, two times, and the legend of the sizes; squares are Core ML
+    assert (dots.count("circle"), dots.count("rect")) == (6 + 2 + 1, 5 + 1)
+    assert "PSNR against the ground truth" in page.text
+    assert "reference-execution" in page.text and "inferred" in page.text
+
+
+def test_without_ground_truth_the_plot_is_of_the_numerics(tiny: Path, tmp_path: Path) -> None:
+    write_proof(tiny)
+    page = Page(report([tiny], out=tmp_path / "report.html"))
+    assert "PSNR against PyTorch, worst picture (nothing was judged" in page.text
+    assert "Heat-maps" not in page.text and "Quality" not in page.text
+    (tiny / "proof.json").unlink()
+    page = Page(report([tiny], out=tmp_path / "report.html"))
+    assert "svg" not in {tag for tag, _ in page.tags}
+
+
+def benchmark_of_all(folder: Path) -> dict[str, Any]:
+    """`benchmark_of`, at the size of the bundle's artifacts, with the operators of the first one."""
+    document = benchmark_of(folder)
+    for result in document["results"]:
+        result["artifact"].update(width=32, height=24)
+    document["results"][0]["operators"] = {
+        "rounds": 5,
+        "whole_ms": 4.0,
+        "sum_ms": 5.0,
+        "matmul_gflops": 80.0,
+        "outside_share": 0.4,
+        "types": [
+            {"type": "CONV_2D", "count": 1, "ms": 3.0, "share": 0.6, "gflops": 40.0, "share_of_matmul": 0.5},
+            {"type": "MUL", "count": 1, "ms": 2.0, "share": 0.4, "gflops": None, "share_of_matmul": None},
+        ],
+        "operators": [
+            {
+                **{"index": 7, "type": "MUL", "input": "1x24x32x3", "weights": None, "output": "1x24x32x3"},
+                **{"outside": True, "ms": 2.0, "gflops": None, "share_of_matmul": None},
+            },
+            {
+                **{
+                    "index": 3,
+                    "type": "CONV_2D",
+                    "input": "1x12x16x3",
+                    "weights": "8x3x3x3",
+                    "output": "1x6x8x8",
+                },
+                **{"outside": False, "ms": 3.0, "gflops": 40.0, "share_of_matmul": 0.5},
+            },
+        ],
+    }
+    check(document, "the test's benchmark")
+    return document
+
+
+def test_the_operators_of_a_file_are_shown_by_type_and_alone(judged: Path, tmp_path: Path) -> None:
+    page = Page(report([judged], timings=[benchmark_of_all(judged)], out=tmp_path / "report.html"))
+    assert page.row("3")[1:] == [
+        *("CONV_2D", "1x12x16x3", "8x3x3x3", "1x6x8x8", "3.00", "60.0%", "40", "50%", "network"),
+    ]
+    assert page.row("7")[-1] == "outside"
+    assert "CONV_2D 60%, MUL 40%; 40% outside the network" in page.text
+    assert "CONV_2D at 40 (50% of that)" in page.text
+
+
+def test_hostile_words_in_a_judged_proof_stay_text(judged: Path, tmp_path: Path) -> None:
+    document = benchmark_of_all(judged)
+    clean = Page(report([judged], timings=[document], out=tmp_path / "clean.html"))
+    proof = json.loads((judged / "proof.json").read_text())
+    for entry in proof["artifacts"]:
+        entry["runtime"] = HOSTILE
+        entry["quality"]["worst"]["image"] = HOSTILE
+    proof["artifacts"][0]["variant"] = HOSTILE
+    (judged / "proof.json").write_text(json.dumps(proof))
+    for entry in (
+        document["results"][0]["operators"]["types"] + document["results"][0]["operators"]["operators"]
+    ):
+        entry["type"] = HOSTILE
+    page = Page(report([judged], timings=[document], out=tmp_path / "hostile.html"))
+    assert page.script == clean.script
+    assert page.text.count(HOSTILE) >= 20
+    assert {tag for tag, _ in page.tags} <= {tag for tag, _ in clean.tags}
+    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("psnr", "1e999"),
+        ("psnr", 1e300),
+        ("drop", None),
+        ("worst.tile.x", "left"),
+        ("rows", 3),
+        ("rows.0.psnr", []),
+        ("budget", 10**400),
+    ],
+)
+def test_a_damaged_quality_is_one_line(judged: Path, tmp_path: Path, path: str, value: object) -> None:
+    proof = json.loads((judged / "proof.json").read_text())
+    place: Any = proof["artifacts"][3]["quality"]
+    *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+    for part in parents:
+        place = place[part]
+    place[last] = value
+    (judged / "proof.json").write_text(json.dumps(proof))
+    with pytest.raises(UserError, match="cannot be read as a proof") as caught:
+        report([judged], out=tmp_path / "report.html")
+    assert "\n" not in str(caught.value)
