@@ -25,11 +25,13 @@ from conversion.census import read_tflite
 from conversion.tflite import pack
 from training.errors import UserError
 
+COLOURS = 4
+"""At most so many channels make a picture; a layer of a network has more."""
+
 MAX_SECONDS = 20.0
 """After three rounds, no other is begun later than this: int16 values take a hundred times as long as int8 ones."""
 
 _FILTERED = ("CONV_2D", "TRANSPOSE_CONV", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")  # second input: the weights
-_ENDS = ("DEPTH_TO_SPACE", "SPACE_TO_DEPTH")  # beside those, what networks begin and end with
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Piece:
     weights_shape: tuple[int, ...] | None  # of a convolution or matrix product
     output_shape: tuple[int, ...]  # of the largest
     macs: int | None  # None: not an operator whose multiply-accumulates are counted
-    outside: bool | None  # works on more pixels than the network; None: there is no telling
+    outside: bool | None  # works on the picture outside the network; None: there is no telling
 
 
 def profile_operators(
@@ -76,12 +78,13 @@ def profile_operators(
     matmul_gflops = matmul[1] / matmul_ms / 1e6
     timed = [(piece, ms) for piece, ms in zip(pieces, milliseconds, strict=True) if ms is not None]
     outside = sum(ms for piece, ms in timed if piece.outside)
+    known = bool(timed) and all(piece.outside is not None for piece in pieces)
     return {
         "rounds": len(samples),
         "whole_ms": whole_ms,
         "sum_ms": sum(times),
         "matmul_gflops": matmul_gflops,
-        "outside_share": outside / sum(times) if times and _base(pieces) else None,
+        "outside_share": outside / sum(times) if known else None,
         "types": _types(timed, matmul_gflops),
         "operators": [
             _entry(piece, ms, matmul_gflops) for piece, ms in zip(pieces, milliseconds, strict=True)
@@ -100,13 +103,7 @@ def cut(model: Any, name: str = "the file") -> list[Piece]:
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"{name}: the graph is damaged ({reason}); convert again") from error
-    base = _base(pieces)
-    if base is None:
-        return pieces
-    return [
-        replace(piece, outside=max(_pixels(piece.input_shape), _pixels(piece.output_shape)) > base)
-        for piece in pieces
-    ]
+    return _with_outside(pieces)
 
 
 def _cut(model: Any) -> list[Piece]:
@@ -195,11 +192,33 @@ def _pixels(shape: tuple[int, ...]) -> int:
     return shape[1] * shape[2] if len(shape) == 4 else 0
 
 
-def _base(pieces: Sequence[Piece]) -> int | None:
-    """Pixels of the largest picture that a network reads or writes; None where there is no convolution."""
-    ends = [piece for piece in pieces if piece.macs is not None or piece.type in _ENDS]
-    sides = [_pixels(shape) for piece in ends for shape in (piece.input_shape, piece.output_shape)]
-    return max(sides, default=0) or None
+def _with_outside(pieces: list[Piece]) -> list[Piece]:
+    """Say of each operator whether it works on the picture outside a network that sees a smaller one.
+
+    The network begins with the first convolution that reads colours. Outside are then more pixels than that reads, and
+    more than it writes where they have more channels than colours: a large picture, folded into channels.
+    """
+    stem = next((p for p in pieces if p.macs is not None and 0 < _channels(p.input_shape) <= COLOURS), None)
+    if stem is None:
+        return pieces
+    base, inner = _pixels(stem.input_shape), _pixels(stem.output_shape)
+    whole = max(_pixels(shape) for piece in pieces for shape in _shapes(piece))
+
+    def outside(shape: tuple[int, ...]) -> bool:
+        return _pixels(shape) > (inner if _channels(shape) > COLOURS else base)
+
+    return [
+        replace(piece, outside=base < whole and any(outside(shape) for shape in _shapes(piece)))
+        for piece in pieces
+    ]
+
+
+def _shapes(piece: Piece) -> tuple[tuple[int, ...], ...]:
+    return piece.input_shape, piece.output_shape
+
+
+def _channels(shape: tuple[int, ...]) -> int:
+    return shape[3] if len(shape) == 4 else 0
 
 
 def _open(content: bytes, threads: int) -> Callable[[], object] | None:

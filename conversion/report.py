@@ -216,9 +216,12 @@ def _proof_section(chapter: _Chapter) -> Html:
     if proof is None:
         said = "There is no proof of this bundle: run `afterlens verify` on it before you ship it."
         return join([tag("h3", "Proof"), tag("p", verdict(None), " ", said)])
-    limits = [f"largest error at most {limit:g} ({variant})" for variant, limit in proof.max_error.items()]
-    limits += [f"PSNR at least {limit:g} dB ({variant})" for variant, limit in proof.min_psnr.items()]
-    limits.append(f"at most {proof.max_levels} of 255 levels apart after rounding to 8 bits")
+    variants = {entry.variant for entry in proof.artifacts}
+    limits = [
+        f"largest error at most {limit:g} ({v})" for v, limit in proof.max_error.items() if v in variants
+    ]
+    limits += [f"PSNR at least {limit:g} dB ({v})" for v, limit in proof.min_psnr.items() if v in variants]
+    limits.append(f"files in float at most {proof.max_levels} of 255 levels apart after rounding to 8 bits")
     photos = f"{len(proof.photos)} photo{'s' if len(proof.photos) != 1 else ''}"
     others = f" (and on: {', '.join(proof.others)})" if proof.others else ""
     note = (

@@ -9,6 +9,9 @@ from conversion.pareto import Point, plot
 from conversion.proof import Found, Proven, Quality
 from training.errors import UserError
 
+SHOWN_DROP = 0.05
+"""dB on the worst picture; heat-maps of less are black."""
+
 
 def quality_section(folder: Path, proof: Found) -> Html:
     """PSNR and SSIM against ground truth, and where each variant loses most; empty where nothing was judged.
@@ -23,7 +26,7 @@ def quality_section(folder: Path, proof: Found) -> Html:
             with_note(tag("code", entry.file), stored(entry.format, entry.variant)),
             with_note(f"{quality.psnr:.2f}", _index(quality.ssim)),
             with_note(f"{quality.reference_psnr:.2f}", _index(quality.reference_ssim)),
-            f"{quality.drop:.3f}",
+            f"{round(quality.drop, 3) + 0.0:.3f}",  # no minus before zero
             "–" if quality.budget is None else f"{quality.budget:g}",
             _worst_cell(quality),
             with_note(verdict(quality.passed), entry.provenance),
@@ -85,15 +88,18 @@ def _heatmaps(folder: Path, judged: Sequence[tuple[Proven, Quality]]) -> Html:
         title = f"{FORMATS[entry.format]} {label(entry.format, entry.variant)}, {entry.width}x{entry.height}"
         words = f"{title}: {_worst_words(quality)}"
         figures.append(tag("figure", picture(path, f"Heat-map, {words}"), tag("figcaption", words)))
-    note = "Where each variant loses most against PyTorch, on the picture that it loses most on."
+    note = (
+        "Where each variant differs from PyTorch, on the picture that it loses most on: black where it does not, over "
+        f"red and yellow to white. Variants that lose less there than {SHOWN_DROP:g} dB are left out."
+    )
     return join(
         [tag("h4", "Heat-maps"), tag("p", note, class_="note"), tag("div", join(figures), class_="triple")]
     )
 
 
 def _heatmap(folder: Path, quality: Quality) -> Path | None:
-    """The picture's file, None where there is none. Its name was checked when the proof was read."""
-    if quality.worst is None or quality.worst.heatmap is None:
+    """The picture's file, None where there is none worth showing. Its name was checked when the proof was read."""
+    if quality.worst is None or quality.worst.heatmap is None or quality.worst.drop < SHOWN_DROP:
         return None
     path = folder / quality.worst.heatmap
     if path.is_symlink() or path.parent.is_symlink():

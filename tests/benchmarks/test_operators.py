@@ -179,6 +179,35 @@ def test_what_works_on_more_pixels_than_the_network_is_outside(pyramid: Path, in
     assert [piece.outside for piece in cut(read_tflite(integers))] == [False] * 3
 
 
+def test_a_large_picture_folded_into_channels_is_outside_too(tmp_path: Path) -> None:
+    """Fold, mean, network (halve, layer, unfold to the small picture), upsample, add, unfold."""
+    rng, file = np.random.default_rng(0), File()
+    fold, unfold = schema.SpaceToDepthOptionsT(), schema.DepthToSpaceOptionsT()
+    fold.blockSize, unfold.blockSize = 4, 4
+    half = schema.DepthToSpaceOptionsT()
+    half.blockSize = 2
+    photo, folded, small = (file.tensor((1, *shape)) for shape in ((32, 32, 3), (8, 8, 48), (8, 8, 3)))
+    deep, head, clean = (file.tensor((1, *shape)) for shape in ((4, 4, 8), (4, 4, 12), (8, 8, 3)))
+    large, total, result = (file.tensor((1, *shape)) for shape in ((8, 8, 48), (8, 8, 48), (32, 32, 3)))
+
+    def conv(source: int, target: int, *shape: int, stride: int = 1) -> None:
+        given = [file.tensor(s, np.float32, weights(rng, *s)) for s in (shape, shape[:1])]
+        file.operator("CONV_2D", [source, *given], [target], conv_options(stride))
+
+    file.operator("SPACE_TO_DEPTH", [photo], [folded], fold)
+    conv(folded, small, 3, 1, 1, 48)
+    conv(small, deep, 8, 2, 2, 3, stride=2)
+    conv(deep, head, 12, 1, 1, 8)
+    file.operator("DEPTH_TO_SPACE", [head], [clean], half)
+    conv(clean, large, 48, 3, 3, 3)
+    file.operator("ADD", [folded, large], [total], schema.AddOptionsT())
+    file.operator("DEPTH_TO_SPACE", [total], [result], unfold)
+    path = file.write(tmp_path / "folded.tflite", [photo], [result])
+    outside = [piece.outside for piece in cut(read_tflite(path))]
+    assert outside == [True, True, False, False, False, True, True, True]
+    assert profile(path)["operators"][0]["ms"] is not None
+
+
 def test_a_graph_without_convolutions_has_no_inside(tmp_path: Path) -> None:
     file = File()
     photo, half = file.tensor((1, SIDE, SIDE, 3)), file.tensor((1, SIDE // 2, SIDE // 2, 3))

@@ -176,7 +176,7 @@ def make_judged_bundle(folder: Path, photo: Path) -> Path:
         own = {"file": name, "format": format_, "variant": variant, "sha256": sha256, "bytes": size}
         artifacts.append({**like, **own})
         heatmap = None
-        if worst > 0.2:
+        if worst > 0.2 or worst < 0.004:
             heatmap = f"heatmaps/{name}_room.png"
             shade = np.random.default_rng(0).random((24, 32, 1)) * (255, 80, 0)
             Image.fromarray(shade.astype(np.uint8)).save(folder / heatmap)
