@@ -169,6 +169,15 @@ def quantize(
     return _Rewrite(model, ranges, scheme, set(quantizable(model, scheme)) - set(keep_float)).data()
 
 
+@dataclass(frozen=True)
+class _Clamp:
+    """A clamp of a value tensor that becomes the end of its range."""
+
+    tensor: int
+    low: float
+    high: float
+
+
 class _Rewrite:
     """One pass over the graph; the tensors that it appends are the quantized twins of float ones."""
 
@@ -184,6 +193,7 @@ class _Rewrite:
         self.tensors, self.buffers = list(self.graph.tensors), list(model.buffers)
         self.codes = list(model.operatorCodes)
         self.twins: dict[tuple[int, str], int] = {}
+        self.clamps = self._free_clamps() if scheme is Scheme.INT8 else {}
         self.numbers = {} if scheme is Scheme.DYNAMIC else self._parameters(ranges)
 
     def data(self) -> bytes:
@@ -198,6 +208,13 @@ class _Rewrite:
                 changed.inputs = [operator.inputs[0], self._weights(operator.inputs[1]), *operator.inputs[2:]]
                 changed.opcodeIndex = self._code(self.types[index], 5)
                 operators.append(changed)
+                continue
+            if index in self.clamps:
+                # Its input already ends where it would cut: the same values under another number.
+                source, output = self.clamps[index].tensor, operator.outputs[0]
+                self.twins[output, "value"] = self._twin(source)
+                if self._read_as_float(output):
+                    operators.append(self._convert("DEQUANTIZE", self._twin(output), output))
                 continue
             inputs = []
             for place, source in enumerate(operator.inputs):
@@ -245,6 +262,37 @@ class _Rewrite:
             if index not in self.chosen
         )
 
+    def _free_clamps(self) -> dict[int, _Clamp]:
+        """Clamps that int8 gets for nothing: whose input is made for them alone, by an operator that rounds anew.
+
+        That operator's results saturate at the ends of their range, so the range can be the clamp. As an operator of
+        its own an int8 RELU took a third of a 1280x720 run.
+        """
+        readers: dict[int, int] = {}
+        makers = {t: i for i, operator in enumerate(self.graph.operators) for t in operator.outputs}
+        for operator in self.graph.operators:
+            for tensor in operator.inputs:
+                readers[tensor] = readers.get(tensor, 0) + 1
+        found: dict[int, _Clamp] = {}
+        for index in sorted(self.chosen):
+            operator, name = self.graph.operators[index], self.types[index]
+            values = [tensor for tensor in operator.inputs if tensor in self.values]
+            constants = [tensor for tensor in operator.inputs if tensor not in self.values]
+            if name not in ("RELU", "MINIMUM", "MAXIMUM") or len(values) != 1:
+                continue
+            limits = self._array(constants[0]).reshape(-1) if constants else np.zeros(1)
+            maker = makers.get(values[0], -1)
+            anew = self.types[maker] in (*CONVOLUTIONS, *_FREE_SCALE) and self.types[maker] not in _FIXED
+            if readers[values[0]] != 1 or len(limits) != 1 or maker not in self.chosen:
+                continue
+            if values[0] in set(self.graph.outputs) or not (anew or maker in found):
+                continue
+            limit = float(limits[0])
+            low, high = (-np.inf, limit) if name == "MINIMUM" else (limit, np.inf)
+            if low <= 0.0 <= high:  # zero must stay within the range
+                found[index] = _Clamp(values[0], low, high)
+        return found
+
     def _parameters(self, ranges: Mapping[int, tuple[float, float]]) -> dict[int, tuple[float, int]]:
         """Scale and zero point of every value tensor; one for all that an operator ties together."""
         parent = {index: index for index in self.values}
@@ -258,7 +306,7 @@ class _Rewrite:
         for index in sorted(self.chosen):
             operator = self.graph.operators[index]
             tied = [t for t in (*operator.inputs, *operator.outputs) if t in self.values]
-            if self.types[index] in _KEEP_SCALE:
+            if self.types[index] in _KEEP_SCALE or index in self.clamps:
                 for tensor in tied[1:]:
                     parent[root(tensor)] = root(tied[0])
         for index in self.chosen:
@@ -274,6 +322,9 @@ class _Rewrite:
         for top, members in groups.items():
             low = min(ranges[t][0] for t in members)
             high = max(ranges[t][1] for t in members)
+            for clamp in self.clamps.values():
+                if root(clamp.tensor) == top:
+                    low, high = max(low, clamp.low), min(high, clamp.high)
             parameters = fixed.get(top) or scale_and_zero_point(low, high, self.scheme)
             numbers |= dict.fromkeys(members, parameters)
         return numbers

@@ -23,11 +23,14 @@ from conversion.contract import (
     write_contract,
 )
 from conversion.convert import convert
+from conversion.examples import degraded_examples
 from conversion.verify import PROOF_FILE, verify
 from tests.conversion import mutations
 from training.checkpoint import save_checkpoint
 from training.deployable import Deployable, Port
 from training.errors import GateFailed, UserError
+from training.images import read_photo
+from training.reflection.task import TASK
 
 SIDE = 64
 ARTIFACTS = (
@@ -385,3 +388,34 @@ def test_an_old_proof_is_replaced(folder: Path, photo_path: Path) -> None:
     assert not read_proof(folder)["passed"]
     summary = read_bundle(folder).contract.proof
     assert summary is not None and not summary.passed
+
+
+def test_artifacts_are_judged_by_their_pictures(
+    own_bundle: Bundle, checkpoint: Path, deployable: Deployable, photo_paths: list[Path]
+) -> None:
+    # One artifact is enough, and the executor of the other is slow.
+    contract = own_bundle.contract
+    (half,) = [a for a in contract.artifacts if a.file.endswith("float16.tflite")]
+    write_contract(own_bundle.folder, replace(contract, artifacts=(half,)))
+    examples = degraded_examples(photo_paths, TASK.degrade, ("shadow", "occlusion"), deployable, count=2, seed=5)
+
+    def run(budget: float) -> dict[str, Any]:
+        return verify(
+            own_bundle.folder,
+            {(256, 256): deployable},
+            photo_paths[:1],
+            checkpoint=checkpoint,
+            examples={(256, 256): examples},
+            budgets={"float16": budget},
+        )
+
+    quality = run(0.05)["artifacts"][0]["quality"]
+    assert quality["passed"] and quality["budget"] == 0.05 and abs(quality["drop"]) < 0.02
+    assert [row["image"] for row in quality["rows"]] == [example.name for example in examples]
+    assert quality["reference_psnr"] == pytest.approx(quality["psnr"] + quality["drop"])
+    assert quality["reference_psnr"] > quality["input_psnr"] + 0.5  # the bundled weights do restore
+    heat = read_photo(own_bundle.folder / quality["worst"]["heatmap"]).rgb
+    assert heat.shape == (256, 256, 3)
+    with pytest.raises(GateFailed, match=r"float16\.tflite: loses .* dB .* worst image .* pixels at x \d+, y \d+"):
+        run(-1.0)
+    assert read_proof(own_bundle.folder)["artifacts"][0]["passed"] is False

@@ -49,7 +49,7 @@ def test_recipe_survives_a_checkpoint() -> None:
     ("override", "message"),
     [
         ("training.stepz=5", "recipe.toml: training: unknown key 'stepz', expected one of accumulate, batch"),
-        ("trainin.steps=5", "recipe.toml: unknown key 'trainin', expected one of loss, network, synthesis"),
+        ("trainin.steps=5", "recipe.toml: unknown key 'trainin', expected one of budgets, loss, network, synthesis"),
         ("training.steps=many", "recipe.toml: training: steps is 'many', expected int"),
         ("training.steps=1.5", "training: steps is 1.5, expected int"),
         ("training.steps=true", "training: steps is True, expected int"),
@@ -100,5 +100,5 @@ def test_files_that_are_no_recipe_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="recipe.toml: not a TOML recipe"):
         read_recipe(ReflectionRecipe, path)
     path.write_text("[training]\nsteps = 5\n")
-    with pytest.raises(UserError, match="recipe.toml: key 'loss' is missing"):
+    with pytest.raises(UserError, match="recipe.toml: key 'budgets' is missing"):
         read_recipe(ReflectionRecipe, path)
