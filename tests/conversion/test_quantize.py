@@ -230,4 +230,4 @@ def test_a_clamp_becomes_the_end_of_a_range(model: Any, ranges: Ranges, tmp_path
     assert after.count("MINIMUM") == after.count("RELU") == 0
     bright = {"image": np.ones((256, 256, 3), np.float32)}
     restored = TfliteSession(path.read_bytes()).run(bright)["restored"]
-    assert 0.0 <= float(restored.min()) and float(restored.max()) == pytest.approx(1.0, abs=1e-6)
+    assert float(restored.min()) >= 0.0 and float(restored.max()) == pytest.approx(1.0, abs=1e-6)

@@ -397,7 +397,9 @@ def test_artifacts_are_judged_by_their_pictures(
     contract = own_bundle.contract
     (half,) = [a for a in contract.artifacts if a.file.endswith("float16.tflite")]
     write_contract(own_bundle.folder, replace(contract, artifacts=(half,)))
-    examples = degraded_examples(photo_paths, TASK.degrade, ("shadow", "occlusion"), deployable, count=2, seed=5)
+    examples = degraded_examples(
+        photo_paths, TASK.degrade, ("shadow", "occlusion"), deployable, count=2, seed=5
+    )
 
     def run(budget: float) -> dict[str, Any]:
         return verify(
@@ -416,6 +418,8 @@ def test_artifacts_are_judged_by_their_pictures(
     assert quality["reference_psnr"] > quality["input_psnr"] + 0.5  # the bundled weights do restore
     heat = read_photo(own_bundle.folder / quality["worst"]["heatmap"]).rgb
     assert heat.shape == (256, 256, 3)
-    with pytest.raises(GateFailed, match=r"float16\.tflite: loses .* dB .* worst image .* pixels at x \d+, y \d+"):
+    with pytest.raises(
+        GateFailed, match=r"float16\.tflite: loses .* dB .* worst image .* pixels at x \d+, y \d+"
+    ):
         run(-1.0)
     assert read_proof(own_bundle.folder)["artifacts"][0]["passed"] is False

@@ -49,7 +49,10 @@ def test_recipe_survives_a_checkpoint() -> None:
     ("override", "message"),
     [
         ("training.stepz=5", "recipe.toml: training: unknown key 'stepz', expected one of accumulate, batch"),
-        ("trainin.steps=5", "recipe.toml: unknown key 'trainin', expected one of budgets, loss, network, synthesis"),
+        (
+            "trainin.steps=5",
+            "recipe.toml: unknown key 'trainin', expected one of budgets, loss, network, synthesis",
+        ),
         ("training.steps=many", "recipe.toml: training: steps is 'many', expected int"),
         ("training.steps=1.5", "training: steps is 1.5, expected int"),
         ("training.steps=true", "training: steps is True, expected int"),
