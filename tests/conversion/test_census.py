@@ -113,7 +113,7 @@ def test_the_1280x720_graph_needs_nothing_more_than_a_few_fixed_convolutions(
     coreml, tflite = (census_of(bundle.path(artifact)) for artifact in bundle.contract.artifacts)
     assert not UNWANTED & set(tflite.operators) and not UNWANTED_MIL & set(coreml.operators)
     assert set(tflite.operators) - TFLITE_256 == {"SPACE_TO_DEPTH", "DIV", "RELU_N1_TO_1"}
-    assert set(coreml.operators) - COREML_256 == {"pixel_unshuffle", "real_div", "square"}
+    assert set(coreml.operators) - COREML_256 == {"pixel_unshuffle", "real_div"}
     # The pyramid: the photo's mean, the upsampling of gate and correction.
     assert tflite.operators["CONV_2D"] == coreml.operators["conv"] == _layers(network, nn.Conv2d) + 3
     assert tflite.highest_rank == coreml.highest_rank == 4
