@@ -108,6 +108,8 @@ class MilProgram:
         eight_bit: bool = True,
         on_value: OnValue | None = None,
         override: Override | None = None,
+        constants: Mapping[str, Array] | None = None,
+        known: Mapping[str, Array] | None = None,
     ) -> dict[str, Array]:
         """Executes the program.
 
@@ -118,22 +120,24 @@ class MilProgram:
             on_value: called with (name, operator type, value) for every result, after rounding. float16 values come
                 as float32 arrays that hold float16 numbers. The array must not be changed.
             override: called likewise, after `on_value`; an array that it returns takes the value's place.
+            constants: arrays that take the place of constants of the program in this run, by name.
+            known: all values of an earlier run with the same inputs and options but without `constants`, as `on_value`
+                got them: only what depends on `constants` is computed, and shown to the hooks.
         """
+        constants = constants or {}
+        for name, array in constants.items():
+            if name not in self._constants or np.shape(self._constants[name]) != array.shape:
+                raise ValueError(f"constants[{name!r}]: the program has no constant of that name and shape")
+        changed = set(constants)
         # Overflow to infinity and what follows from it is the behaviour under test, not an accident.
         with np.errstate(all="ignore"):
-            values = {**self._constants, **self._read_inputs(inputs, round_storage)}
+            values = {**self._constants, **constants, **self._read_inputs(inputs, round_storage)}
             for step in self._steps:
-                results = _evaluate(self.path, step, values, round_storage)
-                for (name, declared), result in zip(step.info.outputs, results, strict=True):
-                    values[name] = result
-                    if on_value is not None:
-                        on_value(name, step.info.op_type, result)
-                    replacement = None if override is None else override(name, step.info.op_type, result)
-                    if replacement is None:
-                        continue
-                    if replacement.shape != result.shape:
-                        raise ValueError(f"override of {name}: shape {replacement.shape}, not {result.shape}")
-                    values[name] = _stored(replacement, declared, round_storage)
+                if known is not None and changed.isdisjoint(_read_by(step)):
+                    values |= {name: known[name] for name, _ in step.info.outputs}
+                else:
+                    self._execute(step, values, round_storage, on_value, override)
+                    changed |= {name for name, _ in step.info.outputs}
                 for name in step.last_uses:
                     del values[name]
             outputs = {}
@@ -145,6 +149,27 @@ class MilProgram:
                     half = spec.dtype == "float16" and round_storage
                     outputs[spec.name] = value.astype(np.float16) if half else value
             return outputs
+
+    def _execute(
+        self,
+        step: _Step,
+        values: dict[str, Any],
+        round_storage: bool,
+        on_value: OnValue | None,
+        override: Override | None,
+    ) -> None:
+        """One step: its results go to `values`, past the hooks."""
+        results = _evaluate(self.path, step, values, round_storage)
+        for (name, declared), result in zip(step.info.outputs, results, strict=True):
+            values[name] = result
+            if on_value is not None:
+                on_value(name, step.info.op_type, result)
+            replacement = None if override is None else override(name, step.info.op_type, result)
+            if replacement is None:
+                continue
+            if replacement.shape != result.shape:
+                raise ValueError(f"override of {name}: shape {replacement.shape}, not {result.shape}")
+            values[name] = _stored(replacement, declared, round_storage)
 
     def _read_inputs(self, inputs: Mapping[str, Any], round_storage: bool) -> dict[str, Array]:
         """Checks what the caller gives and stores it in the declared types."""
@@ -368,19 +393,18 @@ def _define(
         raise package.fault(f"the name {name!r} is given to two values")
 
 
+def _read_by(step: _Step) -> set[str]:
+    """Names of the values that a step reads."""
+    sources = [source for source in step.arguments.values() if not isinstance(source, _Constant)]
+    return {name for source in sources for name in ((source,) if isinstance(source, str) else source)}
+
+
 def _with_last_uses(steps: list[_Step], outputs: Sequence[str], constants: Mapping[str, Any]) -> list[_Step]:
     """Marks after which step each value can be freed: feature maps at 1280x720 would not all fit in memory."""
     keep = {*outputs, *constants}
     reversed_steps = []
     for step in reversed(steps):
-        read = [step.arguments[parameter] for parameter in step.arguments]
-        names = {
-            name
-            for source in read
-            if not isinstance(source, _Constant)
-            for name in ((source,) if isinstance(source, str) else source)
-        }
-        names |= {name for name, _ in step.info.outputs}
+        names = _read_by(step) | {name for name, _ in step.info.outputs}
         reversed_steps.append(_Step(step.info, step.arguments, tuple(sorted(names - keep))))
         keep |= names
     return reversed_steps[::-1]
