@@ -41,7 +41,8 @@ class FeatureSpec:
 
     `shape` is the tensor's in the program, (1, 3, H, W) for a colour image, None where it is flexible. `dtype` is what
     `run` exchanges: for an image `uint8` (H, W, 3) in RGB order, (H, W) in grey, whatever order `colour` says
-    the program computes in.
+    the program computes in. `ranges` holds, where the shape is flexible, each choice that the package declares: the
+    smallest and largest size of every dimension, None for no limit.
     """
 
     name: str
@@ -49,6 +50,18 @@ class FeatureSpec:
     dtype: str
     is_image: bool
     colour: str | None
+    ranges: tuple[tuple[tuple[int, int | None], ...], ...] = ()
+
+    def accepts(self, shape: tuple[int, ...]) -> bool:
+        """Whether the package declares that it takes a tensor of this shape."""
+        return not self.ranges or any(
+            len(choice) == len(shape)
+            and all(
+                low <= size and (high is None or size <= high)
+                for size, (low, high) in zip(shape, choice, strict=True)
+            )
+            for choice in self.ranges
+        )
 
 
 @dataclass(frozen=True)
@@ -99,6 +112,10 @@ class MilProgram:
     def operators(self) -> list[OperatorInfo]:
         """The operators in the order of execution; constants (`const`) are left out, compressed weights are not."""
         return [step.info for step in self._steps]
+
+    def constants(self) -> dict[str, Any]:
+        """The values of `const` by name: arrays (float16 as float32) that must not be changed, texts, lists."""
+        return dict(self._constants)
 
     def run(
         self,
@@ -182,7 +199,8 @@ class MilProgram:
             value = _from_image(spec, given) if spec.is_image else given
             if declared.shape == () and value.size == 1:
                 value = value.reshape(())  # Core ML has no arrays of rank 0: scalars travel as (1,)
-            if given.dtype.kind not in "fiub" or not declared.accepts(value.shape):
+            fits = declared.accepts(value.shape) and spec.accepts(value.shape)
+            if given.dtype.kind not in "fiub" or not fits:
                 raise UserError(
                     f"{self.path}: input {spec.name!r} got {given.dtype}{given.shape}, the model takes {_taken(spec)}"
                 )
@@ -251,10 +269,17 @@ def _evaluate(path: Path, step: _Step, values: Mapping[str, Any], round_storage:
 
 
 def _taken(spec: FeatureSpec) -> str:
+    choices = spec.ranges or (tuple((size or 1, size) for size in spec.shape),)
     if not spec.is_image:
-        return f"{spec.dtype}{spec.shape}"
-    height, width = spec.shape[2:]
-    return f"an image of {height}x{width} (height x width){', 3 channels' if spec.shape[1] == 3 else ''}"
+        return spec.dtype + " or ".join(
+            f"({', '.join(_span(*span) for span in choice)})" for choice in choices
+        )
+    sizes = " or ".join(f"{_span(*height)}x{_span(*width)}" for _, _, height, width in choices)
+    return f"an image of {sizes} (height x width){', 3 channels' if spec.shape[1] == 3 else ''}"
+
+
+def _span(low: int, high: int | None) -> str:
+    return str(low) if low == high else f"{low}..{'' if high is None else high}"
 
 
 def _from_image(spec: FeatureSpec, pixels: Array) -> Array:
@@ -422,7 +447,8 @@ def _feature(package: Package, feature: Any, types: Mapping[str, TensorType]) ->
             raise package.fault(
                 f"{feature.name!r} is described with shape {shape} and computed as {declared}"
             )
-        return FeatureSpec(feature.name, declared.shape, declared.dtype.name, False, None)
+        ranges = _ranges(package, feature.type.multiArrayType, None)
+        return FeatureSpec(feature.name, declared.shape, declared.dtype.name, False, None, ranges)
     if kind != "imageType":
         raise UserError(
             f"{package.path}: {feature.name!r} is a {kind}; this executor knows arrays and images"
@@ -439,7 +465,40 @@ def _feature(package: Package, feature: Any, types: Mapping[str, TensorType]) ->
             f"{feature.name!r} is described as a {colour} image of {size} and computed as {declared}"
         )
     dtype = "float16" if colour == "GRAYSCALE_FLOAT16" else "uint8"
-    return FeatureSpec(feature.name, declared.shape, dtype, True, colour)
+    return FeatureSpec(
+        feature.name, declared.shape, dtype, True, colour, _ranges(package, image, (1, channels))
+    )
+
+
+def _ranges(
+    package: Package, declared: Any, lead: tuple[int, int] | None
+) -> tuple[tuple[tuple[int, int | None], ...], ...]:
+    """The shapes that the description allows for a flexible array, or for an image behind its batch and channels."""
+
+    def span(entry: Any) -> tuple[int, int | None]:
+        return int(entry.lowerBound), None if entry.upperBound < 0 else int(entry.upperBound)
+
+    kind = declared.WhichOneof("SizeFlexibility" if lead else "ShapeFlexibility")
+    if kind is None:
+        return ()
+    if lead is None and kind == "enumeratedShapes":
+        choices = [
+            tuple((int(size), int(size)) for size in entry.shape)
+            for entry in declared.enumeratedShapes.shapes
+        ]
+    elif lead is None:
+        choices = [tuple(span(entry) for entry in declared.shapeRange.sizeRanges)]
+    else:
+        ends = tuple((size, size) for size in lead)
+        if kind == "enumeratedSizes":
+            sizes = declared.enumeratedSizes.sizes
+            choices = [(*ends, (int(s.height), int(s.height)), (int(s.width), int(s.width))) for s in sizes]
+        else:
+            sides = declared.imageSizeRange
+            choices = [(*ends, span(sides.heightRange), span(sides.widthRange))]
+    if not choices:
+        raise package.fault("a flexible shape without any choice")
+    return tuple(choices)
 
 
 def _known(shape: tuple[int | None, ...], size: tuple[int | None, ...]) -> tuple[int, ...]:
