@@ -478,6 +478,7 @@ def _ranges(
     def span(entry: Any) -> tuple[int, int | None]:
         return int(entry.lowerBound), None if entry.upperBound < 0 else int(entry.upperBound)
 
+    choices: list[tuple[tuple[int, int | None], ...]]
     kind = declared.WhichOneof("SizeFlexibility" if lead else "ShapeFlexibility")
     if kind is None:
         return ()
@@ -489,7 +490,7 @@ def _ranges(
     elif lead is None:
         choices = [tuple(span(entry) for entry in declared.shapeRange.sizeRanges)]
     else:
-        ends = tuple((size, size) for size in lead)
+        ends: tuple[tuple[int, int | None], ...] = tuple((size, size) for size in lead)
         if kind == "enumeratedSizes":
             sizes = declared.enumeratedSizes.sizes
             choices = [(*ends, (int(s.height), int(s.height)), (int(s.width), int(s.width))) for s in sizes]

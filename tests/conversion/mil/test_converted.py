@@ -77,19 +77,20 @@ def test_resizing(coremltools: ModuleType, save_network: Save, target: str) -> N
 # Padding that differs from side to side, which the converter folds into convolutions and pools where it can
 
 
+KERNEL: Tensor = torch.randn(5, 4, 3, 3, generator=torch.Generator().manual_seed(1))
+EVEN = nn.Conv2d(4, 5, 2, padding="same").requires_grad_(False)
 PADDED: dict[str, Callable[[Tensor], Tensor]] = {
     "before a convolution": lambda x: F.conv2d(F.pad(x, (2, 0, 1, 3)), KERNEL),
     "before a strided convolution": lambda x: F.conv2d(F.pad(x, (0, 1, 0, 1)), KERNEL, stride=2),
     "reflected": lambda x: F.conv2d(F.pad(x, (3, 1, 0, 2), mode="reflect"), KERNEL),
     "replicated": lambda x: F.pad(x, (0, 4, 5, 0), mode="replicate"),
     "with a value": lambda x: F.pad(x, (1, 2, 3, 0), value=-1.5),
-    "same": lambda x: F.conv2d(x, KERNEL[:, :, :2, :2], padding="same"),
+    "same, of an even kernel": EVEN,
     "before a maximum": lambda x: F.max_pool2d(F.pad(x, (1, 0, 0, 1), value=-1e4), 2, 2),
     "of a transposed convolution": lambda x: F.conv_transpose2d(
         x, KERNEL.transpose(0, 1), stride=2, padding=(1, 0), output_padding=(1, 0)
     ),
 }
-KERNEL = torch.randn(5, 4, 3, 3, generator=torch.Generator().manual_seed(1))
 
 
 def test_padding_that_differs_from_side_to_side(coremltools: ModuleType, save_network: Save) -> None:
