@@ -392,7 +392,8 @@ def convert(
     outputs). Needs no network. `afterlens verify` proves the result.
 
     Variants: float32.tflite, float16.tflite, mixed.tflite and float16.mlpackage by default; also
-    dynamic_range_quant.tflite, full_integer_quant.tflite and integer_quant_with_int16_act.tflite.
+    dynamic_range_quant.tflite, full_integer_quant.tflite, integer_quant_with_int16_act.tflite, int8.mlpackage,
+    palettized6.mlpackage, palettized4.mlpackage and mixed.mlpackage.
     """
     from dataclasses import asdict
 

@@ -36,6 +36,7 @@ from conversion.contract import (
     write_contract,
 )
 from conversion.coreml import convert_coreml, minimum_coreml
+from conversion.coreml_compress import COMPRESSED_VARIANTS, MEASURED_PICTURES, compress_and_check, plan_mixed
 from conversion.examples import Example, refuse_unreal
 from conversion.onnx_export import export_onnx
 from conversion.runtimes import open_model, port_faults
@@ -47,7 +48,7 @@ from training.images import atomic_path, fit, read_photo, write_png
 
 VARIANTS = (
     *("float32.tflite", "float16.tflite", *(f"{variant}.tflite" for variant in SCHEMES)),
-    "float16.mlpackage",
+    *("float16.mlpackage", *(f"{variant}.mlpackage" for variant in COMPRESSED_VARIANTS)),
 )
 """What can be made of a graph, named as the files end."""
 
@@ -84,7 +85,7 @@ def convert(
         golden_photo: a real photo; cropped and scaled to each size it becomes the golden input.
         variants: which of `VARIANTS`.
         examples: gives so many real pictures for a graph, with the truth where it is known; the integer variants take
-            their ranges from them.
+            their ranges from them, and Core ML's mixed variant is decided on them (without any, on the golden input).
         mixed_budget: dB that `mixed` may lose on each of them.
 
     Raises UserError where a tool fails, the input or `out` is not usable, or examples are wanted and missing or noise.
@@ -121,12 +122,21 @@ def convert(
                 tools[size] = running.enter_context(Onnx2tf(work / f"{size}.onnx", work / size))
         artifacts: list[Artifact] = []
         golden: list[GoldenFile] = []
+        packages = [v.removesuffix(".mlpackage") for v in VARIANTS if v in variants and "mlpackage" in v]
+        plan: dict[str, str] | None = None  # of the mixed package; all sizes have the same weights
         for size, deployable in zip(sizes, deployables, strict=True):
-            if "float16.mlpackage" in variants:
+            exact = (folder if "float16" in packages else work) / f"{first.task}_{size}_float16.mlpackage"
+            if packages:
                 with _step(console, f"coremltools {size}"):
-                    path = folder / f"{first.task}_{size}_float16.mlpackage"
-                    convert_coreml(deployable, path)
-                    artifacts.append(_artifact(path, deployable, "coreml", "float16", minimum_coreml(path)))
+                    convert_coreml(deployable, exact)
+            for variant in packages:
+                with _step(console, f"Core ML {size} {variant}"):
+                    path = folder / f"{first.task}_{size}_{variant}.mlpackage"
+                    if variant == "mixed" and plan is None:
+                        plan = _package_plan(exact, deployable, examples, references[size], mixed_budget)
+                    if variant != "float16":
+                        compress_and_check(exact, variant, path, plan if variant == "mixed" else None)
+                    artifacts.append(_artifact(path, deployable, "coreml", variant, minimum_coreml(path)))
             golden += _write_golden(folder, size, references[size])
         smallest: Quantizer | None = None
         for size, deployable in sorted(
@@ -187,6 +197,24 @@ def _quantizer(
     if examples is not None:
         refuse_unreal(chosen)
     return Quantizer(source, chosen, deployable.outputs[0].name, smaller)
+
+
+def _package_plan(
+    package: Path,
+    deployable: Deployable,
+    examples: Callable[[Deployable, int], Sequence[Example]] | None,
+    golden: Reference,
+    budget: float,
+) -> dict[str, str]:
+    """How Core ML's mixed package stores each weight, decided on examples; without any, on the golden input."""
+    if examples is None:
+        picture = {name: value[0].transpose(1, 2, 0) for name, value in golden.inputs.items()}
+        return plan_mixed(package, [picture], None, budget)
+    chosen = list(examples(deployable, MEASURED_PICTURES))
+    refuse_unreal(chosen)
+    truths = [example.truth for example in chosen if example.truth is not None]
+    pictures = [example.inputs for example in chosen]
+    return plan_mixed(package, pictures, truths if len(truths) == len(pictures) else None, budget)
 
 
 def reference(deployable: Deployable, photo: NDArray[np.float32]) -> Reference:

@@ -72,12 +72,16 @@ def convert_coreml(deployable: Deployable, path: Path) -> None:
                 skip_model_load=True,  # loading needs a Mac
             )
             model.short_description, model.version = deployable.title, deployable.version
+            # The day of the conversion would make two conversions differ.
+            del model.user_defined_metadata["com.github.apple.coremltools.conversion_date"]
             for port in deployable.inputs:
                 model.input_description[port.name] = port.meaning
             for port in deployable.outputs:
                 model.output_description[port.name] = port.meaning
             model.save(str(path))
             _settle_identifiers(path)
+            # Names for ExecuTorch's profiler, a tenth of the package; its manifest does not list them.
+            (path / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
         except Exception as error:  # coremltools raises nearly anything on a graph it does not know
             reason = " ".join(str(error).split()) or type(error).__name__
             raise UserError(f"{deployable.task}: coremltools cannot convert it ({reason[:300]})") from error

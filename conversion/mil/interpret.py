@@ -41,7 +41,8 @@ class FeatureSpec:
 
     `shape` is the tensor's in the program, (1, 3, H, W) for a colour image, None where it is flexible. `dtype` is what
     `run` exchanges: for an image `uint8` (H, W, 3) in RGB order, (H, W) in grey, whatever order `colour` says
-    the program computes in.
+    the program computes in. `ranges` holds, where the shape is flexible, each choice that the package declares: the
+    smallest and largest size of every dimension, None for no limit.
     """
 
     name: str
@@ -49,6 +50,18 @@ class FeatureSpec:
     dtype: str
     is_image: bool
     colour: str | None
+    ranges: tuple[tuple[tuple[int, int | None], ...], ...] = ()
+
+    def accepts(self, shape: tuple[int, ...]) -> bool:
+        """Whether the package declares that it takes a tensor of this shape."""
+        return not self.ranges or any(
+            len(choice) == len(shape)
+            and all(
+                low <= size and (high is None or size <= high)
+                for size, (low, high) in zip(shape, choice, strict=True)
+            )
+            for choice in self.ranges
+        )
 
 
 @dataclass(frozen=True)
@@ -100,6 +113,10 @@ class MilProgram:
         """The operators in the order of execution; constants (`const`) are left out, compressed weights are not."""
         return [step.info for step in self._steps]
 
+    def constants(self) -> dict[str, Any]:
+        """The values of `const` by name: arrays (float16 as float32) that must not be changed, texts, lists."""
+        return dict(self._constants)
+
     def run(
         self,
         inputs: Mapping[str, Any],
@@ -108,6 +125,8 @@ class MilProgram:
         eight_bit: bool = True,
         on_value: OnValue | None = None,
         override: Override | None = None,
+        constants: Mapping[str, Array] | None = None,
+        known: Mapping[str, Array] | None = None,
     ) -> dict[str, Array]:
         """Executes the program.
 
@@ -118,22 +137,24 @@ class MilProgram:
             on_value: called with (name, operator type, value) for every result, after rounding. float16 values come
                 as float32 arrays that hold float16 numbers. The array must not be changed.
             override: called likewise, after `on_value`; an array that it returns takes the value's place.
+            constants: arrays that take the place of constants of the program in this run, by name.
+            known: all values of an earlier run with the same inputs and options but without `constants`, as `on_value`
+                got them: only what depends on `constants` is computed, and shown to the hooks.
         """
+        constants = constants or {}
+        for name, array in constants.items():
+            if name not in self._constants or np.shape(self._constants[name]) != array.shape:
+                raise ValueError(f"constants[{name!r}]: the program has no constant of that name and shape")
+        changed = set(constants)
         # Overflow to infinity and what follows from it is the behaviour under test, not an accident.
         with np.errstate(all="ignore"):
-            values = {**self._constants, **self._read_inputs(inputs, round_storage)}
+            values = {**self._constants, **constants, **self._read_inputs(inputs, round_storage)}
             for step in self._steps:
-                results = _evaluate(self.path, step, values, round_storage)
-                for (name, declared), result in zip(step.info.outputs, results, strict=True):
-                    values[name] = result
-                    if on_value is not None:
-                        on_value(name, step.info.op_type, result)
-                    replacement = None if override is None else override(name, step.info.op_type, result)
-                    if replacement is None:
-                        continue
-                    if replacement.shape != result.shape:
-                        raise ValueError(f"override of {name}: shape {replacement.shape}, not {result.shape}")
-                    values[name] = _stored(replacement, declared, round_storage)
+                if known is not None and changed.isdisjoint(_read_by(step)):
+                    values |= {name: known[name] for name, _ in step.info.outputs}
+                else:
+                    self._execute(step, values, round_storage, on_value, override)
+                    changed |= {name for name, _ in step.info.outputs}
                 for name in step.last_uses:
                     del values[name]
             outputs = {}
@@ -146,6 +167,27 @@ class MilProgram:
                     outputs[spec.name] = value.astype(np.float16) if half else value
             return outputs
 
+    def _execute(
+        self,
+        step: _Step,
+        values: dict[str, Any],
+        round_storage: bool,
+        on_value: OnValue | None,
+        override: Override | None,
+    ) -> None:
+        """One step: its results go to `values`, past the hooks."""
+        results = _evaluate(self.path, step, values, round_storage)
+        for (name, declared), result in zip(step.info.outputs, results, strict=True):
+            values[name] = result
+            if on_value is not None:
+                on_value(name, step.info.op_type, result)
+            replacement = None if override is None else override(name, step.info.op_type, result)
+            if replacement is None:
+                continue
+            if replacement.shape != result.shape:
+                raise ValueError(f"override of {name}: shape {replacement.shape}, not {result.shape}")
+            values[name] = _stored(replacement, declared, round_storage)
+
     def _read_inputs(self, inputs: Mapping[str, Any], round_storage: bool) -> dict[str, Array]:
         """Checks what the caller gives and stores it in the declared types."""
         names = [spec.name for spec in self.inputs]
@@ -157,7 +199,8 @@ class MilProgram:
             value = _from_image(spec, given) if spec.is_image else given
             if declared.shape == () and value.size == 1:
                 value = value.reshape(())  # Core ML has no arrays of rank 0: scalars travel as (1,)
-            if given.dtype.kind not in "fiub" or not declared.accepts(value.shape):
+            fits = declared.accepts(value.shape) and spec.accepts(value.shape)
+            if given.dtype.kind not in "fiub" or not fits:
                 raise UserError(
                     f"{self.path}: input {spec.name!r} got {given.dtype}{given.shape}, the model takes {_taken(spec)}"
                 )
@@ -226,10 +269,17 @@ def _evaluate(path: Path, step: _Step, values: Mapping[str, Any], round_storage:
 
 
 def _taken(spec: FeatureSpec) -> str:
+    choices = spec.ranges or (tuple((size or 1, size) for size in spec.shape),)
     if not spec.is_image:
-        return f"{spec.dtype}{spec.shape}"
-    height, width = spec.shape[2:]
-    return f"an image of {height}x{width} (height x width){', 3 channels' if spec.shape[1] == 3 else ''}"
+        return spec.dtype + " or ".join(
+            f"({', '.join(_span(*span) for span in choice)})" for choice in choices
+        )
+    sizes = " or ".join(f"{_span(*height)}x{_span(*width)}" for _, _, height, width in choices)
+    return f"an image of {sizes} (height x width){', 3 channels' if spec.shape[1] == 3 else ''}"
+
+
+def _span(low: int, high: int | None) -> str:
+    return str(low) if low == high else f"{low}..{'' if high is None else high}"
 
 
 def _from_image(spec: FeatureSpec, pixels: Array) -> Array:
@@ -368,19 +418,18 @@ def _define(
         raise package.fault(f"the name {name!r} is given to two values")
 
 
+def _read_by(step: _Step) -> set[str]:
+    """Names of the values that a step reads."""
+    sources = [source for source in step.arguments.values() if not isinstance(source, _Constant)]
+    return {name for source in sources for name in ((source,) if isinstance(source, str) else source)}
+
+
 def _with_last_uses(steps: list[_Step], outputs: Sequence[str], constants: Mapping[str, Any]) -> list[_Step]:
     """Marks after which step each value can be freed: feature maps at 1280x720 would not all fit in memory."""
     keep = {*outputs, *constants}
     reversed_steps = []
     for step in reversed(steps):
-        read = [step.arguments[parameter] for parameter in step.arguments]
-        names = {
-            name
-            for source in read
-            if not isinstance(source, _Constant)
-            for name in ((source,) if isinstance(source, str) else source)
-        }
-        names |= {name for name, _ in step.info.outputs}
+        names = _read_by(step) | {name for name, _ in step.info.outputs}
         reversed_steps.append(_Step(step.info, step.arguments, tuple(sorted(names - keep))))
         keep |= names
     return reversed_steps[::-1]
@@ -398,7 +447,8 @@ def _feature(package: Package, feature: Any, types: Mapping[str, TensorType]) ->
             raise package.fault(
                 f"{feature.name!r} is described with shape {shape} and computed as {declared}"
             )
-        return FeatureSpec(feature.name, declared.shape, declared.dtype.name, False, None)
+        ranges = _ranges(package, feature.type.multiArrayType, None)
+        return FeatureSpec(feature.name, declared.shape, declared.dtype.name, False, None, ranges)
     if kind != "imageType":
         raise UserError(
             f"{package.path}: {feature.name!r} is a {kind}; this executor knows arrays and images"
@@ -415,7 +465,41 @@ def _feature(package: Package, feature: Any, types: Mapping[str, TensorType]) ->
             f"{feature.name!r} is described as a {colour} image of {size} and computed as {declared}"
         )
     dtype = "float16" if colour == "GRAYSCALE_FLOAT16" else "uint8"
-    return FeatureSpec(feature.name, declared.shape, dtype, True, colour)
+    return FeatureSpec(
+        feature.name, declared.shape, dtype, True, colour, _ranges(package, image, (1, channels))
+    )
+
+
+def _ranges(
+    package: Package, declared: Any, lead: tuple[int, int] | None
+) -> tuple[tuple[tuple[int, int | None], ...], ...]:
+    """The shapes that the description allows for a flexible array, or for an image behind its batch and channels."""
+
+    def span(entry: Any) -> tuple[int, int | None]:
+        return int(entry.lowerBound), None if entry.upperBound < 0 else int(entry.upperBound)
+
+    choices: list[tuple[tuple[int, int | None], ...]]
+    kind = declared.WhichOneof("SizeFlexibility" if lead else "ShapeFlexibility")
+    if kind is None:
+        return ()
+    if lead is None and kind == "enumeratedShapes":
+        choices = [
+            tuple((int(size), int(size)) for size in entry.shape)
+            for entry in declared.enumeratedShapes.shapes
+        ]
+    elif lead is None:
+        choices = [tuple(span(entry) for entry in declared.shapeRange.sizeRanges)]
+    else:
+        ends: tuple[tuple[int, int | None], ...] = tuple((size, size) for size in lead)
+        if kind == "enumeratedSizes":
+            sizes = declared.enumeratedSizes.sizes
+            choices = [(*ends, (int(s.height), int(s.height)), (int(s.width), int(s.width))) for s in sizes]
+        else:
+            sides = declared.imageSizeRange
+            choices = [(*ends, span(sides.heightRange), span(sides.widthRange))]
+    if not choices:
+        raise package.fault("a flexible shape without any choice")
+    return tuple(choices)
 
 
 def _known(shape: tuple[int | None, ...], size: tuple[int | None, ...]) -> tuple[int, ...]:

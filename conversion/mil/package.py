@@ -163,6 +163,14 @@ class Package:
         except (ValueError, TypeError, OverflowError) as error:
             raise self.fault(f"a constant of type {declared} cannot be read ({error})") from None
 
+    def stored(self, value: Any) -> bytes:
+        """The bytes of a constant that lies in the weight file."""
+        declared = self.tensor_type(value.type)
+        if declared.any_rank or None in declared.shape:
+            raise self.fault("a constant whose shape is not known")
+        shape = tuple(size for size in declared.shape if size is not None)
+        return self._blob(value.blobFileValue.fileName, value.blobFileValue.offset, declared.dtype, shape)
+
     def _decode(self, raw: bytes, dtype: DataType, shape: tuple[int, ...]) -> NDArray[Any]:
         count = math.prod(shape)
         if dtype.bits == 0 or len(raw) != -(-count * dtype.bits // 8):

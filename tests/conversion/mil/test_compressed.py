@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -10,6 +11,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from conversion.mil.compressed import (
+    COMPRESSED,
+    constexpr_affine_dequantize,
+    constexpr_lut_to_dense,
+    constexpr_lut_to_sparse,
+    constexpr_sparse_to_dense,
+)
 from conversion.mil.interpret import MilProgram
 from conversion.mil.package import unpack_bits
 from tests.conversion.mil.programs import RNG, Save, normal
@@ -81,6 +89,18 @@ def decompressed(variable: Any) -> Any:
             "constexpr_blockwise_shift_scale", "constexpr_lut_to_dense",
         ]),
         ("iOS18", sparse, {"target_sparsity": 0.5}, ["constexpr_sparse_to_dense"]),
+        # Every width of a palette, and the granularities that are left
+        *[
+            ("iOS16", palette, {"mode": "uniform", "nbits": bits}, ["constexpr_lut_to_dense"])
+            for bits in (1, 2, 8)
+        ],
+        ("iOS16", linear, {"mode": "linear"}, ["constexpr_affine_dequantize"]),
+        ("iOS18", linear, {"mode": "linear_symmetric"}, ["constexpr_blockwise_shift_scale"]),
+        ("iOS18", linear, {"mode": "linear_symmetric", "granularity": "per_tensor"}, [
+            "constexpr_blockwise_shift_scale",
+        ]),
+        ("iOS18", linear, {"mode": "linear", "dtype": "uint4"}, ["constexpr_blockwise_shift_scale"]),
+        ("iOS18", palette, {"mode": "kmeans", "nbits": 4, "cluster_dim": 2}, ["constexpr_lut_to_dense"]),
     ],
 )  # fmt: skip
 def test_compressed_convolution(
@@ -107,6 +127,95 @@ def test_compressed_convolution(
     (result,) = program.run({"x": X}).values()
     assert np.abs(weight).max() > 1
     np.testing.assert_allclose(result, expected, rtol=1e-3, atol=6e-3)  # the result is stored as float16
+
+
+@pytest.mark.parametrize(
+    ("how", "options", "operators"),
+    [
+        (palette, {"mode": "uniform", "nbits": 4}, ["constexpr_lut_to_sparse", "constexpr_sparse_to_dense"]),
+        (linear, {"mode": "linear_symmetric"}, ["constexpr_sparse_blockwise_shift_scale", "constexpr_sparse_to_dense"]),
+    ],
+)  # fmt: skip
+def test_a_sparse_convolution_compressed_once_more(
+    coremltools: ModuleType,
+    dense: Any,
+    tmp_path: Any,
+    how: Any,
+    options: dict[str, Any],
+    operators: list[str],
+) -> None:
+    """coremltools' joint compression; its own decompression is followed by hand."""
+    import coremltools.optimize.coreml as cto
+
+    prune, pruning = sparse(cto, target_sparsity=0.5)
+    pruned = prune(dense["iOS18"], cto.OptimizationConfig(global_config=pruning))
+    compress, config = how(cto, **options)
+    model = compress(pruned, cto.OptimizationConfig(global_config=config), joint_compression=True)
+    model.save(str(tmp_path / "model.mlpackage"))
+    program = MilProgram.load(tmp_path / "model.mlpackage")
+    assert [o.op_type for o in program.operators() if o.op_type.startswith("constexpr_")] == operators
+
+    (conv,) = model._mil_program.functions["main"].find_ops(op_type="conv")
+    inner = conv.weight.op.nonzero_data.op
+    mask, values = inner.materialized_val_inference()
+    weight = np.zeros(mask.shape, np.float32)
+    weight[mask != 0] = values
+    expected = F.conv2d(torch.from_numpy(X).half().float(), torch.from_numpy(weight)).numpy()
+    (result,) = program.run({"x": X}).values()
+    assert 0.45 < np.mean(weight == 0) < 0.6
+    np.testing.assert_allclose(result, expected, rtol=1e-3, atol=6e-3)
+
+
+def test_no_compressed_operator_is_left_untested() -> None:
+    """Each name stands in a test above; run-time quantization is tested in test_ops.py."""
+    text = Path(__file__).read_text("utf-8")
+    for function in COMPRESSED:
+        assert function.__name__ in {"quantize", "dequantize"} or text.count(function.__name__) >= 1
+
+
+@pytest.mark.parametrize(("axis", "shape"), [(0, (3, 1)), (1, (1, 4)), (None, (1, 1))])
+def test_affine_weights_along_an_axis(axis: int | None, shape: tuple[int, int]) -> None:
+    codes = RNG.integers(-128, 128, (3, 4)).astype(np.int8)
+    scale, zero = RNG.uniform(0.1, 1, shape).astype(np.float32), RNG.integers(-9, 9, shape).astype(np.int8)
+    given = (scale.ravel(), zero.ravel()) if axis is not None else (scale[0, 0], zero[0, 0])
+    dense = constexpr_affine_dequantize(codes, given[1], given[0], axis)
+    for row, column in np.ndindex(3, 4):
+        place = (row % shape[0], column % shape[1])
+        assert dense[row, column] == pytest.approx(
+            scale[place] * (int(codes[row, column]) - int(zero[place])), rel=1e-6
+        )
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_sparse_vectors_of_a_palette(axis: int) -> None:
+    """A set bit stands for two neighbours along `vector_axis`."""
+    mask = (RNG.random((3, 4)) < 0.6).astype(np.uint8)
+    codes = RNG.integers(0, 4, int(mask.sum())).astype(np.uint8)
+    palettes = normal(1, 1, 4, 2)
+    wide, values = constexpr_lut_to_sparse(mask, codes, palettes, vector_axis=axis)
+    dense = constexpr_sparse_to_dense(values, wide)
+    expected = np.zeros(dense.shape, np.float32)
+    for number, (row, column) in enumerate(np.argwhere(mask)):
+        for part in range(2):
+            place = (2 * row + part, column) if axis == 0 else (row, 2 * column + part)
+            expected[place] = palettes[0, 0, codes[number], part]
+    np.testing.assert_array_equal(dense, expected)
+
+
+def test_contradictory_compressed_weights_are_refused() -> None:
+    three = np.zeros((3, 4), np.uint8)
+    for call in (
+        lambda: constexpr_lut_to_dense(three, np.zeros(3, np.float32), np.array([3, 4])),  # no power of two
+        lambda: constexpr_lut_to_dense(
+            three.ravel()[:5], np.zeros(16, np.float32), np.array([3, 4])
+        ),  # too few bytes
+        lambda: constexpr_lut_to_dense(three + 4, np.zeros((1, 1, 4, 1), np.float32)),  # an index too large
+        lambda: constexpr_lut_to_dense(three, np.zeros((2, 1, 4, 1), np.float32)),  # 2 blocks of 3 rows
+        lambda: constexpr_sparse_to_dense(np.zeros(2, np.float32), np.eye(3, dtype=np.uint8)),
+        lambda: constexpr_affine_dequantize(three, np.zeros(4), np.ones(4), 0),
+    ):
+        with pytest.raises(ValueError, match=r"\w+"):
+            call()
 
 
 def test_sparse_and_quantized_or_palettized_together(coremltools: ModuleType, save_program: Save) -> None:

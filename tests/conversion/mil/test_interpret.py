@@ -35,6 +35,16 @@ class Lambda(nn.Module):
         return self.function(*x)
 
 
+class Seen:
+    """A hook that writes down the types of the operators that it is shown."""
+
+    def __init__(self) -> None:
+        self.types: list[str] = []
+
+    def __call__(self, name: str, op_type: str, value: NDArray[Any]) -> None:
+        self.types.append(op_type)
+
+
 # float16
 
 
@@ -118,6 +128,32 @@ def test_an_override_replaces_a_value_for_all_that_follow(sum_and_product: MilPr
     np.testing.assert_array_equal(product_after, product * 2)
     with pytest.raises(ValueError, match="shape"):
         outputs(sum_and_product, a, b, override=lambda n, o, v: v[:, :3])
+
+
+def test_only_what_depends_on_a_changed_constant_is_computed_again(save_network: Save) -> None:
+    """Two branches with a weight each, then their sum."""
+    torch.manual_seed(0)
+    one, other = (nn.Conv2d(3, 4, 3).requires_grad_(False) for _ in range(2))
+    path = save_network(Lambda(lambda x: one(x).relu() + other(x).sigmoid()), torch.zeros(1, 3, 8, 8))
+    program = MilProgram.load(path)
+    x = {"x0": normal(1, 3, 8, 8)}
+    known: dict[str, NDArray[Any]] = {}
+    (before,) = program.run(x, on_value=lambda n, _, v: known.update({n: v})).values()
+    weights = [n for n, v in program.constants().items() if np.shape(v) == (4, 3, 3, 3)]
+    assert len(weights) == 2
+    for name, branch in zip(weights, ("relu", "sigmoid"), strict=True):
+        changed = {name: program.constants()[name] * 2}
+        seen = Seen()
+        (again,) = program.run(x, constants=changed, known=known, on_value=seen).values()
+        (whole,) = program.run(x, constants=changed).values()
+        np.testing.assert_array_equal(again, whole)
+        assert not np.array_equal(again, before)
+        assert [o for o in seen.types if o != "cast"] == ["conv", branch, "add"]
+    (after,) = program.run(x).values()
+    np.testing.assert_array_equal(after, before)
+    for wrong in ({"absent": np.zeros(1)}, {weights[0]: np.zeros((4, 3, 3))}):
+        with pytest.raises(ValueError, match="no constant of that name and shape"):
+            program.run(x, constants=wrong)
 
 
 @pytest.mark.parametrize(
