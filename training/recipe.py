@@ -74,7 +74,7 @@ class BudgetRecipe:
     mixed: float = 0.3
     int8: float = 0.3
     palettized6: float = 0.3
-    palettized4: float = 1.5
+    palettized4: float = 1.0
 
     def __post_init__(self) -> None:
         """Raises ValueError for a number out of range."""
