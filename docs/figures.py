@@ -4,7 +4,8 @@
 
 Writes docs/before_after.jpg (the photos of tests/degraded: input, restored, artefact layer, truth),
 docs/under_display.jpg (a photo through a display, by the live and the still network), docs/psf.jpg (a panel and its
-point-spread function) and docs/curve.png (PSNR on the held-out photos; several files are drawn one after the other).
+point-spread function) and docs/curve.png (mean PSNR on the held-out photos, which metrics.csv has beside the score;
+several files are drawn one after the other).
 """
 
 import csv

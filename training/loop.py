@@ -40,8 +40,36 @@ from training.runlog import RunLog, tracked
 from training.state import TrainingState
 from training.task import Objective, Sample, Task
 
+CLEAN_PSNR = 45.0
+"""Decibels above which no error can be seen: more do not count."""
+
 _NAMED = 50  # skipped files that are named one by one
 _PICTURES = 8  # rows of the validation grid
+
+
+@dataclasses.dataclass(frozen=True)
+class Validation:
+    """How an averaged network does on the held-out samples; all in dB, the PSNR of a sample at most ``CLEAN_PSNR``.
+
+    Attributes:
+        gain: the score by which the best weights are kept: the mean of ``gains``.
+        gains: by kind, the mean of PSNR minus the input's PSNR over its samples. An untouched clean sample has 0, a
+            damaged one less; that of any other kind rises with what was restored. None where no sample is of the kind.
+        psnr, input_psnr: means over all samples.
+        pictures: ``(3, H, W)``, rows of input, result and target.
+    """
+
+    gain: float
+    gains: dict[str, float | None]
+    psnr: float
+    input_psnr: float
+    pictures: Tensor
+
+    def metrics(self) -> dict[str, float | None]:
+        """All the numbers by the names that they have in metrics.csv."""
+        gains = {f"validation_gain_{kind}": gain for kind, gain in self.gains.items()}
+        means = {"validation_psnr": self.psnr, "input_psnr": self.input_psnr}
+        return {"validation_gain": self.gain, **gains, **means}
 
 
 class StepSampler(Sampler[list[int]]):
@@ -154,12 +182,14 @@ def train(
                 if validation_due:
                     averaged = _placed(task.build_network(recipe), accelerator.device)
                     averaged.load_state_dict(state.average)
-                    score, source, pictures = validate(averaged, objective, validation, accelerator.device)
-                    log.validation(state.step, score, source, values, pictures)
-                    if state.best is None or score > state.best:
-                        state.best = score
-                        metrics = {"validation_psnr": score, "validation_input_psnr": source}
-                        about = description | {"step": state.step, "metrics": metrics}
+                    kinds = list(recipe.synthesis.kinds)
+                    found = validate(averaged, objective, validation, accelerator.device, kinds)
+                    metrics = found.metrics()
+                    log.validation(state.step, metrics, values, found.pictures)
+                    if state.best is None or found.gain > state.best:
+                        state.best = found.gain
+                        known = {name: value for name, value in metrics.items() if value is not None}
+                        about = description | {"step": state.step, "metrics": known}
                         save_checkpoint(best, state.average, about)
                 if checkpoint_due:
                     state.save(out / "checkpoints" / f"step_{state.step:08d}.safetensors", description)
@@ -172,25 +202,43 @@ def train(
 
 
 def validate(
-    network: nn.Module, objective: Objective, loader: DataLoader[Sample], device: torch.device
-) -> tuple[float, float, Tensor]:
-    """Mean PSNR of the results and of the inputs over the held-out samples, dB, and a picture grid ``(3, H, W)``."""
+    network: nn.Module,
+    objective: Objective,
+    loader: DataLoader[Sample],
+    device: torch.device,
+    kinds: Sequence[str],
+) -> Validation:
+    """The network on the held-out samples, whose "kind" is a place in ``kinds``.
+
+    Every kind counts the same, however many samples it has. A mean over samples would be led by the clean ones: most of
+    what is restored costs them a little, and at 45 dB a little is a lot of decibels.
+    """
     network.eval()
     scores: list[Tensor] = []
     sources: list[Tensor] = []
+    of_kind: list[Tensor] = []
     rows: list[Tensor] = []
     with torch.no_grad():
         for loaded in loader:
             batch = _moved(loaded, device)
             result = objective.losses(network, batch)[0].clamp(0.0, 1.0)
-            # Capped at 45 dB, where no error can be seen: an untouched clean photo would otherwise outweigh all others.
-            scores.append(psnr_each(result, batch["target"]).clamp_max(45.0))
-            sources.append(psnr_each(batch["input"], batch["target"]).clamp_max(45.0))
+            # An untouched clean sample has no error at all: without a cap there would be no number for it.
+            scores.append(psnr_each(result, batch["target"]).clamp_max(CLEAN_PSNR))
+            sources.append(psnr_each(batch["input"], batch["target"]).clamp_max(CLEAN_PSNR))
+            of_kind.append(batch["kind"])
             rows.append(torch.cat([batch["input"][0], result[0], batch["target"][0]], dim=2).cpu())
-    return (
-        float(torch.cat(scores).mean()),
-        float(torch.cat(sources).mean()),
-        torch.cat(rows[:_PICTURES], dim=1),
+    after, before, kind = torch.cat(scores), torch.cat(sources), torch.cat(of_kind)
+    gains: dict[str, float | None] = {}
+    for number, name in enumerate(kinds):
+        own = (after - before)[kind == number]
+        gains[name] = float(own.mean()) if len(own) else None
+    present = [gain for gain in gains.values() if gain is not None]
+    return Validation(
+        gain=sum(present) / len(present),
+        gains=gains,
+        psnr=float(after.mean()),
+        input_psnr=float(before.mean()),
+        pictures=torch.cat(rows[:_PICTURES], dim=1),
     )
 
 

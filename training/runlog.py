@@ -85,18 +85,28 @@ class RunLog:
             self._events.add_scalars(step, {f"training/{name}": value for name, value in values.items()})
 
     def validation(
-        self, step: int, score: float, source: float, values: Mapping[str, float], pictures: Tensor
+        self, step: int, metrics: Mapping[str, float | None], values: Mapping[str, float], pictures: Tensor
     ) -> None:
-        """After a validation: PSNR of results and inputs in dB, the step's ``values``, a ``(3, H, W)`` picture grid."""
-        self.line(f"step {step}: held-out PSNR {score:.2f} dB (input {source:.2f} dB)")
-        if not self._rows:
-            self._rows.append(["step", "validation_psnr", "input_psnr", *values])
-        self._rows.append(
-            [str(step), f"{score:.4f}", f"{source:.4f}", *(f"{value:.6f}" for value in values.values())]
-        )
+        """After a validation.
+
+        Args:
+            metrics: in dB, by name, "validation_gain" first; None where there is nothing to measure.
+            values: the step's losses.
+            pictures: a grid, ``(3, H, W)``.
+        """
+        known = {name: value for name, value in metrics.items() if value is not None}
+        told = (f"{name.removeprefix('validation_').replace('_', ' ')} {known[name]:.2f}" for name in known)
+        self.line(f"step {step}: held-out dB: {', '.join(told)}")
+        row = {"step": str(step)} | {name: f"{known[name]:.4f}" if name in known else "" for name in metrics}
+        self._rows.append(row | {name: f"{value:.6f}" for name, value in values.items()})
+        # A run that an older version began has other columns: its own stay, the new ones join them.
+        columns = dict.fromkeys(name for row in self._rows for name in row)
         with atomic_path(self._csv) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(self._rows)
-        self._events.add_scalars(step, {"validation/psnr": score, "validation/input_psnr": source})
+            writer = csv.DictWriter(file, columns, restval="")
+            writer.writeheader()
+            writer.writerows(self._rows)
+        tags = {f"validation/{name.removeprefix('validation_')}": value for name, value in known.items()}
+        self._events.add_scalars(step, tags)
         self._events.add_picture(step, "validation/input_result_target", pictures)
 
     def line(self, text: str) -> None:
@@ -104,10 +114,11 @@ class RunLog:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def _rows_up_to(path: Path, step: int) -> list[list[str]]:
-    """The header and the rows of metrics.csv up to ``step``; empty if there are none."""
+def _rows_up_to(path: Path, step: int) -> list[dict[str, str]]:
+    """The rows of metrics.csv up to ``step``, by column; empty if there are none."""
     if step == 0 or not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
         header, *rows = csv.reader(file) or [[]]
-    return [header, *(row for row in rows if row and row[0].isdigit() and int(row[0]) <= step)]
+    kept = [row for row in rows if row and row[0].isdigit() and int(row[0]) <= step]
+    return [dict(zip(header, row, strict=False)) for row in kept]

@@ -1,7 +1,7 @@
 """Training samples of every task that starts from clean photos: degraded crops, and crops of real pairs mixed in.
 
 samples = training_samples(recipe.training, recipe.synthesis, photos, degrade)
-samples[5]                       # {"input", "target"}, (3, crop, crop), RGB, [0, 1]
+samples[5]                       # {"input", "target"}, (3, crop, crop), RGB, [0, 1], and "kind"
 """
 
 from __future__ import annotations
@@ -52,8 +52,9 @@ class SynthesisRecipe:
 
 
 class DegradedPhotos(Dataset[Sample]):
-    """``{"input", "target"}``, ``(3, crop, crop)``: sample ``index`` depends on the seed and the index alone.
+    """``{"input", "target", "kind"}``: sample ``index`` depends on the seed and the index alone.
 
+    Input and target are ``(3, crop, crop)``; "kind" is its place among ``synthesis.kinds``, -1 of a real pair.
     ``prepare`` changes the clean photo, and so the target, before ``degrade`` makes the input of it.
     """
 
@@ -89,8 +90,9 @@ class DegradedPhotos(Dataset[Sample]):
         if uniform(generator, 0, 1) < 0.3:
             other = other ** uniform(generator, 0.6, 1.6)
         photo = self.prepare(photo, generator)
-        kind = self.kinds[int(torch.multinomial(self.shares, 1, generator=generator))]
-        return {"input": self.degrade(photo, other, kind, generator), "target": photo}
+        kind = torch.multinomial(self.shares, 1, generator=generator)[0]
+        degraded = self.degrade(photo, other, self.kinds[int(kind)], generator)
+        return {"input": degraded, "target": photo, "kind": kind}
 
     def _real_pair(self, generator: Generator) -> Sample:
         paths = self.pairs[int(torch.randint(len(self.pairs), (), generator=generator))]
@@ -99,6 +101,7 @@ class DegradedPhotos(Dataset[Sample]):
         return {
             "input": random_crop(degraded, self.crop, seeded(crop_seed)),
             "target": random_crop(target, self.crop, seeded(crop_seed)),
+            "kind": torch.tensor(-1),
         }
 
 

@@ -25,7 +25,7 @@ class TrainingState:
             ``discriminator`` keep the gradients of all processes equal.
         average: the averaged weights, by name.
         step: optimizer steps done.
-        best: the highest validation score so far, None before the first.
+        best: the highest validation score so far (``Validation.gain`` of training/loop.py), None before the first.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class TrainingState:
             tensors |= _optimizer_tensors("critic_optimizer", self.critic_optimizer)
         scale = self.scaler.state_dict() if self.scaler is not None else None
         save_checkpoint(
-            path, tensors, description | {"step": self.step, "best": self.best, "loss_scale": scale}
+            path, tensors, description | {"step": self.step, "best_gain": self.best, "loss_scale": scale}
         )
 
     def restore(self, path: Path, description: dict[str, Any]) -> None:
@@ -98,7 +98,8 @@ class TrainingState:
             UserError: where the file is not readable, no state of a run, or of a run that ``description`` does not fit.
         """
         tensors, metadata = load_checkpoint(path)
-        if "best" not in metadata:
+        # Until "best_gain" there was "best", a PSNR: a run from then goes on with its best still to be found.
+        if not {"best_gain", "best"} & metadata.keys():
             raise UserError(
                 f"{path}: not the state of a training run, expected a file written to checkpoints/ by one"
             )
@@ -117,7 +118,7 @@ class TrainingState:
             _restore_optimizer(self.critic_optimizer, _part(tensors, "critic_optimizer."))
         if self.scaler is not None:
             self.scaler.load_state_dict(metadata["loss_scale"])
-        self.step, self.best = metadata["step"], metadata["best"]
+        self.step, self.best = metadata["step"], metadata.get("best_gain")
 
 
 def _difference(then: Any, now: Any, where: str) -> str:

@@ -32,10 +32,12 @@ class Objective:
 
 @dataclass(frozen=True)
 class Task:
-    """One published system. The recipe is the task's own dataclass with a ``training: TrainingRecipe`` field.
+    """One published system.
 
-    A training sample is a dict with at least "input" and "target", ``(3, H, W)`` RGB [0, 1]. Sample ``index`` depends
-    on the seed and the index alone: that is what makes a resumed run equal to an uninterrupted one.
+    The recipe is the task's own dataclass with ``training: TrainingRecipe`` and ``synthesis: SynthesisRecipe``. A
+    sample is a dict with at least "input" and "target", ``(3, H, W)`` RGB [0, 1], and "kind", its place among
+    ``synthesis.kinds``. Sample ``index`` depends on the seed and the index alone: that is what makes a resumed run
+    equal to an uninterrupted one.
     """
 
     name: str

@@ -20,18 +20,18 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from tests.training import runs
 from tests.training.launched import OVERRIDES
 from tests.training.runs import PHOTOS, TASK, TINY
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.errors import UserError
-from training.loop import StepSampler, learning_rate, train
+from training.loop import StepSampler, learning_rate, train, validate
 from training.recipe import read_recipe
 from training.reflection.task import ReflectionRecipe
 from training.state import TrainingState
-from training.task import Sample
+from training.task import Objective, Sample
 from training.trained import load_network
 
 RECIPE = read_recipe(ReflectionRecipe, TASK.recipe_path, TINY)
@@ -193,7 +193,7 @@ def test_two_processes_stay_equal_and_resume_exactly(tmp_path: Path) -> None:
     one = (*OVERRIDES, "training.accumulate=1", "training.batch=8")
     assert runs.run(tmp_path / "one", *one) == ""
     assert_close(tmp_path / "whole", tmp_path / "one")
-    assert done.stderr.count("held-out PSNR") == 2, "only the main process reports"
+    assert done.stderr.count("held-out dB") == 2, "only the main process reports"
 
 
 def assert_close(one: Path, other: Path) -> None:
@@ -287,6 +287,67 @@ def test_gradients_are_clipped_after_accumulation(tmp_path: Path) -> None:
         torch.testing.assert_close(clipped, whole * (0.001 / whole.norm()), rtol=1e-3, atol=1e-9)
 
 
+# --- validation ---------------------------------------------------------------------------------------------
+
+
+def sample(kind: int, before: float, after: float) -> Sample:
+    """A grey target, an input with ``before`` dB and a result with ``after`` dB; 0 stands for no error."""
+    target = torch.full((3, 8, 8), 0.5)
+    made = {
+        name: target + (10.0 ** (-dB / 20.0) if dB else 0.0)
+        for name, dB in (("input", before), ("result", after))
+    }
+    return {**made, "target": target, "kind": torch.tensor(kind)}
+
+
+def test_score_is_the_mean_gain_of_the_kinds_not_of_the_samples() -> None:
+    samples = [
+        sample(0, 20.0, 26.0),
+        sample(2, 0, 39.0),  # clean, damaged
+        sample(2, 0, 0),  # clean, untouched
+        sample(2, 0, 60.0),  # clean, changed so little that nobody sees it
+        sample(0, 24.0, 26.0),
+        sample(3, 44.0, 43.0),
+        sample(3, 48.0, 45.5),  # a fault that cannot be seen, neither before nor after
+    ]
+    loader: DataLoader[Sample] = DataLoader(samples, batch_size=2)  # type: ignore[arg-type]
+    objective = Objective(lambda network, batch: (batch["result"], {}))
+    kinds = ["shadow", "stain", "clean", "region"]
+    found = validate(torch.nn.Identity(), objective, loader, torch.device("cpu"), kinds)
+    assert found.gains == {
+        "shadow": pytest.approx((6.0 + 2.0) / 2, abs=1e-3),
+        "stain": None,
+        "clean": pytest.approx(-6.0 / 3, abs=1e-3),
+        "region": pytest.approx(-1.0 / 2, abs=1e-3),
+    }
+    assert found.gain == pytest.approx((4.0 - 2.0 - 0.5) / 3, abs=1e-3)
+    assert found.psnr == pytest.approx((26 + 39 + 45 + 45 + 26 + 43 + 45) / 7, abs=1e-3)
+    assert found.input_psnr == pytest.approx((20 + 45 + 45 + 45 + 24 + 44 + 45) / 7, abs=1e-3)
+
+
+def test_best_weights_are_those_of_the_highest_gain(tmp_path: Path) -> None:
+    overrides = [*TINY, "training.validate_every=1", "training.checkpoint_every=1", "training.keep=8"]
+    train(TASK, [PHOTOS], tmp_path, overrides=overrides)
+    with (tmp_path / "metrics.csv").open() as file:
+        best = max(csv.DictReader(file), key=lambda row: float(row["validation_gain"]))
+    kept = load_file(tmp_path / "best.safetensors")
+    states = load_file(tmp_path / f"checkpoints/step_{int(best['step']):08d}.safetensors")
+    assert all(torch.equal(value, states[f"average.{name}"]) for name, value in kept.items())
+
+
+def test_a_run_that_an_older_version_began_finds_its_best_anew(finished: Path, tmp_path: Path) -> None:
+    """Its best was a PSNR, which no gain would ever reach."""
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    (out / "checkpoints/step_00000008.safetensors").unlink()
+    old = out / "checkpoints/step_00000006.safetensors"
+    tensors, metadata = load_checkpoint(old)
+    del metadata["best_gain"]
+    save_checkpoint(old, tensors, metadata | {"best": 31.0})
+    assert runs.run(out, resume=True) == ""
+    assert load_checkpoint(out / "best.safetensors")[1]["step"] == 8
+
+
 # --- files of a run -----------------------------------------------------------------------------------------
 
 
@@ -315,8 +376,16 @@ def test_best_weights_load_with_their_recipe_and_history(finished: Path) -> None
     with (finished / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows] == ["4", "8"]
-    assert max(float(row["validation_psnr"]) for row in rows) == pytest.approx(
-        metadata["metrics"]["validation_psnr"], abs=1e-4
+    best = max(rows, key=lambda row: float(row["validation_gain"]))
+    # As in the recipe: a column for each kind, though the four samples of one photo are not of all six.
+    kinds = [f"validation_gain_{kind}" for kind in RECIPE.synthesis.kinds]
+    assert [name for name in best if "gain_" in name] == kinds
+    named = {name: float(best[name]) for name in [*kinds, "validation_psnr", "input_psnr"] if best[name]}
+    gains = [value for name, value in named.items() if name in kinds]
+    assert 0 < len(gains) < len(kinds)
+    assert float(best["validation_gain"]) == pytest.approx(sum(gains) / len(gains), abs=1e-4)
+    assert metadata["metrics"] == pytest.approx(
+        {"validation_gain": float(best["validation_gain"]), **named}, abs=1e-4
     )
 
 

@@ -20,6 +20,12 @@ from training.runlog import RunLog, tracked
 VALUES = {"pixel": 0.25, "psnr": 21.5}
 
 
+def metrics(gain: float) -> dict[str, float | None]:
+    """Of a validation in which no sample was of the kind "stain"."""
+    gains = {"validation_gain_shadow": gain + 1.0, "validation_gain_stain": None}
+    return {"validation_gain": gain, **gains, "validation_psnr": 14.0 + gain, "input_psnr": 14.0}
+
+
 def test_terminal_shows_a_live_bar(tmp_path: Path) -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=150)
@@ -27,11 +33,12 @@ def test_terminal_shows_a_live_bar(tmp_path: Path) -> None:
     with RunLog(tmp_path, "train reflection", 20, 0, console) as log:
         for step in range(1, 21):
             log.step(step, VALUES)
-        log.validation(20, 25.0, 14.0, VALUES, torch.rand(3, 8, 8))
+        log.validation(20, metrics(4.0), VALUES, torch.rand(3, 8, 8))
     shown = screen.getvalue()
     for part in ("train reflection", "20/20", "it/s", "pixel 0.2500", "PSNR 21.50 dB", "0:00:00 left"):
         assert part in shown, (part, shown[-500:])
-    assert "step 20: held-out PSNR 25.00 dB (input 14.00 dB)" in shown
+    line = "step 20: held-out dB: gain 4.00, gain shadow 5.00, psnr 18.00, input psnr 14.00"
+    assert line in shown
 
 
 def test_narrow_terminal_cuts_the_end_off(tmp_path: Path) -> None:
@@ -63,27 +70,52 @@ def test_metrics_of_steps_that_are_done_again_are_dropped(tmp_path: Path) -> Non
     pictures = torch.rand(3, 8, 8)
     with RunLog(tmp_path, "train", 9, 0, console) as log:
         for step in (3, 6, 9):
-            log.validation(step, 20.0 + step, 14.0, VALUES, pictures)
+            log.validation(step, metrics(step), VALUES, pictures)
     with (tmp_path / "metrics.csv").open("a") as file:
         file.write("12,99,99,")
     with RunLog(tmp_path, "train", 9, 6, console) as log:
-        log.validation(9, 29.5, 14.0, VALUES, pictures)
+        log.validation(9, metrics(9.5), VALUES, pictures)
     rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
-    assert [(row["step"], row["validation_psnr"]) for row in rows] == [
-        ("3", "23.0000"),
-        ("6", "26.0000"),
-        ("9", "29.5000"),
+    assert [(row["step"], row["validation_gain"]) for row in rows] == [
+        ("3", "3.0000"),
+        ("6", "6.0000"),
+        ("9", "9.5000"),
     ]
     assert rows[0] == {
         "step": "3",
-        "validation_psnr": "23.0000",
+        "validation_gain": "3.0000",
+        "validation_gain_shadow": "4.0000",
+        "validation_gain_stain": "",
+        "validation_psnr": "17.0000",
         "input_psnr": "14.0000",
         "pixel": "0.250000",
         "psnr": "21.500000",
     }
     with RunLog(tmp_path, "train", 9, 0, console) as log:
-        log.validation(3, 1.0, 2.0, VALUES, pictures)
+        log.validation(3, metrics(1.0), VALUES, pictures)
     assert len(list(csv.DictReader((tmp_path / "metrics.csv").open()))) == 1, "a new run starts anew"
+
+
+def test_columns_of_an_older_version_stay_beside_the_new_ones(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("step,validation_psnr,input_psnr,pixel\n3,20.0,14.0,0.5\n6,9,9,9\n")
+    with RunLog(tmp_path, "train", 9, 3, Console(file=io.StringIO())) as log:
+        log.validation(6, metrics(6.0), VALUES, torch.rand(3, 8, 8))
+    old, new = csv.DictReader((tmp_path / "metrics.csv").open())
+    assert (old["validation_psnr"], old["pixel"], old["validation_gain"]) == ("20.0", "0.5", "")
+    assert (new["validation_psnr"], new["pixel"], new["validation_gain"]) == ("20.0000", "0.250000", "6.0000")
+
+
+def test_tensorboard_gets_the_gain_of_each_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, float] = {}
+    monkeypatch.setattr(EventFile, "add_scalars", lambda self, step, values: seen.update(values))
+    with RunLog(tmp_path, "train", 9, 0, Console(file=io.StringIO())) as log:
+        log.validation(3, metrics(2.0), VALUES, torch.rand(3, 8, 8))
+    assert seen == {
+        "validation/gain": 2.0,
+        "validation/gain_shadow": 3.0,
+        "validation/psnr": 16.0,
+        "validation/input_psnr": 14.0,
+    }
 
 
 def test_tensorboard_reads_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

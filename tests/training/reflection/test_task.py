@@ -44,8 +44,8 @@ def test_samples_are_pictures_that_depend_on_seed_and_index_alone(photo_paths: l
     samples = training_set(recipe(), photo_paths)
     for index in (0, 1, 2**39):
         sample = samples[index]
-        assert sample.keys() == {"input", "target"}
-        for picture in sample.values():
+        assert sample.keys() == {"input", "target", "kind"}
+        for picture in (sample["input"], sample["target"]):
             assert picture.shape == (3, 64, 64) and picture.dtype == torch.float32
             assert float(picture.min()) >= -1e-6 and float(picture.max()) <= 1.0 + 1e-6
         again = training_set(recipe(), photo_paths)[index]
@@ -71,6 +71,11 @@ def test_kinds_come_in_the_recipes_shares(photo_paths: list[Path]) -> None:
     print(f"clean: {clean:.3f}, expected {expected:.3f}")
     # An artefact may miss a crop, and so be a clean sample too.
     assert expected - 3 * deviation < clean < expected + 4 * deviation
+    named = [list(shares)[int(samples[i]["kind"])] for i in range(300)]
+    assert set(named) == set(shares)
+    for i, kind in enumerate(named):
+        assert kind != "clean" or torch.equal(samples[i]["input"], samples[i]["target"]), i
+    assert abs(named.count("clean") / 300 - expected) < 3 * deviation
     only = training_set(recipe("synthesis.kinds={shadow = 2.0}"), photo_paths)
     assert all(float((only[i]["input"] - only[i]["target"]).max()) <= 1e-6 for i in range(20))
 
@@ -108,7 +113,9 @@ def test_real_pairs_are_mixed_in_at_their_ratio_and_cropped_alike(
     for index in range(200):
         sample = samples[index]
         if torch.equal(sample["input"], sample["target"]):
+            assert sample["kind"] == 0
             continue
+        assert sample["kind"] == -1
         real += 1
         difference = (sample["input"] - 0.67 * sample["target"]).abs()
         assert float(difference.mean()) < 0.01 and float(difference.max()) < 0.06, index
