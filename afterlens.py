@@ -14,7 +14,7 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from inspect import cleandoc
@@ -29,8 +29,10 @@ from training.errors import GateFailed, UserError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from conversion.contract import Contract
     from conversion.examples import Example
     from conversion.report import Comparison
+    from training.deployable import Deployable
     from training.task import Task
 
 
@@ -102,6 +104,18 @@ BundlePath = Annotated[
 Checkpoint = Annotated[
     Path | None,
     typer.Option("-c", "--checkpoint", metavar="FILE", help="Weights; default: the bundled ones."),
+]
+Reference = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODULE:FUNCTION", help="Another team's network, in place of a checkpoint (docs/foreign.md)."
+    ),
+]
+Pairs = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Real pairs: DIR/input and DIR/target, or a folder for each input called like it."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 
@@ -351,7 +365,12 @@ def restore(
 
 @app.command(cls=_Verb)
 def convert(
-    task: TaskName,
+    task: Annotated[
+        str,
+        typer.Argument(
+            metavar="TASK", help="The system, or package.module:function of your own (docs/foreign.md)."
+        ),
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="BUNDLE", help="New folder for the bundle.")],
     checkpoint: Checkpoint = None,
     sizes: Annotated[
@@ -381,6 +400,7 @@ def convert(
             "bundled ones.",
         ),
     ] = None,
+    pairs: Pairs = None,
     as_json: AsJson = False,
 ) -> None:
     """
@@ -397,33 +417,24 @@ def convert(
     """
     from dataclasses import asdict
 
-    from conversion.contract import digest
     from conversion.convert import DEFAULT_VARIANTS, VARIANTS
     from conversion.convert import convert as run
-    from training.images import find_photos
-    from training.trained import load_network
+    from conversion.foreign import is_foreign
 
     with _library_output_on_stderr():
-        found = _task(task)
-        weights = checkpoint or found.pretrained
-        wanted = [_height_and_width(size) for size in sizes] if sizes else found.default_sizes
-        network, metadata = load_network(found, weights)
-        provenance = {
-            "checkpoint_sha256": digest(weights)[0],
-            "recipe": metadata["recipe"],
-            "data_licence": metadata.get("data", {}).get("licence", "not stated"),
-        }
-        graphs = [found.deployable(network, height, width) for height, width in dict.fromkeys(wanted)]
-        chosen = VARIANTS if variants == "all" else variants.split(",") if variants else DEFAULT_VARIANTS
-        photos = find_photos(calibration or PHOTOS)
+        wanted = list(dict.fromkeys(_height_and_width(size) for size in sizes or ()))
+        graphs, provenance = (_foreign if is_foreign(task) else _trained)(task, checkpoint, wanted)
+        examples = _calibration(task, pairs, calibration)
+        default = [name for name in DEFAULT_VARIANTS if examples is not None or name.startswith("float")]
+        chosen = VARIANTS if variants == "all" else variants.split(",") if variants else default
         bundle = run(
             graphs,
             out,
             provenance,
-            golden_photo=photo or DEGRADED / f"{found.name}.jpg",
+            golden_photo=photo or (PHOTOS[0] if is_foreign(task) else DEGRADED / f"{task}.jpg"),
             variants=chosen,
-            examples=lambda graph, count: _examples(found, photos, graph, count, seed=1),
-            mixed_budget=_recipe(found).budgets.mixed / 3,  # the pictures to come are others
+            examples=examples,
+            mixed_budget=_recipe_budgets(task)["mixed"] / 3,  # the pictures to come are others
         )
     rows = [
         (artifact.file, artifact.format, f"{artifact.bytes / 1e6:.2f}", f"{artifact.macs / 1e9:.2f}")
@@ -444,6 +455,7 @@ def verify(
         typer.Argument(metavar="PHOTO", help="Real photos to compare on; default: bundled ones."),
     ] = None,
     checkpoint: Checkpoint = None,
+    reference: Reference = None,
     truth: Annotated[
         list[Path] | None,
         typer.Option(
@@ -452,6 +464,7 @@ def verify(
             "bundled ones.",
         ),
     ] = None,
+    pairs: Pairs = None,
     budget: Annotated[
         list[str] | None,
         typer.Option(metavar="VARIANT=DB", help="What a variant may lose; default: the recipe's [budgets]."),
@@ -474,23 +487,13 @@ def verify(
     from conversion.verify import PROOF_FILE
     from conversion.verify import verify as run
     from training.images import find_photos
-    from training.trained import load_network
 
     with _library_output_on_stderr():
         contract = read_bundle(bundle).contract
-        task = _task(contract.task)
-        weights = checkpoint or task.pretrained
-        network = load_network(task, weights)[0]
-        sizes = {(artifact.height, artifact.width) for artifact in contract.artifacts}
-        graphs = {size: task.deployable(network, *size) for size in sizes}
-        budgets = asdict(_recipe(task).budgets) | _budgets(budget or ())
+        graphs, weights = _references(contract, checkpoint, reference)
+        budgets = _recipe_budgets(contract.task) | _budgets(budget or ())
         refuse_unknown_budget(budgets, VARIANTS)
-        clean = find_photos(truth or JUDGED)
-        # At the smallest size every kind of fault is judged, at the larger ones that the same network still does it.
-        judged = {
-            size: _examples(task, clean, graphs[size], 6 if size == min(sizes) else 2, seed=2)
-            for size in sizes
-        }
+        judged = _judged(contract, graphs, truth, pairs)
         failure = None
         try:
             proof = run(
@@ -549,6 +552,7 @@ def lint(
 def bench(
     bundle: BundlePath,
     checkpoint: Checkpoint = None,
+    reference: Reference = None,
     runs: Annotated[int, typer.Option(help="Counted rounds.")] = 30,
     warmup: Annotated[int, typer.Option(help="Uncounted rounds before them.")] = 3,
     threads: Annotated[int, typer.Option(help="Of every runtime.")] = 1,
@@ -578,6 +582,7 @@ def bench(
         document = run(
             bundle,
             checkpoint,
+            reference=reference,
             runs=runs,
             warmup=warmup,
             threads=threads,
@@ -771,6 +776,69 @@ def _examples(task: "Task", photos: Sequence[Path], graph: Any, count: int, seed
     return degraded_examples(photos, task.degrade, kinds, graph, count=count, seed=seed)
 
 
+def _recipe_budgets(task: str) -> dict[str, float]:
+    """What each variant may lose, dB; another team's network has no recipe, and the usual budgets."""
+    from dataclasses import asdict
+
+    from training.recipe import BudgetRecipe
+    from training.tasks import TASKS
+
+    return asdict(_recipe(TASKS[task]).budgets if task in TASKS else BudgetRecipe())
+
+
+def _calibration(
+    task: str, pairs: Path | None, photos: Sequence[Path] | None
+) -> "Callable[[Deployable, int], list[Example]] | None":
+    """Gives so many real pictures for a graph; None for another team's network where none were named."""
+    from conversion.examples import pair_examples, plain_examples
+    from conversion.foreign import is_foreign
+    from training.images import find_photos
+
+    if pairs is not None:
+        if photos:
+            raise UserError("got --pairs and --calibration, expected one of them")
+        folder = pairs
+        return lambda graph, count: pair_examples(folder, graph, count)
+    if is_foreign(task):
+        found = find_photos(photos) if photos else []
+        return (lambda graph, count: plain_examples(found, graph)) if found else None
+    own, clean = _task(task), find_photos(photos or PHOTOS)
+    return lambda graph, count: _examples(own, clean, graph, count, seed=1)
+
+
+def _judged(
+    contract: "Contract",
+    graphs: Mapping[tuple[int, int], "Deployable"],
+    truth: Sequence[Path] | None,
+    pairs: Path | None,
+) -> dict[tuple[int, int], "list[Example]"]:
+    """Pictures whose truth is known, by (height, width), to judge a bundle by."""
+    from conversion.examples import pair_examples
+    from training.images import find_photos
+    from training.tasks import TASKS
+
+    if pairs is not None and truth:
+        raise UserError("got --pairs and --truth, expected one of them")
+    sizes = sorted({(artifact.height, artifact.width) for artifact in contract.artifacts})
+    # At the smallest size everything is judged, at the larger ones that the same network still does it.
+    if pairs is not None:
+        return {size: pair_examples(pairs, graphs[size], None if size == sizes[0] else 2) for size in sizes}
+    if contract.task in TASKS:
+        clean, task = find_photos(truth or JUDGED), TASKS[contract.task]
+        counts = {size: 6 if size == sizes[0] else 2 for size in sizes}
+        return {size: _examples(task, clean, graphs[size], counts[size], seed=2) for size in sizes}
+    if truth:
+        raise UserError(
+            "--truth degrades clean photos as a task of ours does; give real pairs instead: --pairs DIR"
+        )
+    for artifact in contract.artifacts:
+        if not artifact.variant.startswith("float"):
+            raise UserError(
+                f"{artifact.file}: a {artifact.variant} file is judged by pictures whose truth is known: add --pairs DIR"
+            )
+    return {}
+
+
 def _budgets(changes: Sequence[str]) -> dict[str, float]:
     budgets = {}
     for change in changes:
@@ -780,6 +848,67 @@ def _budgets(changes: Sequence[str]) -> dict[str, float]:
         except ValueError:
             raise UserError(f"budget {change!r}: expected VARIANT=DB, for example mixed=0.2") from None
     return budgets
+
+
+def _trained(
+    name: str, checkpoint: Path | None, sizes: Sequence[tuple[int, int]]
+) -> tuple[list["Deployable"], dict[str, Any]]:
+    """One graph a size of a task's checkpoint, and where it comes from."""
+    from conversion.contract import digest
+    from training.trained import load_network
+
+    task = _task(name)
+    weights = checkpoint or task.pretrained
+    network, metadata = load_network(task, weights)
+    provenance = {
+        "checkpoint_sha256": digest(weights)[0],
+        "recipe": metadata["recipe"],
+        "data_licence": metadata.get("data", {}).get("licence", "not stated"),
+    }
+    return [task.deployable(network, *size) for size in sizes or task.default_sizes], provenance
+
+
+def _foreign(
+    name: str, checkpoint: Path | None, sizes: Sequence[tuple[int, int]]
+) -> tuple[list["Deployable"], dict[str, Any]]:
+    """The same of another team's function; it has its weights from where it wants."""
+    from conversion.foreign import load_foreign
+    from training.tasks import TASKS
+
+    if checkpoint is not None:
+        raise UserError(f"got checkpoint {checkpoint} for {name}, which brings its own weights; leave out -c")
+    network = load_foreign(name)
+    found = {deployable.inputs[0].shape[2:]: deployable for deployable in network.deployables}
+    task = network.deployables[0].task
+    if task in TASKS:
+        raise UserError(f"{name}: calls its task {task!r}, which is one of ours; take another name")
+    for height, width in sizes:
+        if (height, width) not in found:
+            sides = ", ".join(f"{own_width}x{own_height}" for own_height, own_width in found)
+            raise UserError(
+                f"{name}: returns {sides}, not {width}x{height}; the function decides on the sizes"
+            )
+    return [found[size] for size in sizes or found], network.provenance()
+
+
+def _references(
+    contract: "Contract", checkpoint: Path | None, reference: str | None
+) -> tuple[dict[tuple[int, int], "Deployable"], Path | None]:
+    """What a bundle should compute, by (height, width), and the checkpoint that it was built from, if any."""
+    from conversion.foreign import references, refuse_unnamed
+    from training.tasks import TASKS
+    from training.trained import load_network
+
+    if reference is not None:
+        if checkpoint is not None:
+            raise UserError(f"got checkpoint {checkpoint} and reference {reference}, expected one of them")
+        return references(contract, reference), None
+    refuse_unnamed(contract, TASKS)
+    task = _task(contract.task)
+    weights = checkpoint or task.pretrained
+    network = load_network(task, weights)[0]
+    sizes = {(artifact.height, artifact.width) for artifact in contract.artifacts}
+    return {size: task.deployable(network, *size) for size in sizes}, weights
 
 
 def _show(result: Any, as_json: bool, view: Callable[[], "RenderableType"]) -> None:

@@ -33,9 +33,11 @@ from benchmarks.operators import profile_operators
 from benchmarks.probe import Figures, probe
 from benchmarks.runners import Graph, Pixels, Runner, open_graph
 from conversion.contract import Artifact, Bundle, digest, integrity_fault, read_bundle
+from conversion.foreign import references, refuse_unnamed
+from training.deployable import Deployable
 from training.errors import GateFailed, UserError
 from training.images import atomic_path, read_photo
-from training.tasks import find_task
+from training.tasks import TASKS, find_task
 from training.trained import load_network
 
 MATMUL_SIZE = 1024
@@ -69,6 +71,7 @@ def bench(
     folder: Path,
     checkpoint: Path | None = None,
     *,
+    reference: str | None = None,
     runs: int = 30,
     warmup: int = 3,
     threads: int = 1,
@@ -81,6 +84,7 @@ def bench(
     Args:
         folder: the bundle.
         checkpoint: that it was converted from; None for the one that comes with the task.
+        reference: `package.module:function` of another team's network (see `conversion.foreign`), in its place.
         runs, warmup: counted and uncounted rounds.
         threads: of every runtime and of the matrix product.
         size: (width, height) of the artifacts to time; None for all.
@@ -97,10 +101,8 @@ def bench(
             f"got {runs} runs, {warmup} warm-ups, {threads} threads; expected at least 1, 0 and 1"
         )
     bundle = read_bundle(folder)
-    task = find_task(bundle.contract.task)
-    checkpoint = checkpoint or task.pretrained
-    _require_same_checkpoint(bundle, checkpoint)
     artifacts = _artifacts(bundle, size)
+    network = _network(bundle, checkpoint, reference)
     inputs = {(artifact.width, artifact.height): _golden(bundle, artifact) for artifact in artifacts}
     console = Console(stderr=True)
     created, load_before = datetime.now(UTC), _load()
@@ -110,7 +112,7 @@ def bench(
         )
     with tempfile.TemporaryDirectory(prefix="afterlens-bench-") as scratch:
         with console.status("exporting to ONNX"):
-            entries = _entries(bundle, artifacts, checkpoint, Path(scratch), threads)
+            entries = _entries(bundle, artifacts, network, Path(scratch), threads)
         with console.status("loading the graphs"):
             runners = {entry.id: open_graph(entry.graph) for entry in entries}
             errors = _feed_and_compare(inputs, entries, runners)
@@ -254,6 +256,29 @@ def _types(result: dict[str, Any]) -> Table:
     return view
 
 
+@dataclass(frozen=True)
+class _Network:
+    """What the bundle was converted from."""
+
+    deployable: Callable[[int, int], Deployable]  # height, width
+    path: Path  # as in `Graph`
+    reference: str | None
+
+
+def _network(bundle: Bundle, checkpoint: Path | None, reference: str | None) -> _Network:
+    if reference is not None:
+        if checkpoint is not None:
+            raise UserError(f"got checkpoint {checkpoint} and reference {reference}, expected one of them")
+        found = references(bundle.contract, reference)
+        return _Network(lambda height, width: found[height, width], Path(reference), reference)
+    refuse_unnamed(bundle.contract, TASKS)
+    task = find_task(bundle.contract.task)
+    checkpoint = checkpoint or task.pretrained
+    _require_same_checkpoint(bundle, checkpoint)
+    weights = load_network(task, checkpoint)[0]
+    return _Network(lambda height, width: task.deployable(weights, height, width), checkpoint, None)
+
+
 def _require_same_checkpoint(bundle: Bundle, checkpoint: Path) -> None:
     if not checkpoint.is_file():
         raise UserError(f"{checkpoint}: no such checkpoint; give the one that the bundle was converted from")
@@ -282,50 +307,51 @@ def _artifacts(bundle: Bundle, size: tuple[int, int] | None) -> list[Artifact]:
 
 
 def _entries(
-    bundle: Bundle, artifacts: list[Artifact], checkpoint: Path, scratch: Path, threads: int
+    bundle: Bundle, artifacts: list[Artifact], network: _Network, scratch: Path, threads: int
 ) -> list[Entry]:
     """The artifacts and, once for every size, the same network in PyTorch and ONNX Runtime."""
     from conversion.onnx_export import export_onnx
 
-    task = find_task(bundle.contract.task)
     entries: list[Entry] = []
-    network, _ = load_network(task, checkpoint)
 
     def add(runtime: str, path: Path, variant: str, like: Artifact, artifact: Artifact | None) -> None:
         graph = Graph(
             runtime,
             path,
-            task.name,
+            deployable.task,
             like.height,
             like.width,
-            deployable.inputs[0].name,
+            tuple(port.name for port in deployable.inputs),
             deployable.outputs[0].name,
             threads,
+            network.reference if runtime == "pytorch" else None,
         )
         name = f"{_NAMES[runtime]} {variant} {like.width}x{like.height}"
         entries.append(Entry(name, graph, variant, artifact, like.parameters, like.macs))
 
     for width, height in dict.fromkeys((artifact.width, artifact.height) for artifact in artifacts):
         alike = [artifact for artifact in artifacts if (artifact.width, artifact.height) == (width, height)]
-        deployable = task.deployable(network, height, width)
+        deployable = network.deployable(height, width)
         for artifact in alike:
             add("tflite", bundle.path(artifact), artifact.variant, artifact, artifact)
         onnx = scratch / f"{width}x{height}.onnx"
         export_onnx(deployable, onnx)
         add("onnxruntime", onnx, "float32", alike[0], None)
-        add("pytorch", checkpoint, "float32", alike[0], None)
+        add("pytorch", network.path, "float32", alike[0], None)
     return entries
 
 
 def _feed_and_compare(
-    inputs: Mapping[tuple[int, int], Pixels], entries: Sequence[Entry], runners: Mapping[str, Runner]
+    inputs: Mapping[tuple[int, int], Mapping[str, Pixels]],
+    entries: Sequence[Entry],
+    runners: Mapping[str, Runner],
 ) -> dict[str, float]:
-    """Give every runner the photo of its size; largest difference of its first output from PyTorch's, by id."""
+    """Give every runner the photos of its size; largest difference of its first output from PyTorch's, by id."""
     errors: dict[str, float] = {}
     reference: dict[tuple[int, int], Pixels] = {}
     for entry in sorted(entries, key=lambda entry: entry.graph.runtime != "pytorch"):
         runner, size = runners[entry.id], (entry.graph.width, entry.graph.height)
-        runner.feed(inputs[size])
+        runner.feed(*(inputs[size][name] for name in entry.graph.inputs))
         picture = np.array(runner.picture(runner.run()), np.float32)
         expected = reference.setdefault(size, picture)
         if picture.shape != expected.shape:
@@ -338,16 +364,20 @@ def _feed_and_compare(
     return errors
 
 
-def _golden(bundle: Bundle, artifact: Artifact) -> Pixels:
-    """The bundle's input photo of the artifact's size, (1, 3, H, W)."""
+def _golden(bundle: Bundle, artifact: Artifact) -> dict[str, Pixels]:
+    """The bundle's input photos of the artifact's size, (1, 3, H, W), by the input's name."""
+    photos: dict[str, Pixels] = {}
     for golden in bundle.contract.golden:
         if golden.role == "input" and (golden.width, golden.height) == (artifact.width, artifact.height):
             if fault := integrity_fault(bundle.folder, golden):
                 raise UserError(f"{fault}; convert again")
             rgb = read_photo(bundle.path(golden)).rgb
-            return np.ascontiguousarray(rgb.transpose(2, 0, 1)[None])
-    size = f"{artifact.width}x{artifact.height}"
-    raise UserError(f"{bundle.folder}: no golden input of {size}; convert again")
+            photos[golden.tensor] = np.ascontiguousarray(rgb.transpose(2, 0, 1)[None])
+    for spec in artifact.inputs:
+        if spec.name not in photos:
+            size = f"{artifact.width}x{artifact.height}"
+            raise UserError(f"{bundle.folder}: no golden input {spec.name!r} of {size}; convert again")
+    return photos
 
 
 def _input_text(bundle: Bundle) -> str:

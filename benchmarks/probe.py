@@ -23,7 +23,7 @@ from training.errors import UserError
 _MODULES = {
     "tflite": ("ai_edge_litert.interpreter",),
     "onnxruntime": ("onnxruntime",),
-    "pytorch": ("torch", "training.tasks", "training.trained"),
+    "pytorch": ("torch", "training.tasks", "training.trained", "conversion.foreign"),
 }
 
 
@@ -42,7 +42,8 @@ def probe(graph: Graph) -> Figures:
     root = Path(__file__).parents[1]
     paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.probe", json.dumps(dataclasses.asdict(graph), default=str)],
+        # -P: else a `benchmarks` folder in the current directory would be taken for ours.
+        [sys.executable, "-P", "-m", "benchmarks.probe", json.dumps(dataclasses.asdict(graph), default=str)],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
@@ -58,12 +59,13 @@ def measure(graph: Graph) -> Figures:
     """Load `graph` here and run it three times; the imports of its runtime are not counted as its start-up."""
     for module in _MODULES[graph.runtime]:
         importlib.import_module(module)
-    image = np.random.default_rng(0).random((1, 3, graph.height, graph.width), np.float32)
+    rng = np.random.default_rng(0)
+    images = [rng.random((1, 3, graph.height, graph.width), np.float32) for _ in graph.inputs]
     idle = _memory("VmRSS")
     start = time.perf_counter()
     runner = open_graph(graph)
     loaded = time.perf_counter()
-    runner.feed(image)
+    runner.feed(*images)
     ready = time.perf_counter()
     runner.run()
     first = time.perf_counter()

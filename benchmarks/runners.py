@@ -1,10 +1,10 @@
 """One graph in one runtime, ready to run: what gets timed, alike for every runtime.
 
     runner = open_graph(Graph("tflite", Path("reflection_256x256_float32.tflite"), ...))
-    runner.feed(image)              # (1, 3, H, W) float32, RGB, [0, 1]
+    runner.feed(image)              # (1, 3, H, W) float32, RGB, [0, 1]; one for each input
     outputs = runner.run()
 
-`feed` puts the input into the runtime's own layout; `run` goes from that array to output arrays in memory and
+`feed` puts the inputs into the runtime's own layout; `run` goes from these arrays to output arrays in memory and
 is the part that is timed, so that no runtime is charged for a layout that it does not need. Imports are inside
 the functions: a process that measures the memory of one runtime must not hold the others.
 """
@@ -13,7 +13,7 @@ import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,21 +21,28 @@ from numpy.typing import NDArray
 from conversion.contract import SIGNATURE
 from training.errors import UserError
 
+if TYPE_CHECKING:
+    from training.deployable import Deployable
+
 Pixels = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Graph:
-    """Where a graph comes from. `path` is a .tflite file, an .onnx file, or the checkpoint (PyTorch)."""
+    """Where a graph comes from. `path` is a .tflite file, an .onnx file, or the checkpoint (PyTorch).
+
+    A network of another team has no checkpoint: `reference`, its `package.module:function`, stands in `path` too.
+    """
 
     runtime: str  # "tflite", "onnxruntime" or "pytorch"
     path: Path
     task: str
     height: int
     width: int
-    input: str  # names of the first input and output
-    output: str
+    inputs: tuple[str, ...]  # their names
+    output: str  # name of the first one
     threads: int
+    reference: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,7 @@ class Runner:
 
     version: str
     delegate: str | None  # as in schema.json
-    feed: Callable[[Pixels], None]
+    feed: Callable[..., None]  # one Pixels for each of the graph's inputs, in their order
     run: Callable[[], Any]
     picture: Callable[[Any], Pixels]
 
@@ -65,8 +72,9 @@ def _open_tflite(graph: Graph) -> Runner:
         raise UserError(f"{graph.path}: the TFLite runtime cannot load it ({error})") from error
     held: dict[str, Pixels] = {}
 
-    def feed(image: Pixels) -> None:
-        held[graph.input] = np.ascontiguousarray(image.transpose(0, 2, 3, 1))
+    def feed(*images: Pixels) -> None:
+        for name, image in zip(graph.inputs, images, strict=True):
+            held[name] = np.ascontiguousarray(image.transpose(0, 2, 3, 1))
 
     # The runtime applies XNNPACK by itself and says nothing when it cannot: ask what really stands in the graph.
     parts = sum(op["op_name"] == "DELEGATE" for op in interpreter._get_ops_details())
@@ -89,8 +97,9 @@ def _open_onnx(graph: Graph) -> Runner:
     held: dict[str, Pixels] = {}
     names = [port.name for port in session.get_outputs()]
 
-    def feed(image: Pixels) -> None:
-        held[graph.input] = np.ascontiguousarray(image)
+    def feed(*images: Pixels) -> None:
+        for name, image in zip(graph.inputs, images, strict=True):
+            held[name] = np.ascontiguousarray(image)
 
     return Runner(
         onnxruntime.__version__,
@@ -104,18 +113,13 @@ def _open_onnx(graph: Graph) -> Runner:
 def _open_torch(graph: Graph) -> Runner:
     import torch
 
-    from training.tasks import find_task
-    from training.trained import load_network
-
     torch.set_num_threads(graph.threads)
-    task = find_task(graph.task)
-    network, _ = load_network(task, graph.path)
-    deployable = task.deployable(network, graph.height, graph.width)
+    deployable = _deployable(graph)
     index = [port.name for port in deployable.outputs].index(graph.output)
     held: list[torch.Tensor] = []
 
-    def feed(image: Pixels) -> None:
-        held[:] = [torch.from_numpy(np.ascontiguousarray(image))]
+    def feed(*images: Pixels) -> None:
+        held[:] = [torch.from_numpy(np.ascontiguousarray(image)) for image in images]
 
     def run() -> tuple[torch.Tensor, ...]:
         with torch.inference_mode():
@@ -123,3 +127,15 @@ def _open_torch(graph: Graph) -> Runner:
         return outputs
 
     return Runner(torch.__version__, None, feed, run, lambda outputs: outputs[index].numpy())
+
+
+def _deployable(graph: Graph) -> "Deployable":
+    from conversion.foreign import import_foreign
+    from training.tasks import find_task
+    from training.trained import load_network
+
+    if graph.reference is not None:
+        found = {deployable.inputs[0].shape[2:]: deployable for deployable in import_foreign(graph.reference)}
+        return found[graph.height, graph.width]
+    task = find_task(graph.task)
+    return task.deployable(load_network(task, graph.path)[0], graph.height, graph.width)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from training.data import seeded
 from training.deployable import Deployable
 from training.errors import UserError
-from training.images import fit, read_photo
+from training.images import find_photos, fit, read_photo
 
 Picture = NDArray[np.float32]  # (H, W, 3), RGB, [0, 1]
 Degrade = Callable[[Any, Any, str, Any], Any]  # photo, other photo (3, H, W), kind, generator
@@ -109,3 +109,41 @@ def _correlation(picture: Picture) -> float | None:
             continue
         found.append(float(np.corrcoef(one.ravel(), other.ravel())[0, 1]))
     return sum(found) / len(found) if found else None
+
+
+def pair_examples(folder: Path, deployable: Deployable, count: int | None = None) -> list[Example]:
+    """Real pairs: ``folder/target``, and for each input a folder called like it; files of one scene have one name.
+
+    A network with one input finds it in ``folder/input`` too. Pictures are cropped and scaled to the network's size.
+
+    Args:
+        count: so many of them, evenly spread; None for all.
+
+    Raises UserError for a folder without pairs, an input without its truth, and pictures of one scene that differ in size.
+    """
+    height, width = deployable.inputs[0].shape[2:]
+    sides = {port.name: folder / port.name for port in deployable.inputs}
+    if len(sides) == 1 and (folder / "input").is_dir():
+        sides = dict.fromkeys(sides, folder / "input")
+    first = next(iter(sides.values()))
+    found = [path.name for path in find_photos([first])] if first.is_dir() else []
+    if not found:
+        wanted = ", ".join(f"{side.name}/" for side in (*sides.values(), folder / "target"))
+        raise UserError(f"{folder}: no pairs, expected photos of the same names in {wanted}")
+    names = found if count is None else found[:: max(1, len(found) // count)][:count]
+    examples = []
+    for name in names:
+        files = {**{port: side / name for port, side in sides.items()}, "": folder / "target" / name}
+        pictures = {port: read_photo(file).rgb for port, file in files.items()}
+        shapes = {picture.shape for picture in pictures.values()}
+        if len(shapes) > 1:
+            sizes = " and ".join(sorted(f"{columns}x{rows}" for rows, columns, _ in shapes))
+            raise UserError(f"{first / name}: is {sizes} pixels in its folders, expected one size")
+        fitted = {port: fit(picture, height, width) for port, picture in pictures.items()}
+        truth = fitted.pop("")
+        # As a camera's, the inputs have 8 bits.
+        rounded = {
+            port: np.rint(picture * np.float32(255)) / np.float32(255) for port, picture in fitted.items()
+        }
+        examples.append(Example(name, rounded, truth))
+    return examples

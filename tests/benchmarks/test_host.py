@@ -34,7 +34,7 @@ def blur(tmp_path: Path) -> Graph:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     model.ir_version = 10
     onnx.save(model, path)
-    return Graph("onnxruntime", path, "blur", 768, 1024, "image", "blurred", 1)
+    return Graph("onnxruntime", path, "blur", 768, 1024, ("image",), "blurred", 1)
 
 
 def test_every_call_runs_once_a_round_in_shifting_order() -> None:
@@ -99,7 +99,7 @@ def test_a_probe_that_fails_says_why_in_one_line(tmp_path: Path) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no graph")
     with pytest.raises(UserError, match="broken.onnx: could not be measured with onnxruntime") as caught:
-        probe(Graph("onnxruntime", broken, "blur", 8, 8, "image", "blurred", 1))
+        probe(Graph("onnxruntime", broken, "blur", 8, 8, ("image",), "blurred", 1))
     assert "\n" not in str(caught.value)
 
 

@@ -1,0 +1,108 @@
+"""A network with its weights as the converters store them: batch normalisation and parametrisations worked in.
+
+    folded = fold(deployable)
+
+Every converter multiplies a batch normalisation into the convolution before it, and rounds the product to float16.
+`verify` compares such a file with PyTorch whose weights are rounded alike, so it has to start from the product too;
+rounded before it is formed, the weights differ, and a right file would fail.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from conversion.onnx_export import export
+from training.deployable import Deployable
+from training.errors import UserError
+
+_CONVOLUTIONS = (torch.ops.aten.conv2d.default, torch.ops.aten.conv_transpose2d.input)
+_NORMALISATION = torch.ops.aten.batch_norm.default
+
+
+class _Affine(nn.Module):
+    """What is left of a batch normalisation that no convolution takes in: a factor and a summand for each channel."""
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        assert norm.running_mean is not None and norm.running_var is not None
+        factor = torch.rsqrt(norm.running_var + norm.eps) * (1.0 if norm.weight is None else norm.weight)
+        summand = (0.0 if norm.bias is None else norm.bias) - norm.running_mean * factor
+        self.factor = nn.Parameter(factor.detach().reshape(1, -1, 1, 1))
+        self.summand = nn.Parameter(summand.detach().reshape(1, -1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, C, H, W)`` -> alike."""
+        return x * self.factor + self.summand
+
+
+def fold(deployable: Deployable) -> Deployable:
+    """The same graph with a copy of its module in which parametrisations and batch normalisations are worked in.
+
+    Raises UserError where the module cannot be copied or its Python cannot be captured.
+    """
+    try:
+        module = copy.deepcopy(deployable.module)
+    except Exception as error:  # weights that a hook computes, open files, locks: whatever a module may hold
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{deployable.task}: the module cannot be copied ({reason})") from error
+    for part in list(module.modules()):
+        if parametrize.is_parametrized(part):
+            _settle(part)
+    # Read from the captured graph: which module comes after which is decided in `forward`, not by their order.
+    for before, norm in _pairs(module, deployable):
+        convolution, normalisation = module.get_submodule(before), module.get_submodule(norm)
+        assert isinstance(normalisation, nn.BatchNorm2d)
+        if isinstance(convolution, nn.Conv2d | nn.ConvTranspose2d):
+            transposed = isinstance(convolution, nn.ConvTranspose2d)
+            _put(module, before, fuse_conv_bn_eval(convolution, normalisation, transposed))
+            _put(module, norm, nn.Identity())
+        else:
+            _put(module, norm, _Affine(normalisation))
+    return replace(deployable, module=module.eval())
+
+
+def _pairs(module: nn.Module, deployable: Deployable) -> Iterator[tuple[str, str]]:
+    """Names of batch normalisations, each with the convolution that goes into it and nowhere else; "" for none."""
+    program = export(module, deployable)
+    names = {**program.graph_signature.inputs_to_parameters, **program.graph_signature.inputs_to_buffers}
+
+    def owner(node: object) -> str:
+        weight = names.get(node.name) if isinstance(node, torch.fx.Node) else None
+        return weight.rpartition(".")[0] if weight is not None else ""
+
+    calls = [
+        (node.args[0], owner(node.args[3])) for node in program.graph.nodes if node.target is _NORMALISATION
+    ]
+    convolutions = [owner(node.args[1]) for node in program.graph.nodes if node.target in _CONVOLUTIONS]
+    used = Counter([*convolutions, *(norm for _, norm in calls)])
+    for source, norm in dict.fromkeys(calls):
+        if not norm or not isinstance(module.get_submodule(norm), nn.BatchNorm2d):
+            continue
+        before = ""
+        if isinstance(source, torch.fx.Node) and source.target in _CONVOLUTIONS and len(source.users) == 1:
+            before = owner(source.args[1])
+        yield (before if before and used[before] == used[norm] == 1 else ""), norm
+
+
+def _settle(part: nn.Module) -> None:
+    """What `parametrize.remove_parametrizations` does; that would take the weight from the module this is a copy of."""
+    assert isinstance(part.parametrizations, nn.ModuleDict)
+    weights = {name: getattr(part, name).detach() for name in part.parametrizations}
+    plain = parametrize.type_before_parametrizations(part)
+    del part.parametrizations
+    part.__class__ = plain
+    for name, weight in weights.items():
+        part.register_parameter(name, nn.Parameter(weight))
+
+
+def _put(module: nn.Module, name: str, part: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(module.get_submodule(parent), child, part)
