@@ -479,8 +479,6 @@ def verify(
     Writes BUNDLE/proof.json and BUNDLE/heatmaps. Exit code 1, and a line that names artifact, photo and worst place, if
     one is wrong or loses more PSNR against the truth than its budget.
     """
-    from dataclasses import asdict
-
     from conversion.contract import read_bundle
     from conversion.gates import VARIANTS
     from conversion.variants import refuse_unknown_budget
@@ -834,7 +832,7 @@ def _judged(
     for artifact in contract.artifacts:
         if not artifact.variant.startswith("float"):
             raise UserError(
-                f"{artifact.file}: a {artifact.variant} file is judged by pictures whose truth is known: add --pairs DIR"
+                f"{artifact.file}: {artifact.variant} is judged by pictures whose truth is known: add --pairs DIR"
             )
     return {}
 

@@ -119,14 +119,14 @@ def pair_examples(folder: Path, deployable: Deployable, count: int | None = None
     Args:
         count: so many of them, evenly spread; None for all.
 
-    Raises UserError for a folder without pairs, an input without its truth, and pictures of one scene that differ in size.
+    Raises UserError for a folder without pairs, an input without its truth, and a scene whose pictures differ in size.
     """
     height, width = deployable.inputs[0].shape[2:]
     sides = {port.name: folder / port.name for port in deployable.inputs}
     if len(sides) == 1 and (folder / "input").is_dir():
         sides = dict.fromkeys(sides, folder / "input")
     first = next(iter(sides.values()))
-    found = [path.name for path in find_photos([first])] if first.is_dir() else []
+    found = [path.relative_to(first).as_posix() for path in find_photos([first])] if first.is_dir() else []
     if not found:
         wanted = ", ".join(f"{side.name}/" for side in (*sides.values(), folder / "target"))
         raise UserError(f"{folder}: no pairs, expected photos of the same names in {wanted}")
@@ -142,8 +142,9 @@ def pair_examples(folder: Path, deployable: Deployable, count: int | None = None
         fitted = {port: fit(picture, height, width) for port, picture in pictures.items()}
         truth = fitted.pop("")
         # As a camera's, the inputs have 8 bits.
-        rounded = {
-            port: np.rint(picture * np.float32(255)) / np.float32(255) for port, picture in fitted.items()
+        inputs = {
+            port: np.rint(picture * 255.0).astype(np.float32) / np.float32(255)
+            for port, picture in fitted.items()
         }
-        examples.append(Example(name, rounded, truth))
+        examples.append(Example(name, inputs, truth))
     return examples

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from conversion.contract import read_bundle
 from tests.third_party.quiet_video.network import deployables
 from tests.third_party.quiet_video.train import noisy_pair
+from training.images import write_png
 from training.metrics import psnr
 
 Cli = Callable[..., Any]  # the fixture `cli`: arguments -> code, stdout, stderr
@@ -39,13 +41,23 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     forget()
 
 
-def test_the_network_is_worth_proving(photo_path: Path) -> None:
+def small(photo_path: Path) -> torch.Tensor:
+    """(1, 3, 64, 64)"""
     with Image.open(photo_path) as photo:
-        small = photo.convert("RGB").resize((64, 64))
-    clean = (
-        torch.tensor(list(small.tobytes()), dtype=torch.float32).reshape(1, 64, 64, 3).permute(0, 3, 1, 2)
-        / 255
-    )
+        pixels = np.asarray(photo.convert("RGB").resize((64, 64)), np.float32) / 255
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None]
+
+
+def film(folder: Path, photo_path: Path) -> None:
+    """One scene: two noisy frames of a photo and the photo itself."""
+    clean = small(photo_path)
+    frames = noisy_pair(clean, torch.Generator().manual_seed(6))
+    for name, picture in zip(("current", "previous", "target"), (*frames, clean), strict=True):
+        write_png(folder / name / "scene.png", picture[0].permute(1, 2, 0).numpy())
+
+
+def test_the_network_is_worth_proving(photo_path: Path) -> None:
+    clean = small(photo_path)
     frames = noisy_pair(clean, torch.Generator().manual_seed(5))
     with torch.no_grad():
         (restored,) = deployables().module(*frames)
@@ -54,7 +66,7 @@ def test_the_network_is_worth_proving(photo_path: Path) -> None:
     assert after > before + 2.5
 
 
-def test_it_is_converted_proven_timed_and_reported(cli: Cli, workshop: Path) -> None:
+def test_it_is_converted_proven_timed_and_reported(cli: Cli, workshop: Path, photo_path: Path) -> None:
     converted = cli("convert", FUNCTION, "-o", "bundle", "--json")
     assert converted.code == 0, converted.stderr
     contract = read_bundle(workshop / "bundle").contract
@@ -78,12 +90,18 @@ def test_it_is_converted_proven_timed_and_reported(cli: Cli, workshop: Path) -> 
         )
     assert not any(name.startswith("quiet_video") for name in sys.modules)
 
-    proven = cli("verify", "bundle", "--reference", FUNCTION, "--json")
+    film(workshop / "film", photo_path)
+    proven = cli("verify", "bundle", "--reference", FUNCTION, "--pairs", "film", "--json")
     assert proven.code == 0, proven.stderr
     proof = json.loads(proven.stdout)
     assert proof["passed"] and len(proof["artifacts"]) == 3
     for artifact in proof["artifacts"]:
         print(artifact["file"], artifact["max_error"], artifact["psnr"])
+        quality = artifact["quality"]
+        assert quality["psnr"] > quality["input_psnr"] + 2.5, "judged by the pictures of the team"
+        assert abs(quality["drop"]) < 0.05
+    lossy = cli("verify", "bundle", "--reference", FUNCTION, "--truth", photo_path)
+    assert lossy.code == 2 and "give real pairs instead: --pairs DIR" in lossy.stderr
 
     timed = cli(
         "bench", "bundle", "--reference", FUNCTION, "--runs", "2", "--warmup", "1", "-o", "bench.json"
