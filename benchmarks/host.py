@@ -376,7 +376,7 @@ def _golden(bundle: Bundle, artifact: Artifact) -> dict[str, Pixels]:
     for spec in artifact.inputs:
         if spec.name not in photos:
             size = f"{artifact.width}x{artifact.height}"
-            raise UserError(f"{bundle.folder}: no golden input {spec.name!r} of {size}; convert again")
+            raise UserError(f"{bundle.folder}: no golden input of {size} for {spec.name!r}; convert again")
     return photos
 
 
