@@ -126,11 +126,18 @@ def swap_input_channels(path: Path) -> None:
 
 
 def swap_output_channels(path: Path) -> None:
-    """RGB is written as BGR: a last transposed convolution's output channels in reverse."""
-    axis = 1 if is_coreml(path) else 0
-    shapes = weights(path)
-    name = [n for n, shape in shapes.items() if len(shape) == 4 and shape[axis] == 3][-1]
-    change_weight(path, name, lambda weight: np.flip(weight, axis))
+    """RGB is written as BGR: a last layer's output channels in reverse."""
+    coreml = is_coreml(path)
+    axis = 1 if coreml else 0
+    shapes = {name: shape for name, shape in weights(path).items() if len(shape) == 4}
+    transposed = [name for name, shape in shapes.items() if shape[axis] == 3]
+    if transposed:
+        change_weight(path, transposed[-1], lambda weight: np.flip(weight, axis))
+        return
+    # A pixel-shuffle's 4x4 places of three colours: Core ML keeps a colour's places together, TFLite a place's colours.
+    name = next(name for name, shape in shapes.items() if shape[0] == 48 and tuple(shape[-2:]) != (3, 3))
+    order = np.arange(48).reshape(3, 16)[::-1] if coreml else np.arange(48).reshape(16, 3)[:, ::-1]
+    change_weight(path, name, lambda weight: weight[order.reshape(-1)])
 
 
 # Graph
