@@ -27,6 +27,9 @@ from conversion.tflite import pack
 Picture = NDArray[np.float32]
 
 
+INT16_HEADROOM = 4.0
+"""int16 has steps to spare: pictures unlike those of the calibration, such as noise, need not be cut off."""
+
 MINIMUM_RUNTIME = "2.6.0"
 """Of TensorFlow Lite: the first release that has every version of `_VERSIONS`."""
 
@@ -431,7 +434,7 @@ def scale_and_zero_point(low: float, high: float, scheme: Scheme) -> tuple[float
     """For values from ``low`` to ``high``; zero is always among them, and exact."""
     low, high = min(low, 0.0), max(high, 0.0)
     if scheme is Scheme.INT16:
-        return max(-low, high, 1e-8) / 32767, 0
+        return INT16_HEADROOM * max(-low, high, 1e-8) / 32767, 0
     scale = max(high - low, 1e-8) / 255
     return scale, int(np.clip(np.rint(-128 - low / scale), -128, 127))
 
