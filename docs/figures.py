@@ -1,14 +1,17 @@
 """Draws the pictures of the README from the bundled weights and a run's metrics.
 
     python docs/figures.py runs/reflection/metrics.csv
+    python docs/figures.py --variants reflection=BUNDLE,BENCH.json udc=BUNDLE,BENCH.json
 
 Writes docs/before_after.jpg (the photos of tests/degraded: input, restored, artefact layer, truth),
 docs/under_display.jpg (a photo through a display, by the live and the still network), docs/psf.jpg (a panel and its
 point-spread function) and docs/curve.png (mean PSNR on the held-out photos, which metrics.csv has beside the score;
-several files are drawn one after the other).
+several files are drawn one after the other). The second form writes docs/variants.png: what each variant of a verified
+bundle loses, beside its size and (TFLite) its time as a share of float32's.
 """
 
 import csv
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -130,7 +133,50 @@ def curve(files: list[Path], out: Path) -> None:
     figure.savefig(out, dpi=110)
 
 
+def variants(bundles: list[str], out: Path) -> None:
+    """PSNR lost against the truth at the smallest size, over bytes and over time."""
+    figure, axes = plt.subplots(len(bundles), 2, figsize=(11, 3.6 * len(bundles)), squeeze=False)
+    for (left, right), argument in zip(axes, bundles, strict=True):
+        title, _, files = argument.partition("=")
+        folder, _, bench = files.partition(",")
+        artifacts = json.loads((Path(folder) / "proof.json").read_text("utf-8"))["artifacts"]
+        smallest = min(artifact["width"] for artifact in artifacts)
+        artifacts = [artifact for artifact in artifacts if artifact["width"] == smallest]
+        results = json.loads(Path(bench).read_text("utf-8"))["results"]
+        times = {result["artifact"]["file"]: result["latency_ms"]["p50"] for result in results}
+        whole = next(times[a["file"]] for a in artifacts if a["variant"] == "float32")
+        for kind, colour, name in (("tflite", "#c2410c", "TFLite"), ("coreml", "#1d4ed8", "Core ML")):
+            own = [artifact for artifact in artifacts if artifact["format"] == kind]
+            lost = [artifact["quality"]["drop"] for artifact in own]
+            left.plot([a["bytes"] / 1e6 for a in own], lost, "o", color=colour, label=name)
+            for artifact, loss in zip(own, lost, strict=True):
+                left.annotate(
+                    artifact["variant"],
+                    (artifact["bytes"] / 1e6, loss),
+                    (4, 4),
+                    textcoords="offset points",
+                    fontsize=7,
+                )
+                if artifact["file"] in times and artifact["variant"] != "integer_quant_with_int16_act":
+                    share = times[artifact["file"]] / whole
+                    right.plot([share], [loss], "o", color=colour)
+                    right.annotate(
+                        artifact["variant"], (share, loss), (4, 4), textcoords="offset points", fontsize=7
+                    )
+        left.set(title=f"{title}: size", xlabel="MB", ylabel="dB lost against the truth", xlim=(0, None))
+        right.set(title=f"{title}: time, one thread", xlabel="share of float32's", xlim=(0, None))
+        left.legend(frameon=False)
+        for axis in (left, right):
+            axis.axhline(0.0, color="#999", linewidth=0.8)
+            axis.margins(x=0.15, y=0.2)
+    figure.tight_layout()
+    figure.savefig(out, dpi=110)
+
+
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["--variants"]:
+        variants(sys.argv[2:], ROOT / "docs" / "variants.png")
+        sys.exit()
     before_after(ROOT / "docs" / "before_after.jpg")
     under_display(ROOT / "docs" / "under_display.jpg")
     point_spread(ROOT / "docs" / "psf.jpg")
