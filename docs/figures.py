@@ -129,7 +129,7 @@ def curve(files: list[Path], out: Path) -> None:
         start = steps[-1]
     axis.set(xlabel="step", ylabel="held-out PSNR, dB")
     axis.grid(alpha=0.3)
-    axis.legend()
+    axis.legend(loc="lower right", ncols=2, fontsize=7)
     figure.savefig(out, dpi=110)
 
 
