@@ -12,9 +12,12 @@ from __future__ import annotations
 import copy
 import importlib.metadata
 import json
+import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,9 +138,10 @@ def verify(
                 faults += _reference_faults(deployable, name, expected)
                 if name == GOLDEN:
                     faults += _golden_faults(bundle, deployable, expected)
-                for subject in subjects:
-                    if _size(subject.artifact) == size:
-                        _test(subject, deployable, name, inputs, expected, stored)
+                test = partial(
+                    _test, deployable=deployable, name=name, inputs=inputs, expected=expected, stored=stored
+                )
+                _at_once(test, [subject for subject in subjects if _size(subject.artifact) == size])
                 progress.advance(bar)
             judged = [example for example in (examples or {}).get(size, ()) if example.truth is not None]
             for example in judged:
@@ -155,6 +159,14 @@ def verify(
 HEATMAPS = "heatmaps"
 
 
+def _at_once(work: Callable[[Subject], None], subjects: Sequence[Subject]) -> None:
+    """Does the work for each artifact, side by side: the runtimes compute outside Python's lock."""
+    # More than four pictures of 50 layers each at once would fill a small machine's memory.
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for _ in pool.map(work, subjects):
+            pass
+
+
 def _judge(
     folder: Path,
     deployable: Deployable,
@@ -166,9 +178,10 @@ def _judge(
     port = deployable.outputs[0].name
     given = deployable.inputs[0].name
     references = [compute(deployable, example.inputs)[port] for example in examples]
-    for subject in subjects:
+
+    def judge_one(subject: Subject) -> None:
         if subject.model is None or not examples:
-            continue
+            return
         rows, pictures = [], {}
         for example, reference in zip(examples, references, strict=True):
             outputs = _run(subject, example.name, example.inputs)
@@ -184,6 +197,8 @@ def _judge(
             (folder / HEATMAPS).mkdir(exist_ok=True)
             write_heatmap(folder / name, pictures[worst["image"]], references[place])
             worst["heatmap"] = name
+
+    _at_once(judge_one, subjects)
 
 
 def _run(subject: Subject, name: str, inputs: Pictures) -> dict[str, Picture] | None:
