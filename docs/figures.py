@@ -143,7 +143,7 @@ def variants(bundles: list[str], out: Path) -> None:
         smallest = min(artifact["width"] for artifact in artifacts)
         artifacts = [artifact for artifact in artifacts if artifact["width"] == smallest]
         results = json.loads(Path(bench).read_text("utf-8"))["results"]
-        times = {result["artifact"]["file"]: result["latency_ms"]["p50"] for result in results}
+        times = {result["artifact"]["file"]: result["timing"]["p50_ms"] for result in results}
         whole = next(times[a["file"]] for a in artifacts if a["variant"] == "float32")
         for kind, colour, name in (("tflite", "#c2410c", "TFLite"), ("coreml", "#1d4ed8", "Core ML")):
             own = [artifact for artifact in artifacts if artifact["format"] == kind]
