@@ -149,11 +149,19 @@ def variants(bundles: list[str], out: Path) -> None:
             own = [artifact for artifact in artifacts if artifact["format"] == kind]
             lost = [artifact["quality"]["drop"] for artifact in own]
             left.plot([a["bytes"] / 1e6 for a in own], lost, "o", color=colour, label=name)
+            # Neighbours' names would lie on each other: TFLite's above, Core ML's below, the second cluster aside.
+            places = {
+                "coreml": (4, -10),
+                "integer_quant_with_int16_act": (8, -3),
+                "palettized6": (-46, 5),
+                "float32": (-12, 6),
+            }
             for artifact, loss in zip(own, lost, strict=True):
+                place = places.get(artifact["variant"], places.get(kind, (4, 5)))
                 left.annotate(
-                    artifact["variant"],
+                    artifact["variant"].replace("integer_quant_with_int16_act", "int16 values"),
                     (artifact["bytes"] / 1e6, loss),
-                    (4, 4),
+                    place,
                     textcoords="offset points",
                     fontsize=7,
                 )
@@ -161,7 +169,7 @@ def variants(bundles: list[str], out: Path) -> None:
                     share = times[artifact["file"]] / whole
                     right.plot([share], [loss], "o", color=colour)
                     right.annotate(
-                        artifact["variant"], (share, loss), (4, 4), textcoords="offset points", fontsize=7
+                        artifact["variant"], (share, loss), place, textcoords="offset points", fontsize=7
                     )
         left.set(title=f"{title}: size", xlabel="MB", ylabel="dB lost against the truth", xlim=(0, None))
         right.set(title=f"{title}: time, one thread", xlabel="share of float32's", xlim=(0, None))
