@@ -481,8 +481,8 @@ def verify(
     """
     from conversion.contract import read_bundle
     from conversion.gates import VARIANTS
+    from conversion.proof import PROOF_FILE
     from conversion.variants import refuse_unknown_budget
-    from conversion.verify import PROOF_FILE
     from conversion.verify import verify as run
     from training.images import find_photos
 

@@ -149,10 +149,6 @@ def convert(
                 continue
             with _step(console, f"onnx2tf {size}, beside the above", tools[size].started):
                 files = tools[size].finish()
-
-            def add(path: Path, variant: str, graph: Deployable = deployable) -> None:
-                artifacts.append(_artifact(path, graph, "tflite", variant, minimum_tflite(path)))
-
             for variant in ("float32", "float16"):
                 if f"{variant}.tflite" not in variants and not (variant == "float32" and quantized):
                     continue
@@ -161,7 +157,7 @@ def convert(
                     path = (folder if wanted else work) / f"{first.task}_{size}_{variant}.tflite"
                     finish_tflite(files[variant], path, deployable, references[size], variant)
                     if wanted:
-                        add(path, variant)
+                        artifacts.append(_artifact(path, deployable, "tflite", variant, minimum_tflite(path)))
             if not quantized:
                 continue
             source = (
@@ -176,7 +172,7 @@ def convert(
                     path.write_bytes(quantizer.variant(variant, mixed_budget))
                     if faults := quantization_faults(path, source):
                         raise UserError(f"{path.name}: quantized wrongly: {faults[0]}")
-                    add(path, variant)
+                    artifacts.append(_artifact(path, deployable, "tflite", variant, minimum_tflite(path)))
         versions = {"python": platform.python_version()} | {tool: version(tool) for tool in TOOLS}
         contract = Contract(
             task=first.task,

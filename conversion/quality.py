@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from conversion.proof import Tile
 from training.images import write_png
 from training.metrics import psnr, ssim
 
@@ -24,17 +25,6 @@ Picture = NDArray[np.float32]  # (H, W, 3), RGB, [0, 1]
 
 TILES = 8  # the worst tile is one of 8 x 8
 STEEPEST = 16  # a heat-map is white where a value is off by 1/16 of the range or more
-
-
-@dataclass(frozen=True)
-class Tile:
-    """The part of a picture that lost most: its place in pixels and its loss in dB."""
-
-    x: int
-    y: int
-    width: int
-    height: int
-    drop: float
 
 
 @dataclass(frozen=True)

@@ -75,54 +75,32 @@ _VERSIONS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Values:
-    """What calibration saw of one tensor: the extremes of each picture, and a sample of the values of all."""
-
-    lows: tuple[float, ...]
-    highs: tuple[float, ...]
-    sample: NDArray[np.float32]
-
-
-SAMPLE = 2048  # values kept of a tensor and picture
-
-
-def observe(model: Any, pictures: Sequence[Mapping[str, Picture]], threads: int = 1) -> dict[int, Values]:
-    """Runs a float32 model on pictures, (H, W, 3) by input name -> what each value tensor held, by its number.
+def measure_ranges(model: Any, pictures: Sequence[Mapping[str, Picture]]) -> dict[int, tuple[float, float]]:
+    """Runs a float32 model on pictures, (H, W, 3) by input name -> the smallest and largest value of each value tensor.
 
     Every tensor is made an output of a copy of the graph: so the fast kernels still run, which an interpreter that is
     told to keep its tensors does without.
     """
     from ai_edge_litert.interpreter import Interpreter
 
-    probe = copy.copy(model)
-    graph = copy.copy(model.subgraphs[0])
+    probe, graph = copy.copy(model), copy.copy(model.subgraphs[0])
+    names = {index: graph.tensors[index].name.decode() for index in graph.inputs}
     watched = value_tensors(model)
     # Inputs are no outputs: LiteRT gives their memory to later tensors.
-    graph.outputs = [index for index in watched if index not in set(graph.inputs)]
+    graph.outputs = [index for index in watched if index not in names]
     probe.subgraphs, probe.signatureDefs = [graph], []
-    interpreter = Interpreter(model_content=pack(probe), num_threads=threads)
+    interpreter = Interpreter(model_content=pack(probe), num_threads=1)
     interpreter.allocate_tensors()
-    names = {graph.tensors[index].name.decode(): index for index in graph.inputs}
-    seen: dict[int, list[tuple[float, float, NDArray[np.float32]]]] = {index: [] for index in watched}
-    generator = np.random.default_rng(0)
+    ranges: dict[int, tuple[float, float]] = {}
     for picture in pictures:
-        for name, index in names.items():
+        for index, name in names.items():
             interpreter.set_tensor(index, np.ascontiguousarray(picture[name][None], np.float32))
         interpreter.invoke()
         for index in watched:
-            value = picture[graph.tensors[index].name.decode()] if index in set(graph.inputs) else None
-            flat = (interpreter.get_tensor(index) if value is None else value).reshape(-1)
-            chosen = flat if flat.size <= SAMPLE else flat[generator.integers(0, flat.size, SAMPLE)]
-            seen[index].append((float(flat.min()), float(flat.max()), chosen.copy()))
-    return {
-        index: Values(
-            tuple(low for low, _, _ in rows),
-            tuple(high for _, high, _ in rows),
-            np.concatenate([c for _, _, c in rows]),
-        )
-        for index, rows in seen.items()
-    }
+            value = picture[names[index]] if index in names else interpreter.get_tensor(index)
+            low, high = ranges.get(index, (np.inf, -np.inf))
+            ranges[index] = (min(low, float(value.min())), max(high, float(value.max())))
+    return ranges
 
 
 def value_tensors(model: Any) -> list[int]:
@@ -196,6 +174,9 @@ class _Rewrite:
         self.tensors, self.buffers = list(self.graph.tensors), list(model.buffers)
         self.codes = list(model.operatorCodes)
         self.twins: dict[tuple[int, str], int] = {}
+        self.read_as_float = set(self.graph.outputs).union(
+            *(operator.inputs for index, operator in enumerate(self.graph.operators) if index not in chosen)
+        )
         self.clamps = self._free_clamps() if scheme is Scheme.INT8 else {}
         self.numbers = {} if scheme is Scheme.DYNAMIC else self._parameters(ranges)
 
@@ -216,7 +197,7 @@ class _Rewrite:
                 # Its input already ends where it would cut: the same values under another number.
                 source, output = self.clamps[index].tensor, operator.outputs[0]
                 self.twins[output, "value"] = self._twin(source)
-                if self._read_as_float(output):
+                if output in self.read_as_float:
                     operators.append(self._convert("DEQUANTIZE", self._twin(output), output))
                 continue
             inputs = []
@@ -235,7 +216,7 @@ class _Rewrite:
             operators.append(changed)
             ready |= set(changed.outputs)
             for output in operator.outputs:
-                if self._read_as_float(output):
+                if output in self.read_as_float:
                     operators.append(self._convert("DEQUANTIZE", self._twin(output), output))
         self.graph.operators, self.graph.tensors = operators, self.tensors
         self.model.subgraphs, self.model.buffers, self.model.operatorCodes = (
@@ -257,13 +238,6 @@ class _Rewrite:
                     buffer = self.schema.BufferT()
                     buffer.data = np.frombuffer(MINIMUM_RUNTIME.encode().ljust(16, b"\0"), np.uint8)
                     self.buffers[entry.buffer] = buffer
-
-    def _read_as_float(self, tensor: int) -> bool:
-        return tensor in set(self.graph.outputs) or any(
-            tensor in set(operator.inputs)
-            for index, operator in enumerate(self.graph.operators)
-            if index not in self.chosen
-        )
 
     def _free_clamps(self) -> dict[int, _Clamp]:
         """Clamps that int8 gets for nothing: whose input is made for them alone, by an operator that rounds anew.

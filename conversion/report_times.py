@@ -87,12 +87,10 @@ def _operators(result: Mapping[str, Any]) -> Html:
     bars = []
     for entry in found["types"][:8]:
         bars.append(
-            tag(
-                "div",
-                tag("span", f"{entry['count']} {entry['type']}"),
-                tag("span", tag("span", style=f"width: {100 * entry['ms'] / longest:.1f}%"), class_="track"),
-                tag("span", f"{entry['ms']:.2f} ms · {entry['share']:.0%}", class_="value"),
-                class_="row own",
+            _bar(
+                f"{entry['count']} {entry['type']}",
+                entry["ms"] / longest,
+                f"{entry['ms']:.2f} ms · {entry['share']:.0%}",
             )
         )
     timed = [operator for operator in found["operators"] if operator["ms"] is not None]
@@ -155,12 +153,11 @@ def _bars(results: Sequence[Mapping[str, Any]], ratios: Mapping[str, Mapping[str
         times = "baseline" if found is None else f"× {found['p50']:.2f}"
         own = result["artifact"]["file"] is not None
         rows.append(
-            tag(
-                "div",
-                tag("span", f"{RUNTIMES[result['runtime']['name']]} {_variant(result)}"),
-                tag("span", tag("span", style=f"width: {100 * milliseconds / longest:.1f}%"), class_="track"),
-                tag("span", f"{milliseconds:.1f} ms · {times}", class_="value"),
-                class_="row own" if own else "row",
+            _bar(
+                f"{RUNTIMES[result['runtime']['name']]} {_variant(result)}",
+                milliseconds / longest,
+                f"{milliseconds:.1f} ms · {times}",
+                own,
             )
         )
     return tag("div", join(rows), class_="bars")
@@ -197,3 +194,14 @@ def _versions(results: Sequence[Mapping[str, Any]]) -> str:
         f"{result['timing']['runs']} runs after {result['timing']['warmup']} warm-ups" for result in results
     }
     return f"{'; '.join(names)}; {', '.join(sorted(counts))}"
+
+
+def _bar(name: str, share: float, value: str, own: bool = True) -> Html:
+    """One line of a bar chart; ``share``: of the longest bar. Own results are drawn stronger."""
+    return tag(
+        "div",
+        tag("span", name),
+        tag("span", tag("span", style=f"width: {100 * share:.1f}%"), class_="track"),
+        tag("span", value, class_="value"),
+        class_="row own" if own else "row",
+    )

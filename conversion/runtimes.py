@@ -37,6 +37,23 @@ class FileTensor:
     dtype: str
 
 
+class TfliteSession:
+    """A TFLite file in memory; faults are raised as LiteRT raises them."""
+
+    def __init__(self, data: bytes, threads: int = 1) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        self._interpreter = Interpreter(model_content=data, num_threads=threads)
+        self._interpreter.allocate_tensors()
+        self.signature = self._interpreter.get_signature_runner(SIGNATURE)
+
+    def run(self, pictures: Mapping[str, Picture]) -> dict[str, Picture]:
+        """(H, W, 3) by input name -> (H, W, 3) by output name."""
+        batch = {name: np.ascontiguousarray(picture[None], np.float32) for name, picture in pictures.items()}
+        outputs = self.signature(**batch)
+        return {name: np.array(value[0]) for name, value in outputs.items()}
+
+
 class TfliteModel:
     """A TFLite file in the LiteRT interpreter.
 
@@ -45,45 +62,24 @@ class TfliteModel:
     """
 
     def __init__(self, path: Path, threads: int = 1) -> None:
-        from ai_edge_litert.interpreter import Interpreter
-
         self.path = path
         self.runtime = f"ai-edge-litert {importlib.metadata.version('ai-edge-litert')}"
         try:
             # Given a path, LiteRT maps the file unchecked, and a truncated one kills the process with a bus error.
             # Given the bytes, it checks the flatbuffer first.
-            self._interpreter = Interpreter(model_content=path.read_bytes(), num_threads=threads)
-            self._interpreter.allocate_tensors()
-            self._signature = self._interpreter.get_signature_runner(SIGNATURE)
+            self._session = TfliteSession(path.read_bytes(), threads)
         except (ValueError, RuntimeError, OSError) as error:
             raise UserError(f"{path}: cannot be loaded by LiteRT ({_line(error)})") from error
-        self.inputs = [_tflite_tensor(name, d) for name, d in self._signature.get_input_details().items()]
-        self.outputs = [_tflite_tensor(name, d) for name, d in self._signature.get_output_details().items()]
+        signature = self._session.signature
+        self.inputs = [_tflite_tensor(name, d) for name, d in signature.get_input_details().items()]
+        self.outputs = [_tflite_tensor(name, d) for name, d in signature.get_output_details().items()]
 
     def run(self, pictures: Mapping[str, Picture]) -> dict[str, Picture]:
         """(H, W, 3) by input name -> (H, W, 3) by output name."""
-        batch = {name: np.ascontiguousarray(picture[None], np.float32) for name, picture in pictures.items()}
         try:
-            outputs = self._signature(**batch)
+            return self._session.run(pictures)
         except (ValueError, RuntimeError) as error:
             raise UserError(f"{self.path}: LiteRT failed ({_line(error)})") from error
-        return {name: np.array(value[0]) for name, value in outputs.items()}
-
-
-class TfliteSession:
-    """A TFLite file in memory, written by ourselves a moment ago: no checks, and no names of files in errors."""
-
-    def __init__(self, data: bytes, threads: int = 1) -> None:
-        from ai_edge_litert.interpreter import Interpreter
-
-        self._interpreter = Interpreter(model_content=data, num_threads=threads)
-        self._interpreter.allocate_tensors()
-        self._signature = self._interpreter.get_signature_runner(SIGNATURE)
-
-    def run(self, pictures: Mapping[str, Picture]) -> dict[str, Picture]:
-        """(H, W, 3) by input name -> (H, W, 3) by output name."""
-        outputs = self._signature(**{name: picture[None] for name, picture in pictures.items()})
-        return {name: np.array(value[0]) for name, value in outputs.items()}
 
 
 class CoremlModel:

@@ -9,6 +9,7 @@ their place, so that what was measured at one size of a network holds for its ot
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -118,6 +119,7 @@ def keys(model: Any) -> list[str]:
     """
     graph, types = model.subgraphs[0], operator_names(model)
     made: dict[int, str] = {}
+    seen: Counter[str] = Counter()
     found: list[str] = []
     for operator, name in zip(graph.operators, types, strict=True):
         digest = hashlib.sha256(name.encode())
@@ -131,10 +133,7 @@ def keys(model: Any) -> list[str]:
             # Shapes and axes differ between the sizes and are left out.
         key = digest.hexdigest()
         # Twice the same on the same inputs: told apart by the order.
-        found.append(f"{key}-{found_before}" if (found_before := _count(found, key)) else key)
+        found.append(f"{key}-{seen[key]}")
+        seen[key] += 1
         made |= dict.fromkeys(operator.outputs, key)
     return found
-
-
-def _count(found: Collection[str], key: str) -> int:
-    return sum(1 for other in found if other.split("-")[0] == key)

@@ -14,7 +14,7 @@ import numpy as np
 
 from conversion.census import read_tflite
 from conversion.examples import Example
-from conversion.quantize import Scheme, array_of, observe, quantize
+from conversion.quantize import Scheme, array_of, measure_ranges, quantize
 from conversion.sensitivity import Bench, keys, mixed_plan
 from training.errors import UserError
 
@@ -44,8 +44,7 @@ class Quantizer:
         self.model = read_tflite(path)
         self.examples, self.output = examples, output
         self.keys = keys(self.model)
-        held = observe(self.model, [example.inputs for example in examples])
-        self.ranges = {index: (min(value.lows), max(value.highs)) for index, value in held.items()}
+        self.ranges = measure_ranges(self.model, [example.inputs for example in examples])
         self.kept: dict[str, set[str]] = {}  # keys of the operators in float, by variant
         if smaller is not None:
             self.kept = smaller.kept

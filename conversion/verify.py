@@ -49,13 +49,14 @@ from conversion.gates import (
     Row,
     judge,
 )
+from conversion.proof import EXECUTED, MEASURED, PROOF_FILE
 from conversion.quality import judge_quality, measure, over_budget, write_heatmap
 from conversion.runtimes import CoremlModel, Model, Picture, open_model, port_faults, to_levels
 from training.deployable import Deployable
 from training.errors import GateFailed, UserError
 from training.images import atomic_path, fit, read_photo
 
-PROOF_FILE = "proof.json"
+HEATMAPS = "heatmaps"
 GOLDEN = "golden"  # name of the bundle's own input among the images
 
 Levels = NDArray[np.uint8]  # (H, W, 3), RGB
@@ -132,6 +133,7 @@ def verify(
         for size in sizes:
             deployable = deployables[size]
             rounded = with_float16_weights(deployable)
+            own = [subject for subject in subjects if _size(subject.artifact) == size]
             for name, inputs in _pictures(bundle, images, deployable):
                 progress.update(bar, description=f"verify {size[1]}x{size[0]} on {name}")
                 expected, stored = compute(deployable, inputs), compute(rounded, inputs)
@@ -141,22 +143,13 @@ def verify(
                 test = partial(
                     _test, deployable=deployable, name=name, inputs=inputs, expected=expected, stored=stored
                 )
-                _at_once(test, [subject for subject in subjects if _size(subject.artifact) == size])
+                _at_once(test, own)
                 progress.advance(bar)
             judged = [example for example in (examples or {}).get(size, ()) if example.truth is not None]
             for example in judged:
                 progress.update(bar, description=f"verify {size[1]}x{size[0]} on {example.name}")
-            _judge(
-                bundle.folder,
-                deployable,
-                judged,
-                [s for s in subjects if _size(s.artifact) == size],
-                budgets or {},
-            )
+            _judge(bundle.folder, deployable, judged, own, budgets or {})
     return _conclude(bundle, images, subjects, faults, budgets or {}, examples or {})
-
-
-HEATMAPS = "heatmaps"
 
 
 def _at_once(work: Callable[[Subject], None], subjects: Sequence[Subject]) -> None:
@@ -201,13 +194,17 @@ def _judge(
     _at_once(judge_one, subjects)
 
 
-def _run(subject: Subject, name: str, inputs: Pictures) -> dict[str, Picture] | None:
+def _run(
+    subject: Subject, name: str, inputs: Pictures, round_storage: bool = True
+) -> dict[str, Picture] | None:
     """What an artifact makes of a picture, as computed; None, and a fault, where it fails."""
     model = subject.model
     if model is None:
         return None
     try:
-        return model.run(inputs, eight_bit=False) if isinstance(model, CoremlModel) else model.run(inputs)
+        if isinstance(model, CoremlModel):
+            return model.run(inputs, eight_bit=False, round_storage=round_storage)
+        return model.run(inputs)
     except UserError as error:
         subject.faults.append(f"image {name}: {str(error).removeprefix(f'{model.path}: ')}")
         subject.model = None
@@ -373,11 +370,11 @@ def _test(
     """Runs an artifact on one picture and adds what was found, unless it could not be opened."""
     variant = subject.artifact.variant
     outputs = in_float32 = _run(subject, name, inputs)
-    if outputs is None or in_float32 is None:
-        return
     # LiteRT widens float16 weights and computes in float32 anyway.
     if isinstance(subject.model, CoremlModel) and variant == "float16":
-        in_float32 = subject.model.run(inputs, eight_bit=False, round_storage=False)
+        in_float32 = _run(subject, name, inputs, round_storage=False)
+    if outputs is None or in_float32 is None:
+        return
     for port in deployable.outputs:
         pair = (in_float32[port.name], stored[port.name]) if variant == "float16" else None
         subject.rows.append(judge(variant, port, name, outputs[port.name], expected[port.name], pair))
@@ -503,7 +500,7 @@ def _summary(bundle: Bundle, subject: Subject) -> dict[str, Any]:
         "faults": subject.faults,
         "max_error": _max_error(subject) if subject.rows else None,
         "psnr": _min_psnr(subject) if subject.rows else None,
-        "provenance": "measured-host" if artifact.format == "tflite" else "reference-execution",
+        "provenance": MEASURED if artifact.format == "tflite" else EXECUTED,
         "quality": subject.quality,
         "rows": [asdict(row) for row in subject.rows],
     }

@@ -7,13 +7,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def margins(length: int, multiple: int) -> tuple[int, int]:
+    """What a side lacks to the next multiple, before and after it: evenly, an odd one after it."""
+    more = -length % multiple
+    return more // 2, more - more // 2
+
+
 def pad_to(x: Tensor, multiple_height: int, multiple_width: int) -> tuple[Tensor, int, int]:
     """Pads the sides up to multiples, evenly on both sides -> (padded, rows above, columns left)."""
     height, width = x.shape[-2:]
-    more_rows, more_columns = -height % multiple_height, -width % multiple_width
-    top, left = more_rows // 2, more_columns // 2
-    bottom, right = more_rows - top, more_columns - left
-    if more_rows == 0 and more_columns == 0:
+    (top, bottom), (left, right) = margins(height, multiple_height), margins(width, multiple_width)
+    if bottom == right == 0:
         return x, 0, 0
     # A reflection needs more pixels than it adds; tiny pictures repeat their edge instead.
     mode = "reflect" if max(top, bottom) < height and max(left, right) < width else "replicate"

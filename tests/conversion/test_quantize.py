@@ -13,7 +13,7 @@ from conversion.examples import Example, degraded_examples
 from conversion.quantize import (
     Scheme,
     array_of,
-    observe,
+    measure_ranges,
     operator_names,
     quantizable,
     quantize,
@@ -47,8 +47,7 @@ def examples(deployable: Deployable, photo_paths: list[Path]) -> list[Example]:
 
 @pytest.fixture(scope="module")
 def ranges(model: Any, examples: list[Example]) -> Ranges:
-    held = observe(model, [example.inputs for example in examples])
-    return {index: (min(value.lows), max(value.highs)) for index, value in held.items()}
+    return measure_ranges(model, [example.inputs for example in examples])
 
 
 def fidelity(data: bytes, model: Any, example: Example) -> float:

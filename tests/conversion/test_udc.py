@@ -11,7 +11,8 @@ from torch import nn
 from conversion.census import census_of
 from conversion.contract import digest
 from conversion.convert import convert
-from conversion.verify import PROOF_FILE, verify
+from conversion.proof import PROOF_FILE
+from conversion.verify import verify
 from training.blocks import GroupedBlock
 from training.checkpoint import save_checkpoint
 from training.recipe import read_recipe

@@ -24,7 +24,8 @@ from conversion.contract import (
 )
 from conversion.convert import convert
 from conversion.examples import degraded_examples
-from conversion.verify import PROOF_FILE, verify
+from conversion.proof import PROOF_FILE
+from conversion.verify import verify
 from tests.conversion import mutations
 from training.checkpoint import save_checkpoint
 from training.deployable import Deployable, Port

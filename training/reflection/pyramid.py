@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.blocks import upsample2
-from training.padding import crop_to, pad_to, repeat_edges
+from training.padding import crop_to, margins, pad_to, repeat_edges
 from training.reflection.network import MULTIPLE
 
 LONGEST_BASE = 512  # pixels: about the scale of things in training, and it bounds the cost
@@ -86,7 +86,7 @@ def _upsample(x: Tensor, weights: Tensor) -> Tensor:
     x = repeat_edges(x, (1, 1), (1, 1))
     x = torch.cat([x[:, :, row : row + height] for row in range(3)], dim=1)
     x = torch.cat([x[..., column : column + width] for column in range(3)], dim=1)
-    # Channels are now (column, row, colour), the weights' neighbours (row, column).
+    # Channels are now (column, row, colour), as the weights' are.
     return F.conv2d(x, weights)
 
 
@@ -121,7 +121,6 @@ class PyramidRestorer(nn.Module):
         if self.gated:
             pixels = pixels * _upsample(gate, single)
             small = small * gate
-        # relu and minimum rather than clamp: the first then costs nothing behind the addition.
         restored = F.relu(pixels + _upsample(background - small, picture)).clamp(max=1.0)
         restored = F.pixel_shuffle(restored, 2**levels)
         return crop_to(restored, top, left, height, width), _as_picture(artefact)
@@ -133,9 +132,9 @@ class PyramidRestorer(nn.Module):
     def _base(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Background, signed artefact and gate at the smallest level."""
         height, width = image.shape[-2:]
-        more_rows, more_columns = -height % MULTIPLE, -width % MULTIPLE
-        top, left = more_rows // 2, more_columns // 2
-        padded = repeat_edges(image, (top, more_rows - top), (left, more_columns - left))
+        rows, columns = margins(height, MULTIPLE), margins(width, MULTIPLE)
+        (top, _), (left, _) = rows, columns
+        padded = repeat_edges(image, rows, columns)
         background, artefact = self.network(padded)
         gate = _gate(background, artefact)
         return (

@@ -8,10 +8,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from conversion.mil.interpret import MilProgram
 
 RNG = np.random.default_rng(7)
+
+
+class Lambda(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *x: Tensor) -> Any:
+        return self.function(*x)
 
 
 def normal(*shape: int) -> np.ndarray:

@@ -19,18 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from conversion.mil.interpret import MilProgram
-from tests.conversion.mil.programs import Save
+from tests.conversion.mil.programs import Lambda, Save
 from training.errors import UserError
-
-
-class Lambda(nn.Module):
-    def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, *x: Tensor) -> Any:
-        return self.function(*x)
-
 
 # Resizing: every mode that coremltools' PyTorch converter translates
 

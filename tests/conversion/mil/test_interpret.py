@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from conversion.mil.interpret import MilProgram
-from tests.conversion.mil.programs import RNG, Save, normal
+from tests.conversion.mil.programs import RNG, Lambda, Save, normal
 from training.blocks import fold_weight_norm
 from training.errors import UserError
 from training.reflection.network import ReflectionNetwork
@@ -24,15 +24,6 @@ from training.reflection.network import ReflectionNetwork
 
 def psnr(result: NDArray[Any], reference: NDArray[Any], peak: float) -> float:
     return float(10 * np.log10(peak**2 / np.mean((result.astype(np.float64) - reference) ** 2)))
-
-
-class Lambda(nn.Module):
-    def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, *x: Tensor) -> Any:
-        return self.function(*x)
 
 
 class Seen:
