@@ -9,6 +9,7 @@ Photos are judged at their own size, whole, by the path that `restore` takes. Me
 
 import hashlib
 import json
+import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,17 +30,26 @@ from training.data import seeded
 from training.errors import GateFailed, UserError
 from training.images import atomic_path, find_photos, read_photo
 from training.metrics import PSNR_CAP, SSIM_WINDOW, psnr, ssim
-from training.task import Task
+from training.task import INPUTS, Task
 from training.trained import load_network
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One degraded photo and its truth, both `(1, 3, H, W)`, RGB, [0, 1]."""
+    """One degraded photo, with what else the network takes, and its truth: each `(1, 3, H, W)`, RGB, [0, 1].
+
+    `sharp`, `(1, 1, H, W)`: 1 where the input needs no restoration, None where that is not known.
+    """
 
     name: str
-    input: Tensor
+    inputs: tuple[Tensor, ...]
     truth: Tensor
+    sharp: Tensor | None = None
+
+    @property
+    def input(self) -> Tensor:
+        """The photo that is restored."""
+        return self.inputs[0]
 
 
 @dataclass(frozen=True)
@@ -78,7 +88,7 @@ def evaluate(
 
     Raises UserError for unusable data or checkpoint.
     """
-    samples = _pairs(data) if synthesize is None else _synthesized(task, data, synthesize, seed)
+    samples = _pairs(task, data) if synthesize is None else _synthesized(task, data, synthesize, seed)
     network, _ = load_network(task, checkpoint)
     restorer = task.restorer(network).eval()
     images = measure(restorer, samples, f"evaluate {task.name}", fit_colours)
@@ -120,9 +130,10 @@ def require(
 def measure(
     restorer: nn.Module, samples: TestSet, title: str, fit_colours: bool = False
 ) -> list[dict[str, Any]]:
-    """Scores of every sample, in order: name, size, psnr, ssim, input_psnr, input_ssim, psnr_gain.
+    """Scores of every sample, in order: name, size, psnr, ssim, input_psnr, input_ssim, psnr_gain, sharp_psnr.
 
-    `restorer` maps `(1, 3, H, W)` to a tuple whose first tensor is the result, of the same shape.
+    `restorer` maps the inputs, `(1, 3, H, W)` each, to a tuple whose first tensor is the result, of the same shape.
+    sharp_psnr is that of the result to the input where the input needed no restoration; null where that is unknown.
     """
     images = []
     columns = (
@@ -136,7 +147,7 @@ def measure(
         bar = progress.add_task(title, total=samples.count, note="")
         for index in range(samples.count):
             sample = samples.load(index)
-            image = _score(sample, _restore(restorer, sample.input), fit_colours)
+            image = _score(sample, _restore(restorer, sample.inputs), fit_colours)
             images.append(image)
             gain = "" if image["psnr_gain"] is None else f" ({image['psnr_gain']:+.2f})"
             progress.update(bar, advance=1, note=f"{image['name']}: {image['psnr']:.2f} dB{gain}")
@@ -150,12 +161,17 @@ def table(result: dict[str, Any]) -> Table:
     fit = ", colours fitted to the truth" if result["fit_colours"] else ""
     view = Table(title=Text(f"{result['task']} on {result['data']}{kind}{fit}"))
     view.add_column("image")
-    for column in ("size", "input dB", "restored dB", "gain dB", "input SSIM", "restored SSIM"):
+    columns = ["size", "input dB", "restored dB", "gain dB", "input SSIM", "restored SSIM"]
+    if result["mean"]["sharp_psnr"] is not None:
+        columns.append("sharp parts to themselves dB")
+    for column in columns:
         view.add_column(column, justify="right")
     for image in result["images"]:
-        view.add_row(Text(image["name"]), f"{image['width']}x{image['height']}", *_numbers(image))
+        size = f"{image['width']}x{image['height']}"
+        view.add_row(Text(image["name"]), size, *_numbers(image)[: len(columns) - 1])
     view.add_section()
-    view.add_row(f"mean of {result['count']}", "", *_numbers(result["mean"]), style="bold")
+    numbers = _numbers(result["mean"])[: len(columns) - 1]
+    view.add_row(f"mean of {result['count']}", "", *numbers, style="bold")
     return view
 
 
@@ -166,11 +182,12 @@ def _numbers(scores: dict[str, Any]) -> list[str]:
         "psnr_gain": "{:+.2f}",
         "input_ssim": "{:.4f}",
         "ssim": "{:.4f}",
+        "sharp_psnr": "{:.2f}",
     }
     return ["–" if scores[key] is None else form.format(scores[key]) for key, form in forms.items()]
 
 
-def _pairs(folder: Path) -> TestSet:
+def _pairs(task: Task, folder: Path) -> TestSet:
     pairs = find_pairs(folder)
 
     def load(index: int) -> Sample:
@@ -181,7 +198,8 @@ def _pairs(folder: Path) -> TestSet:
             raise UserError(
                 f"{pair.input} and {pair.truth.name} differ in size: {sizes}; expected a pair of one size"
             )
-        return Sample(pair.name, degraded, truth)
+        # A lone frame has none before it: to the network, nothing moved since.
+        return Sample(pair.name, (degraded, degraded) if task.previous_frame else (degraded,), truth)
 
     return TestSet(len(pairs), load)
 
@@ -197,9 +215,11 @@ def _synthesized(task: Task, data: Path, kind: str, seed: int) -> TestSet:
         photo = _tensor(photos[index])
         # The second scene of a reflection: the next photo, mirrored as panes do, so that a lone photo serves too.
         other = _cover(_tensor(photos[(index + 1) % len(photos)]).flip(-1), photo.shape[2], photo.shape[3])
-        degraded = task.degrade(photo[0], other[0], kind, seeded(seed, index))[None]
+        made = task.degrade(photo[0], other[0], kind, seeded(seed, index))
         # Rounded to 8 bits, as the file would be that a person hands us.
-        return Sample(photos[index].stem, (degraded.clamp(0, 1) * 255).round() / 255, photo)
+        inputs = [(made[key][None].clamp(0, 1) * 255).round() / 255 for key in INPUTS if key in made]
+        sharp = made["sharp"][None] if "sharp" in made else None
+        return Sample(photos[index].stem, tuple(inputs), made["target"][None], sharp)
 
     return TestSet(len(photos), load)
 
@@ -218,8 +238,8 @@ def _cover(image: Tensor, height: int, width: int) -> Tensor:
 
 
 @torch.inference_mode()
-def _restore(restorer: nn.Module, image: Tensor) -> Tensor:
-    restored: Tensor = restorer(image)[0]
+def _restore(restorer: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+    restored: Tensor = restorer(*inputs)[0]
     return restored.clamp(0.0, 1.0)
 
 
@@ -247,7 +267,16 @@ def _score(sample: Sample, restored: Tensor, fit_colours: bool) -> dict[str, Any
         "input_psnr": before,
         "input_ssim": ssim(source, sample.truth) if measurable else None,
         "psnr_gain": after - before if before < PSNR_CAP else None,
+        "sharp_psnr": None if sample.sharp is None else _psnr_where(sample.sharp, restored, sample.input),
     }
+
+
+def _psnr_where(mask: Tensor, image: Tensor, other: Tensor) -> float | None:
+    """PSNR within a mask; None where that is less than a hundredth of the picture."""
+    if float(mask.mean()) < 0.01:
+        return None
+    error = ((image - other).square() * mask).sum() / (3.0 * mask.sum())
+    return min(PSNR_CAP, -10.0 * math.log10(max(float(error), 1e-12)))
 
 
 def _summary(images: list[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
@@ -255,7 +284,7 @@ def _summary(images: list[dict[str, Any]]) -> dict[str, dict[str, float | None]]
     summary: dict[str, dict[str, float | None]] = {}
     for name, function in (("mean", statistics.fmean), ("median", statistics.median), ("worst", min)):
         summary[name] = {}
-        for key in ("psnr", "ssim", "input_psnr", "input_ssim", "psnr_gain"):
+        for key in ("psnr", "ssim", "input_psnr", "input_ssim", "psnr_gain", "sharp_psnr"):
             values = [image[key] for image in images if image[key] is not None]
             summary[name][key] = float(function(values)) if values else None
     return summary
@@ -278,7 +307,7 @@ def _best_median_worst(
         rows.append(
             [
                 Cell(sample.input, f"{label}: {sample.name}, input {scores['input_psnr']:.2f} dB{ssims[0]}"),
-                Cell(_restore(restorer, sample.input), f"restored {scores['psnr']:.2f} dB{ssims[1]}"),
+                Cell(_restore(restorer, sample.inputs), f"restored {scores['psnr']:.2f} dB{ssims[1]}"),
                 Cell(sample.truth, "ground truth"),
             ]
         )

@@ -22,9 +22,10 @@ from training.data import seeded
 from training.deployable import Deployable
 from training.errors import UserError
 from training.images import find_photos, fit, read_photo
+from training.task import INPUTS, Sample
 
 Picture = NDArray[np.float32]  # (H, W, 3), RGB, [0, 1]
-Degrade = Callable[[Any, Any, str, Any], Any]  # photo, other photo (3, H, W), kind, generator
+Degrade = Callable[[Any, Any, str, Any], Sample]  # photo, other photo (3, H, W), kind, generator
 
 LEAST_CORRELATION = 0.5
 """Of neighbouring pixels. Photos have 0.9 and more, noise 0; what is below this is no picture."""
@@ -48,9 +49,10 @@ def degraded_examples(
     count: int,
     seed: int,
 ) -> list[Example]:
-    """``count`` examples of a network with one input: clean photos are the truth, degraded by the task's own synthesis.
+    """``count`` examples with their truth: clean photos, degraded by the task's own synthesis.
 
-    Photos and kinds take turns; each input is rounded to 8 bits, as a camera's would be.
+    Photos and kinds take turns; each input is rounded to 8 bits, as a camera's would be. The graph's inputs are those of
+    ``training.task.INPUTS``, in their order.
     """
     height, width = deployable.inputs[0].shape[2:]
     clean = [fit(read_photo(path).rgb, height, width) for path in photos]
@@ -59,11 +61,18 @@ def degraded_examples(
     for index in range(count):
         kind, which = kinds[index % len(kinds)], (index + index // len(kinds)) % len(photos)
         other = tensors[(which + 1) % len(photos)]
-        degraded = degrade(tensors[which], other, kind, seeded(seed, index))
-        levels = degraded.permute(1, 2, 0).mul(255.0).round().div(255.0).contiguous().numpy()
-        name = f"{photos[which].stem} {kind} {index}"
-        examples.append(Example(name, {deployable.inputs[0].name: levels}, clean[which]))
+        sample = degrade(tensors[which], other, kind, seeded(seed, index))
+        inputs = {
+            port.name: _picture(sample[key].mul(255.0).round().div(255.0))
+            for port, key in zip(deployable.inputs, INPUTS, strict=False)
+        }
+        examples.append(Example(f"{photos[which].stem} {kind} {index}", inputs, _picture(sample["target"])))
     return examples
+
+
+def _picture(tensor: torch.Tensor) -> Picture:
+    """``(3, H, W)`` -> (H, W, 3)."""
+    return tensor.permute(1, 2, 0).contiguous().numpy()
 
 
 def plain_examples(photos: Sequence[Path], deployable: Deployable) -> list[Example]:

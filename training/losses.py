@@ -19,6 +19,11 @@ def truncated_pixel_loss(result: Tensor, target: Tensor, threshold: float) -> Te
     return torch.where(difference > threshold, difference, torch.zeros_like(difference)).mean()
 
 
+def charbonnier(result: Tensor, target: Tensor, epsilon: float = 1e-3) -> Tensor:
+    """Mean of ``sqrt(difference^2 + epsilon^2) - epsilon``: L1 with a round bottom (Charbonnier et al., 1994)."""
+    return ((result - target).square() + epsilon**2).sqrt().mean() - epsilon
+
+
 def relative_squared_error(result: Tensor, target: Tensor, damage: Tensor, floor: float) -> Tensor:
     """Mean over the photos of their mean squared error over ``damage + floor``; ``damage``: ``(N,)``, the input's own.
 

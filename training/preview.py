@@ -45,7 +45,8 @@ def contact_sheet(task: Task, data: Sequence[Path], out: Path, *, overrides: Seq
             generator = seeded(seed, row, column)
             photo = random_crop(cached_photo(photos[column % len(photos)]), crop, generator)
             other = random_crop(cached_photo(photos[(column + 1) % len(photos)]), crop, generator)
-            for below, picture in enumerate((task.degrade(photo, other, kind, generator), photo)):
+            sample = task.degrade(photo, other, kind, generator)
+            for below, picture in enumerate((sample["input"], sample["target"])):
                 pixels = np.rint(picture.permute(1, 2, 0).numpy() * 255.0).astype(np.uint8)
                 sheet.paste(Image.fromarray(pixels), (column * crop, top + _LABEL + below * crop))
     write_png(out, np.asarray(sheet, np.float32) / 255.0)

@@ -7,7 +7,7 @@ samples[5]                       # {"input", "target"}, (3, crop, crop), RGB, [0
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +25,14 @@ Degrade = Callable[[Tensor, Tensor, str, Generator], Tensor]  # photo, other pho
 Prepare = Callable[[Tensor, Generator], Tensor]
 
 
+def of_one_frame(degrade: Degrade) -> Callable[[Tensor, Tensor, str, Generator], Sample]:
+    """``Task.degrade`` of a task whose photo is the truth and whose network sees nothing but the degraded one."""
+    return lambda photo, other, kind, generator: {
+        "input": degrade(photo, other, kind, generator),
+        "target": photo,
+    }
+
+
 def unchanged(photo: Tensor, generator: Generator) -> Tensor:
     """The photo itself: how most tasks prepare it."""
     return photo
@@ -40,15 +48,21 @@ class SynthesisRecipe:
 
     def __post_init__(self) -> None:
         """Raises ValueError for a share out of range."""
-        for kind, share in self.kinds.items():
-            require(f"kinds.{kind}", share, 0.0 <= share < math.inf, "zero or more")
-        require("kinds", self.kinds, sum(self.kinds.values()) > 0.0, "a share above zero")
+        require_shares(self.kinds)
         require("pairs_ratio", self.pairs_ratio, 0.0 <= self.pairs_ratio <= 1.0, "a share from 0 to 1")
 
     def require_kinds(self, known: Sequence[str]) -> None:
         """Raises ValueError for a kind that is not ``known``."""
-        for kind in self.kinds:
+        require_shares(self.kinds, known)
+
+
+def require_shares(kinds: Mapping[str, float], known: Sequence[str] | None = None) -> None:
+    """Raises ValueError for a share out of range, none above zero, or a kind that is not ``known``."""
+    for kind, share in kinds.items():
+        require(f"kinds.{kind}", share, 0.0 <= share < math.inf, "zero or more")
+        if known is not None:
             require("synthesis.kinds", kind, kind in known, f"some of {', '.join(known)}")
+    require("kinds", dict(kinds), sum(kinds.values()) > 0.0, "a share above zero")
 
 
 class DegradedPhotos(Dataset[Sample]):

@@ -15,6 +15,9 @@ from training.deployable import Deployable
 
 Sample = dict[str, Tensor]
 
+INPUTS = ("input", "previous")
+"""Of a sample, what a network takes, in order; the second only where it wants the frame before."""
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -36,7 +39,7 @@ class Task:
 
     The recipe is the task's own dataclass with ``training: TrainingRecipe`` and ``synthesis: SynthesisRecipe``. A
     sample is a dict with at least "input" and "target", ``(3, H, W)`` RGB [0, 1], and "kind", its place among
-    ``synthesis.kinds``. Sample ``index`` depends on the seed and the index alone: that is what makes a resumed run
+    ``synthesis.kinds``; "sharp", ``(1, H, W)``, is 1 where the input needs no restoration, if that is known. Sample ``index`` depends on the seed and the index alone: that is what makes a resumed run
     equal to an uninterrupted one.
     """
 
@@ -50,7 +53,12 @@ class Task:
     training_set: Callable[[Any, Sequence[Path]], Dataset[Sample]]
     validation_set: Callable[[Any, Sequence[Path]], Dataset[Sample]]
     objective: Callable[[Any, torch.device], Objective]
-    restorer: Callable[[nn.Module], nn.Module]  # (1, 3, H, W) of any size -> (restored, artefact)
+    restorer: Callable[
+        [nn.Module], nn.Module
+    ]  # (1, 3, H, W) of any size, one for each input -> (restored, ...)
     deployable: Callable[[nn.Module, int, int], Deployable]  # network, height, width
     kinds: tuple[str, ...]  # degradations that ``degrade`` knows
-    degrade: Callable[[Tensor, Tensor, str, Generator], Tensor]  # photo, other photo, kind, generator
+    degrade: Callable[
+        [Tensor, Tensor, str, Generator], Sample
+    ]  # photo, other photo, kind, generator; no "kind"
+    previous_frame: bool = False  # its network takes the frame before, too

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from training.deblur.task import TASK as DEBLUR
 from training.errors import UserError
 from training.reflection.task import TASK as REFLECTION
 from training.task import Task
 from training.udc.task import TASK as UDC
 
-TASKS: dict[str, Task] = {task.name: task for task in (REFLECTION, UDC)}
+TASKS: dict[str, Task] = {task.name: task for task in (REFLECTION, UDC, DEBLUR)}
 
 
 def find_task(name: str) -> Task:

@@ -26,7 +26,13 @@ from training.recipe import BudgetRecipe, TrainingRecipe, require
 from training.reflection.network import MULTIPLE, ReflectionNetwork
 from training.reflection.pyramid import PyramidRestorer, levels_for
 from training.reflection.synthesis import KINDS, degrade
-from training.samples import DegradedPhotos, SynthesisRecipe, training_samples, validation_samples
+from training.samples import (
+    DegradedPhotos,
+    SynthesisRecipe,
+    of_one_frame,
+    training_samples,
+    validation_samples,
+)
 from training.task import Objective, Sample, Task
 
 _FOLDER = Path(__file__).parent
@@ -194,5 +200,5 @@ TASK = Task(
     restorer=PyramidRestorer,
     deployable=deployable,
     kinds=KINDS,
-    degrade=degrade,
+    degrade=of_one_frame(degrade),
 )

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from training.data import seeded, uniform
+from training.light import expand_highlights, to_linear, to_srgb, with_noise
 from training.udc.patterns import HELD_OUT_FAMILIES, TRAINING_FAMILIES
 from training.udc.psf import fast_length, known_psf, random_psf
 
@@ -59,18 +60,6 @@ class Camera:
 # --- parts --------------------------------------------------------------------------------------------------
 
 
-def to_linear(srgb: Tensor) -> Tensor:
-    """sRGB [0, 1] -> linear light [0, 1] (IEC 61966-2-1)."""
-    return torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb.clamp_min(0.0) + 0.055) / 1.055) ** 2.4)
-
-
-def to_srgb(linear: Tensor) -> Tensor:
-    """Linear light [0, 1] -> sRGB [0, 1] (IEC 61966-2-1)."""
-    # The power's slope is infinite at 0, where `where` would pass a NaN gradient on.
-    curve = 1.055 * linear.clamp_min(0.0031308) ** (1 / 2.4) - 0.055
-    return torch.where(linear <= 0.0031308, 12.92 * linear, curve)
-
-
 def convolve(light: Tensor, psf: Tensor) -> Tensor:
     """Each channel convolved with its own kernel; beyond the border the picture is taken to be mirrored.
 
@@ -90,23 +79,6 @@ def convolve(light: Tensor, psf: Tensor) -> Tensor:
     spectrum = torch.fft.rfft2(padded, shape) * torch.fft.rfft2(psf, shape)
     result = torch.fft.irfft2(spectrum, shape)[..., 2 * radius :, 2 * radius :][..., :height, :width]
     return result if light.ndim == 4 or psf.ndim == 4 else result[0]
-
-
-def expand_highlights(linear: Tensor, knee: float, peak: float, added: float) -> Tensor:
-    """Inverse tone mapping: what is brighter than ``knee`` rises, up to ``peak`` times white.
-
-    Args:
-        linear: ``(..., 3, H, W)`` light in [0, 1].
-        knee: level of the brightest channel from which on a pixel counts as a highlight, [0, 1).
-        peak: brightness of white afterwards, 1 or more.
-        added: all highlights of a picture together add at most this share of its light, for a
-            camera exposes for a bright sky.
-    """
-    brightness = linear.amax(dim=-3, keepdim=True)
-    rise = ((brightness - knee) / (1.0 - knee)).clamp(0.0, 1.0).square() * linear
-    limit = added * linear.mean(dim=(-3, -2, -1), keepdim=True)
-    share = limit / rise.mean(dim=(-3, -2, -1), keepdim=True).clamp_min(1e-8)
-    return linear + rise * share.clamp_max(peak - 1.0)
 
 
 def add_light_sources(photo: Tensor, generator: Generator) -> Tensor:
@@ -139,12 +111,11 @@ def form_image(scene: Tensor, psf: Tensor, camera: Camera, generator: Generator)
     Args:
         scene: ``(3, H, W)`` or ``(N, 3, H, W)`` linear light, 1 = white, highlights above.
         psf: ``(3, k, k)``, or one for each picture, each channel summing to 1.
-        camera: losses, gain and noise; shot noise is taken as Gaussian, which it is for more than some ten electrons.
+        camera: losses, gain and noise.
         generator: of the noise.
     """
     electrons = convolve(scene, psf).clamp_min(0.0) * (camera.transmission * camera.full_well)
-    noise = torch.randn(electrons.shape, generator=generator, device=generator.device).to(electrons)
-    electrons = electrons + noise * (electrons + camera.read_noise**2).sqrt()
+    electrons = with_noise(electrons, camera.read_noise, generator)
     return to_srgb((electrons * (camera.gain / camera.full_well)).clamp(0.0, 1.0))
 
 

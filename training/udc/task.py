@@ -22,6 +22,7 @@ from training.samples import (
     Degrade,
     DegradedPhotos,
     SynthesisRecipe,
+    of_one_frame,
     training_samples,
     validation_samples,
 )
@@ -212,5 +213,5 @@ TASK = Task(
     restorer=UnderDisplayRestorer,
     deployable=deployable,
     kinds=KINDS,
-    degrade=degrade,
+    degrade=of_one_frame(degrade),
 )

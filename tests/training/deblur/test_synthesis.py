@@ -1,0 +1,140 @@
+"""Blur with known motion: its kernel, its energy, and the truths that come with it."""
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from training.data import seeded
+from training.deblur.motion import Path, exposure_times, moved, random_path, still
+from training.deblur.synthesis import (
+    CELL,
+    KINDS,
+    Layer,
+    Light,
+    Scene,
+    average,
+    composite,
+    degrade,
+    random_shape,
+    truth,
+)
+from training.light import to_linear
+
+SIZE = (96, 128)
+
+
+def picture(seed: int, size: tuple[int, int] = SIZE) -> Tensor:
+    """Smooth texture: a crop's worth of colours, neighbouring pixels alike."""
+    rng = np.random.default_rng(seed)
+    small = rng.random((size[0] // 4, size[1] // 4, 3), np.float32)
+    return torch.from_numpy(cv2.resize(small, size[::-1], interpolation=cv2.INTER_CUBIC)).clamp(0, 1).permute(2, 0, 1)
+
+
+def spot(x: int, y: int) -> Light:
+    """A round spot of light, 1.5 pixels of standard deviation, summing to 1."""
+    light = np.zeros((*SIZE, 3), np.float32)
+    light[y, x] = 1.0
+    return cv2.GaussianBlur(light, (0, 0), 1.5)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_averaged_kernel_is_the_trajectory(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    path = random_path(rng, SIZE, 10.0, 0.5)
+    for x, y in ((40, 30), (70, 60)):
+        blurred = average(Scene(Layer(spot(x, y), path, 0), None, 0.5), 0.0)[:, :, 0]
+        # The same trajectory, drawn with a thousand points, each shared among its four neighbours.
+        line = np.zeros(SIZE, np.float32)
+        for time in exposure_times(0.0, 0.5, 1000):
+            ((px, py),) = moved(path.at(time), np.array([[x, y]], float))
+            left, top = math.floor(px), math.floor(py)
+            for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
+                line[top + dy, left + dx] += (1 - abs(px - left - dx)) * (1 - abs(py - top - dy)) / 1000
+        expected = cv2.GaussianBlur(line, (0, 0), 1.5)
+        # Zoom and tilt make the spot a little larger or smaller.
+        assert blurred.sum() == pytest.approx(1.0, abs=0.08)
+        assert np.abs(blurred / blurred.sum() - expected).sum() < 0.1
+
+
+def test_energy_is_conserved_in_linear_light() -> None:
+    light = to_linear(picture(0)).permute(1, 2, 0).numpy()
+    shift = Path(SIZE, np.array([16.0, 6.0, 0, 0, 0, 0]), np.zeros((0, 6)), np.zeros(0), np.zeros(0))
+    inner = np.s_[24:-24, 24:-24]
+    blurred = average(Scene(Layer(light, shift, 0), None, 0.8), 0.0)
+    assert blurred[inner].mean() == pytest.approx(light[inner].mean(), rel=0.02)
+    assert blurred.std() < 0.9 * light.std(), "nothing was blurred"
+
+
+def test_the_frame_before_shows_the_scene_where_the_flow_says() -> None:
+    path = random_path(np.random.default_rng(3), SIZE, 10.0, 0.3)
+    light = to_linear(picture(1)).permute(1, 2, 0).numpy()
+    scene = Scene(Layer(light, path, 0), None, 0.3)
+    field, sharp = truth(scene)
+    assert field.shape == (5, SIZE[0] // CELL, SIZE[1] // CELL) and sharp.shape == (1, *SIZE) and not sharp.any()
+    before = composite(scene, -1.0)
+    full = [cv2.resize(field[i], SIZE[::-1], interpolation=cv2.INTER_LINEAR) for i in range(2)]
+    columns, rows = np.meshgrid(np.arange(SIZE[1], dtype=np.float32), np.arange(SIZE[0], dtype=np.float32))
+    found = cv2.remap(before, columns + full[0], rows + full[1], cv2.INTER_LINEAR)
+    reach = int(np.abs(field[:2]).max()) + 2
+    inner = np.s_[reach:-reach, reach:-reach]
+    assert np.abs(found - light)[inner].mean() < 0.1 * np.abs(before - light)[inner].mean()
+
+
+def test_an_object_has_its_own_motion_and_all_it_touched_is_not_sharp() -> None:
+    rng = np.random.default_rng(5)
+    cover = random_shape(rng, SIZE, 96)
+    own = Path(SIZE, np.array([20.0, 0, 0, 0, 0, 0]), np.zeros((0, 6)), np.zeros(0), np.zeros(0))
+    background = to_linear(picture(2)).permute(1, 2, 0).numpy()
+    texture = to_linear(picture(3)).permute(1, 2, 0).numpy() * cover
+    scene = Scene(Layer(background, still(SIZE), 0), Layer(np.concatenate((texture, cover), 2), own, 0), 0.5)
+    field, sharp = truth(scene)
+    inside = cv2.resize(cover, (SIZE[1] // CELL, SIZE[0] // CELL), interpolation=cv2.INTER_AREA) > 0.5
+    assert np.allclose(field[0][inside], -20.0) and np.allclose(field[2][inside], 10.0 / math.sqrt(12.0))
+    assert not field[:, ~inside].any()
+    blurred, frame = average(scene, 0.0), composite(scene, 0.0)
+    unchanged = np.abs(blurred - frame).max(axis=2) < 1e-5
+    assert unchanged[sharp[0] > 0].all(), "what is called sharp is as it was"
+    # Ten pixels of smear, five on each side of the object.
+    assert 0.5 < sharp.mean() < 1.0 - cover.mean()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_samples_hold_what_their_kind_promises(kind: str) -> None:
+    shares, damages = [], []
+    for seed in range(4):
+        sample = degrade(picture(10 + seed), picture(20 + seed), kind, seeded(seed))
+        again = degrade(picture(10 + seed), picture(20 + seed), kind, seeded(seed))
+        assert all(torch.equal(sample[key], again[key]) for key in sample)
+        assert all(sample[key].shape == (3, *SIZE) for key in ("input", "previous", "target"))
+        assert all(0.0 <= float(sample[key].min()) and float(sample[key].max()) <= 1.0 for key in ("input", "target"))
+        assert sample["motion"].isfinite().all() and sample["motion"].shape == (5, SIZE[0] // 4, SIZE[1] // 4)
+        shares.append(float(sample["sharp"].mean()))
+        damage = (sample["input"] - sample["target"]).square().mean(0)
+        damages.append(float(damage.mean()))
+        if shares[-1] > 0.05:  # noise only
+            assert float(damage[sample["sharp"][0] > 0].mean()) < 3e-4
+    if kind == "sharp":
+        assert min(shares) == 1.0
+    elif kind == "shake":
+        assert max(shares) == 0.0 and min(damages) > 1e-4
+    else:
+        assert 0.02 < np.mean(shares) < 0.95
+
+
+def test_a_margin_is_cut_off_and_what_lies_in_it_moves_in() -> None:
+    photo, other = picture(30, (128, 160)), picture(31, (128, 160))
+    sample = degrade(photo, other, "shake", seeded(1), margin=16)
+    assert sample["input"].shape == (3, 96, 128)
+    hidden = photo.clone()
+    hidden[:, 16:-16, 16:-16] = 0.0
+    dark = degrade(hidden, other, "shake", seeded(1), margin=16)["input"]
+    assert float(dark.max()) > 0.2, "nothing came in from the margin"
+
+
+def test_unknown_kinds_are_refused() -> None:
+    with pytest.raises(ValueError, match="unknown kind of motion 'spin'"):
+        degrade(picture(0), picture(1), "spin", seeded(0))

@@ -1,0 +1,143 @@
+"""Known motion: how a layer of a scene moves, where it was a frame ago, and how far it smears during the exposure.
+
+    path = random_path(rng, (128, 128), length=12.0, exposure=0.5)
+    path.at(-1.0)                          # homography: from the frame at time 0 to the frame before it
+    smear(path, points, exposure=0.5)      # the second moments of the blur kernel of each point
+
+Time is counted in frames; 0 is the middle of the current exposure, -1 that of the one before. A path is the camera's
+(translation, roll, zoom and tilt: a homography of the picture) or an object's, and is the identity at time 0.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+SAMPLES = 9  # of the exposure, for second moments and the number of frames to average
+
+
+@dataclass(frozen=True)
+class Path:
+    """A smooth path of homographies: constant velocity and waves, in six numbers.
+
+    They are the translation in x and y in pixels, the roll in radians, the logarithm of the zoom, and the tilts, by which
+    the picture's far side grows: about each ``2 * tilt`` half a picture away from its centre.
+
+    Attributes:
+        size: (height, width) of the frame; roll, zoom and tilt are about its centre.
+        velocity: (6,) a frame.
+        waves: (n, 6) amplitudes.
+        frequencies, phases: (n,) in cycles a frame, and radians.
+    """
+
+    size: tuple[int, int]
+    velocity: Array
+    waves: Array
+    frequencies: Array
+    phases: Array
+
+    @property
+    def moves(self) -> bool:
+        """False for a layer that is always in its place."""
+        return bool(self.velocity.any() or self.waves.any())
+
+    def at(self, time: float) -> Array:
+        """The homography (3, 3) that brings a point of the frame at time 0 to its place at ``time``."""
+        height, width = self.size
+        angles = 2.0 * math.pi * self.frequencies
+        swing = np.sin(angles * time + self.phases) - np.sin(self.phases)
+        x, y, roll, zoom, tilt_x, tilt_y = self.velocity * time + swing @ self.waves
+        scale = math.exp(zoom)
+        c, s = scale * math.cos(roll), scale * math.sin(roll)
+        centre_x, centre_y = (width - 1) / 2.0, (height - 1) / 2.0
+        half = max(width, height) / 2.0
+        to_centre = np.array([[1.0, 0.0, -centre_x], [0.0, 1.0, -centre_y], [0.0, 0.0, 1.0]])
+        back = np.array([[1.0, 0.0, centre_x + x], [0.0, 1.0, centre_y + y], [0.0, 0.0, 1.0]])
+        turn = np.array([[c, -s, 0.0], [s, c, 0.0], [tilt_x / half, tilt_y / half, 1.0]])
+        result: Array = back @ turn @ to_centre
+        return result
+
+
+def still(size: tuple[int, int]) -> Path:
+    """The path of what does not move."""
+    return Path(size, np.zeros(6), np.zeros((0, 6)), np.zeros(0), np.zeros(0))
+
+
+def random_path(rng: Generator, size: tuple[int, int], length: float, exposure: float) -> Path:
+    """A path that smears the middle of the picture by some ``length`` pixels within ``exposure`` frames.
+
+    Half of them are steady (a pan, a passing car), the others a hand's shake: waves of some tenths of a frame's time, with
+    which the smear is curved, and the flow to the last frame tells little of it.
+    """
+    height, width = size
+    half = max(height, width) / 2.0
+    shaken = rng.random() < 0.5
+    steady = rng.uniform(0.2, 0.9) if shaken else 1.0
+    angle = rng.uniform(0.0, 2.0 * math.pi)
+    speed = steady * length / exposure
+    velocity = np.zeros(6)
+    velocity[:2] = speed * math.cos(angle), speed * math.sin(angle)
+    # Half a picture away from the centre these move a point as far as up to half the translation does.
+    velocity[2:4] = rng.uniform(-0.5, 0.5, 2) * length / exposure / half
+    velocity[4:] = rng.uniform(-0.15, 0.15, 2) * length / exposure / half
+    if not shaken:
+        return Path(size, velocity, np.zeros((0, 6)), np.zeros(0), np.zeros(0))
+    count = 3
+    waves = rng.normal(0.0, 1.0, (count, 6)) * (1.0 - steady) * length * 0.5
+    waves[:, 2:] *= 0.3 / half
+    frequencies = rng.uniform(0.4, 1.5, count) / exposure
+    return Path(size, velocity, waves, frequencies, rng.uniform(0.0, 2.0 * math.pi, count))
+
+
+def exposure_times(middle: float, exposure: float, count: int) -> list[float]:
+    """The middles of ``count`` equal parts of an exposure of ``exposure`` frames around ``middle``."""
+    return [middle + exposure * ((index + 0.5) / count - 0.5) for index in range(count)]
+
+
+def moved(homography: Array, points: Array) -> Array:
+    """Points (..., 2), x and y, brought to their places by a homography (3, 3)."""
+    whole = points @ homography[:, :2].T + homography[:, 2]
+    result: Array = whole[..., :2] / whole[..., 2:]
+    return result
+
+
+def flow(path: Path, points: Array) -> Array:
+    """From points (..., 2) of the current frame to where they were in the frame before, pixels."""
+    return moved(path.at(-1.0), points) - points
+
+
+def smear(path: Path, points: Array, exposure: float, middle: float = 0.0) -> Array:
+    """How points (..., 2) of the current frame smear in an exposure: (..., 3), extent and its two directions, pixels.
+
+    With ``[[xx, xy], [xy, yy]]`` the covariance of the places that a point takes (the second moments of its blur kernel),
+    the extent is ``e = sqrt(xx + yy)``, a straight and even smear of length L having ``L / sqrt(12)``; the others are
+    ``(xx - yy) / e`` and ``2 xy / e``: the direction as twice its angle, since a smear has no sign. They are shorter than
+    ``e`` where the path is curved.
+    """
+    places = np.stack([moved(path.at(time), points) for time in exposure_times(middle, exposure, SAMPLES)])
+    offsets = places - places.mean(axis=0)
+    # Nine points are less spread than the even path that they stand for.
+    xx, yy, xy = (
+        (offsets[..., i] * offsets[..., j]).mean(axis=0) * SAMPLES**2 / (SAMPLES**2 - 1)
+        for i, j in ((0, 0), (1, 1), (0, 1))
+    )
+    extent = np.sqrt(xx + yy)
+    safe = np.maximum(extent, 1e-9)
+    return np.stack((extent, (xx - yy) / safe, 2.0 * xy / safe), axis=-1)
+
+
+def longest_step(path: Path, exposure: float, middle: float, count: int) -> float:
+    """The longest way that a corner or the centre goes within one of ``count`` parts of the exposure, pixels."""
+    height, width = path.size
+    corners = np.array(
+        [(0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1), (width / 2, height / 2)], float
+    )
+    places = np.stack([moved(path.at(time), corners) for time in exposure_times(middle, exposure, SAMPLES)])
+    way = np.linalg.norm(np.diff(places, axis=0), axis=-1).sum(axis=0).max() * SAMPLES / (SAMPLES - 1)
+    return float(way) / count

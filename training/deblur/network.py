@@ -1,0 +1,226 @@
+"""The video-deblurring network: motion between two frames makes the weights of the encoder that restores the later one.
+
+    network = DeblurNetwork()
+    restored, motions = network(current, previous)      # both (N, 3, H, W), RGB, [0, 1], H and W divisible by 16
+    features = network.features(frame)                  # of a stream: encode each frame once ...
+    restored, motions = network.restore(frame, features, features_before)     # ... and hand its features on
+
+Two networks. The first encodes both frames alike and finds the motion, from the coarsest scale to the finest. The second
+restores the current frame; every block of its encoder mixes a bank of kernels with weights that the motion makes for
+each pixel. Where nothing moved during the exposure these weights are zero, every such block is the identity, and so is
+the whole network: a sharp region is left alone by construction, not by luck.
+
+Nothing is warped and nothing gathered: convolutions, products, bilinear upsampling.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.blocks import GROUP_WIDTH, GroupedBlock, halvings, normalised, photo_head, photo_stem, upsample2
+from training.deblur.recurrence import SpatialRecurrence
+
+MULTIPLE = 16  # the input's sides: stem /4 and two halvings
+
+MOTION = 5
+"""Channels of a motion field: flow x, flow y, extent, extent of x over y, extent along the diagonal; all in pixels.
+
+The flow leads from a pixel of the current frame to where the same thing was in the frame before, both at mid-exposure.
+The other three say how it smeared meanwhile: see `training.deblur.motion.smear`.
+"""
+FORMS = ("dynamic", "static", "recurrent")
+Widths = tuple[int, int, int]
+
+
+class DynamicBlock(nn.Module):
+    """Residual block whose weights are made from motion features, for each pixel.
+
+    ``x + W_mix . (a(p) * ReLU(W_bank * x))``: the bank holds one kernel a channel, and ``W_mix . diag(a(p))`` is how the
+    pixel ``p`` sums them up. ``a = sigmoid(W_a . motion) * moving``, where ``moving`` is zero where nothing moves.
+    """
+
+    def __init__(self, channels: int, motion: int) -> None:
+        super().__init__()
+        self.bank = normalised(_grouped(channels), 1.5)
+        self.weigh = normalised(nn.Conv2d(motion, channels, 1), 1.0)
+        self.mix = normalised(nn.Conv2d(channels, channels, 1), 0.4)
+
+    def forward(self, x: Tensor, motion: Tensor, moving: Tensor) -> Tensor:
+        weights = torch.sigmoid(self.weigh(motion)) * moving
+        return x + self.mix(F.relu(self.bank(x)) * weights)
+
+
+class StaticBlock(nn.Module):
+    """For the ablation: the same layers and inputs, but the motion is added to the features, and the weights stay."""
+
+    def __init__(self, channels: int, motion: int) -> None:
+        super().__init__()
+        self.bank = normalised(_grouped(channels), 1.0)
+        self.weigh = normalised(nn.Conv2d(motion, channels, 1), 0.5)
+        self.mix = normalised(nn.Conv2d(channels, channels, 1), 0.4)
+
+    def forward(self, x: Tensor, motion: Tensor, moving: Tensor) -> Tensor:
+        return x + self.mix(F.relu(self.bank(x) + self.weigh(motion)))
+
+
+class FrameEncoder(nn.Module):
+    """Features of one frame at 1/4, 1/8 and 1/16 of its size, by which its neighbour's motion is found."""
+
+    def __init__(self, widths: Widths) -> None:
+        super().__init__()
+        self.stem = photo_stem(widths[0])
+        self.levels = nn.ModuleList(
+            _blocks(width, depth) for width, depth in zip(widths, (1, 1, 2), strict=True)
+        )
+        self.down = halvings(widths)
+
+    def forward(self, frame: Tensor) -> list[Tensor]:
+        features = [self.levels[0](self.stem(frame))]
+        for down, level in zip(self.down, list(self.levels)[1:], strict=True):
+            features.append(level(down(features[-1])))
+        return features
+
+
+class MotionDecoder(nn.Module):
+    """From both frames' features to motion features and motion fields at 1/16, 1/8 and 1/4 of the frame's size.
+
+    The coarsest motion feature comes from both frames' coarsest features; each finer one from both frames' features of
+    its scale, and from the current frame's features and the motion feature of the coarser scale, brought up to it.
+    """
+
+    def __init__(self, widths: Widths) -> None:
+        super().__init__()
+        fine, middle, coarse = widths
+        self.fuse = nn.ModuleList(
+            normalised(nn.Conv2d(2 * width, width, 1), 0.7) for width in reversed(widths)
+        )
+        self.up = nn.ModuleList(
+            normalised(nn.Conv2d(2 * below, width, 1), 0.7)
+            for below, width in ((coarse, middle), (middle, fine))
+        )
+        self.levels = nn.ModuleList(
+            _blocks(width, depth) for width, depth in zip(reversed(widths), (3, 2, 1), strict=True)
+        )
+        # Apart, because only the extents are wanted after training: the converters then drop the others.
+        self.flows = nn.ModuleList(_head(width, 4) for width in reversed(widths))
+        self.extents = nn.ModuleList(_head(width, 1) for width in reversed(widths))
+        for head in self.extents:
+            # All moves at first: what is taken to stand still is not restored, and teaches nothing.
+            assert isinstance(head, nn.Conv2d) and head.bias is not None
+            nn.init.constant_(head.bias, 0.25)
+
+    def forward(self, current: list[Tensor], previous: list[Tensor]) -> tuple[list[Tensor], ...]:
+        """Both from fine to coarse -> motion features, flows and extents in units of 8 pixels, from coarse to fine."""
+        features: list[Tensor] = []
+        for place, (own, before) in enumerate(zip(reversed(current), reversed(previous), strict=True)):
+            x = self.fuse[place](torch.cat((own, before), dim=1))
+            if place > 0:
+                coarser = torch.cat((features[-1], current[-place]), dim=1)
+                x = x + upsample2(self.up[place - 1](coarser))
+            features.append(self.levels[place](x))
+        flows = [head(x) for head, x in zip(self.flows, features, strict=True)]
+        return features, flows, [head(x) for head, x in zip(self.extents, features, strict=True)]
+
+
+class DeblurNetwork(nn.Module):
+    """The two networks together.
+
+    Args:
+        motion_widths: channels of the frames' and motion features at 1/4, 1/8 and 1/16, multiples of 16.
+        widths: channels of the restoring network there, multiples of 16.
+        depths: its encoder's blocks there.
+        decoder_depths: its decoder's blocks at 1/4 and 1/8.
+        form: "dynamic"; "static" and "recurrent" are for the ablation (docs/deblur.md).
+    """
+
+    def __init__(
+        self,
+        motion_widths: Widths = (32, 48, 64),
+        widths: Widths = (64, 96, 128),
+        depths: Widths = (5, 6, 6),
+        decoder_depths: tuple[int, int] = (6, 4),
+        form: str = "dynamic",
+    ) -> None:
+        super().__init__()
+        self.form = form
+        self.frame = FrameEncoder(motion_widths)
+        self.motion = MotionDecoder(motion_widths)
+        self.stem = photo_stem(widths[0])
+        self.down = halvings(widths)
+        block = DynamicBlock if form == "dynamic" else StaticBlock
+        self.encoder = nn.ModuleList(
+            nn.ModuleList(block(width, motion) for _ in range(depth))
+            for width, motion, depth in zip(widths, motion_widths, depths, strict=True)
+        )
+        self.recurrence = SpatialRecurrence(widths[1], motion_widths[1]) if form == "recurrent" else None
+        self.up = nn.ModuleList(
+            normalised(nn.Conv2d(coarse, fine, 1), 0.7)
+            for fine, coarse in reversed(list(zip(widths, widths[1:], strict=False)))
+        )
+        self.decoder = nn.ModuleList(
+            _blocks(width, depth)
+            for width, depth in zip(reversed(widths[:2]), reversed(decoder_depths), strict=True)
+        )
+        self.head = photo_head(widths[0])  # starts at zero: a new network changes nothing
+
+    def features(self, frame: Tensor) -> list[Tensor]:
+        """What a frame is known by to the next one: three tensors, at 1/4, 1/8 and 1/16 of ``(N, 3, H, W)``."""
+        found: list[Tensor] = self.frame(frame)
+        return found
+
+    def forward(self, current: Tensor, previous: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Two frames ``(N, 3, H, W)`` RGB [0, 1] -> the current one restored, and what ``restore`` returns."""
+        return self.restore(current, self.features(current), self.features(previous))
+
+    def restore(
+        self, current: Tensor, own: list[Tensor], before: list[Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The current frame, its features and those of the one before -> (restored, motion fields).
+
+        The restored frame is not clipped, near [0, 1]. Motion fields ``(N, 5, h, w)`` in pixels of the frame, at 1/16,
+        1/8 and 1/4 of its size.
+        """
+        motion, flows, extents = self.motion(own, before)
+        motion.reverse()  # fine to coarse, as the encoder goes
+        # Less than a pixel is a share of motion; it multiplies, so that no motion is no change.
+        moving = [(8.0 * extent).clamp(0.0, 1.0) for extent in reversed(extents)]
+        x = self.stem(current)
+        skips: list[Tensor] = []
+        for level, blocks in enumerate(self.encoder):
+            if level > 0:
+                x = self.down[level - 1](x)
+            assert isinstance(blocks, nn.ModuleList)
+            for block in blocks:
+                x = block(x, motion[level], moving[level])
+            if level == 1 and self.recurrence is not None:
+                x = self.recurrence(x, motion[level])
+            skips.append(x)
+        for up, blocks, skip in zip(self.up, self.decoder, reversed(skips[:-1]), strict=True):
+            x = blocks(upsample2(up(x)) + skip)
+        if self.form == "dynamic":
+            x = x * moving[0]
+        residual: Tensor = self.head(x)
+        fields = [
+            8.0 * torch.cat((flow[:, :2], extent, flow[:, 2:]), dim=1)
+            for flow, extent in zip(flows, extents, strict=True)
+        ]
+        return current + residual, fields
+
+
+def _head(width: int, channels: int) -> nn.Conv2d:
+    head = nn.Conv2d(width, channels, 1)
+    nn.init.normal_(head.weight, 0.0, 0.01)
+    assert head.bias is not None
+    nn.init.zeros_(head.bias)
+    return head
+
+
+def _grouped(channels: int) -> nn.Conv2d:
+    assert channels % GROUP_WIDTH == 0
+    return nn.Conv2d(channels, channels, 3, padding=1, groups=channels // GROUP_WIDTH)
+
+
+def _blocks(width: int, depth: int) -> nn.Sequential:
+    return nn.Sequential(*(GroupedBlock(width) for _ in range(depth)))

@@ -1,0 +1,228 @@
+"""Two blurred frames of a scene in known motion, made from one sharp photo.
+
+    sample = degrade(photo, other, "object", generator)
+    sample["input"], sample["previous"]       # blurred frames, (3, H, W), sRGB [0, 1]
+    sample["target"]                          # the sharp frame at mid-exposure
+    sample["motion"]                          # (5, H/4, W/4), exact: see training.deblur.network.MOTION
+    sample["sharp"]                           # (1, H, W), 1 where nothing moved during the exposure
+
+A camera's path over a background, and perhaps an object with a path of its own; some dozen sharp frames are averaged in
+linear light over the exposure, as a sensor does, with highlights beyond white; then noise, clipping and the sRGB curve.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.random import Generator as Rng
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from training.data import uniform
+from training.deblur.motion import Path, exposure_times, flow, longest_step, random_path, smear, still
+from training.light import expand_highlights, to_linear, to_srgb, with_noise
+
+# "shake": the camera moves, now and then with an object before it that goes its own way. "object": one moves, all else
+# stands still. "pan": the camera follows it, and all else smears. "sharp": nothing smears, whether or not it moves.
+KINDS = ("shake", "object", "pan", "sharp")
+
+LONGEST = 20.0  # pixels of blur
+FASTEST = 40.0  # pixels a frame
+MOST_FRAMES = 24  # that are averaged
+CELL = 4  # the motion field has one value for 4 x 4 pixels
+SHARP_EXTENT = 0.1  # pixels: what smears less is sharp
+Light = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Light (h, w, 3), or (h, w, 4) with its cover last, already multiplied; ``margin`` pixels more on each side."""
+
+    light: Light
+    path: Path
+    margin: int
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A background, an object before it or none, and the share of a frame's time that the shutter is open."""
+
+    background: Layer
+    thing: Layer | None
+    exposure: float
+
+
+def degrade(
+    photo: Tensor, other: Tensor, kind: str, generator: Generator, margin: int = 0
+) -> dict[str, Tensor]:
+    """A random scene of a kind, photographed twice: see the top of this file.
+
+    Args:
+        photo: sharp, sRGB ``(3, H + 2 margin, W + 2 margin)`` [0, 1], the background.
+        other: likewise, what a moving object looks like.
+        kind: one of ``KINDS``.
+        margin: pixels of ``photo`` that may move into the picture; what comes from further away is mirrored.
+
+    Raises ``ValueError`` for a kind that is not in ``KINDS``.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind of motion {kind!r}: expected one of {', '.join(KINDS)}")
+    rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
+    scene = random_scene(photo, other, kind, rng, generator, margin)
+    full_well = 8e3 * 10.0 ** uniform(generator, 0.0, 1.0)
+    read_noise = uniform(generator, 2.0, 8.0)
+    frames = [_recorded(average(scene, middle), full_well, read_noise, generator) for middle in (0.0, -1.0)]
+    target = torch.from_numpy(composite(scene, 0.0)).permute(2, 0, 1)
+    motion, sharp = truth(scene)
+    return {
+        "input": frames[0],
+        "previous": frames[1],
+        "target": to_srgb(target.clamp(0.0, 1.0)),
+        "motion": torch.from_numpy(motion),
+        "sharp": torch.from_numpy(sharp),
+    }
+
+
+def random_scene(
+    photo: Tensor, other: Tensor, kind: str, rng: Rng, generator: Generator, margin: int
+) -> Scene:
+    """Layers and paths of one of ``KINDS``."""
+    height, width = photo.shape[1] - 2 * margin, photo.shape[2] - 2 * margin
+    size = (height, width)
+    exposure = rng.uniform(0.15, 1.0)
+    camera, own = _random_path(rng, size, exposure), _random_path(rng, size, exposure)
+    if kind == "sharp":
+        # Nothing moves, or the shutter is so fast that nothing smears: both must be left alone.
+        if rng.random() < 0.5:
+            camera, own = still(size), still(size)
+        else:
+            exposure = 0.5 * SHARP_EXTENT / FASTEST
+    elif kind == "object":
+        camera = still(size)
+    elif kind == "pan":
+        own = still(size)
+    with_object = kind in ("object", "pan") or rng.random() < 0.3
+    peak, added = uniform(generator, 1.0, 8.0), uniform(generator, 0.0, 0.2)
+    knee = uniform(generator, 0.8, 0.97)
+    light = expand_highlights(to_linear(photo), knee, peak, added).permute(1, 2, 0).contiguous().numpy()
+    thing = None
+    if with_object:
+        texture = to_linear(other).permute(1, 2, 0).contiguous().numpy()
+        cover = random_shape(rng, (photo.shape[1], photo.shape[2]), min(size))
+        thing = Layer(np.concatenate((texture * cover, cover), axis=2), own, margin)
+    return Scene(Layer(light, camera, margin), thing, exposure)
+
+
+def _random_path(rng: Rng, size: tuple[int, int], exposure: float) -> Path:
+    length = rng.uniform(2.0, min(LONGEST, FASTEST * exposure) if exposure * FASTEST > 2.0 else 2.0)
+    return random_path(rng, size, length, exposure)
+
+
+def random_shape(rng: Rng, shape: tuple[int, int], side: int) -> Light:
+    """The cover (h, w, 1), [0, 1], of a smooth blob in the middle half, about a third to two thirds of ``side`` wide."""
+    count = 24
+    angles = np.arange(count) * 2.0 * math.pi / count
+    radius = np.full(count, rng.uniform(0.17, 0.34) * side)
+    for wave in (2, 3, 5):
+        radius *= 1.0 + rng.uniform(0.0, 0.25) * np.sin(wave * angles + rng.uniform(0.0, 2.0 * math.pi))
+    middle = np.array([shape[1], shape[0]]) / 2.0 + rng.uniform(-0.25, 0.25, 2) * side
+    outline = np.stack((np.cos(angles), np.sin(angles)), axis=1) * radius[:, None] + middle
+    cover = np.zeros(shape, np.uint8)
+    # Sixteenths of a pixel.
+    cv2.fillPoly(cover, [np.rint(outline * 16.0).astype(np.int32)], 255, lineType=cv2.LINE_AA, shift=4)
+    return (cover.astype(np.float32) / np.float32(255.0))[:, :, None]
+
+
+def composite(scene: Scene, time: float) -> Light:
+    """The sharp frame (H, W, 3) at a time: the background, and the object over it."""
+    frame = warped(scene.background, time)
+    if scene.thing is None:
+        return frame
+    return _over(warped(scene.thing, time), frame)
+
+
+def average(scene: Scene, middle: float) -> Light:
+    """The light (H, W, 3) of an exposure around the time ``middle``: sharp frames, a pixel's motion apart, averaged."""
+    layers = [scene.background] + ([scene.thing] if scene.thing is not None else [])
+    longest = max(longest_step(layer.path, scene.exposure, middle, 1) for layer in layers)
+    times = exposure_times(middle, scene.exposure, max(1, min(MOST_FRAMES, math.ceil(longest))))
+    # Where only one of the two layers moves, its own average is enough.
+    if scene.thing is None or not scene.thing.path.moves:
+        background = _mean(lambda time: warped(scene.background, time), times)
+        return background if scene.thing is None else _over(warped(scene.thing, middle), background)
+    if not scene.background.path.moves:
+        thing = scene.thing
+        return _over(_mean(lambda time: warped(thing, time), times), warped(scene.background, middle))
+    return _mean(lambda time: composite(scene, time), times)
+
+
+def _mean(frame_at: Callable[[float], Light], times: list[float]) -> Light:
+    total = frame_at(times[0]).copy()
+    for time in times[1:]:
+        cv2.accumulate(frame_at(time), total)
+    return total / np.float32(len(times))
+
+
+def _over(thing: Light, background: Light) -> Light:
+    return background * (1.0 - thing[:, :, 3:]) + thing[:, :, :3]
+
+
+def warped(layer: Layer, time: float) -> Light:
+    """A layer where it is at a time, without its margin."""
+    height, width = layer.path.size
+    if not layer.path.moves or time == 0.0:
+        return layer.light[layer.margin : layer.margin + height, layer.margin : layer.margin + width]
+    shift = np.array([[1.0, 0.0, -layer.margin], [0.0, 1.0, -layer.margin], [0.0, 0.0, 1.0]])
+    # What an object does not cover is nothing; a background goes on.
+    border = cv2.BORDER_CONSTANT if layer.light.shape[2] == 4 else cv2.BORDER_REFLECT_101
+    moved = cv2.warpPerspective(
+        layer.light, layer.path.at(time) @ shift, (width, height), flags=cv2.INTER_LINEAR, borderMode=border
+    )
+    return np.asarray(moved, np.float32)
+
+
+def truth(scene: Scene) -> tuple[Light, Light]:
+    """The motion field (5, H/4, W/4) at mid-exposure, and where the frame is sharp (1, H, W)."""
+    height, width = scene.background.path.size
+    y, x = np.meshgrid(
+        np.arange(CELL / 2 - 0.5, height - CELL / 2 + 0.5, CELL),
+        np.arange(CELL / 2 - 0.5, width - CELL / 2 + 0.5, CELL),
+        indexing="ij",
+    )
+    points = np.stack((x, y), axis=-1)
+    field = _motion(scene.background.path, points, scene.exposure)
+    sharp = _sharp(field, height, width)
+    if scene.thing is not None:
+        covers = [warped(scene.thing, time)[:, :, 3] for time in exposure_times(0.0, scene.exposure, 9)]
+        least, most = np.minimum.reduce(covers), np.maximum.reduce(covers)
+        own = _motion(scene.thing.path, points, scene.exposure)
+        cover = warped(scene.thing, 0.0)[:, :, 3]
+        inside = cv2.resize(cover, (field.shape[1], field.shape[0]), interpolation=cv2.INTER_AREA) > 0.5
+        # At its edge, or where it passed, a pixel has something of both layers.
+        own_sharp = _sharp(own, height, width)
+        sharp = np.where(most == 0.0, sharp, np.where(least == 1.0, own_sharp, sharp & own_sharp))
+        field = np.where(inside[:, :, None], own, field)
+    return np.ascontiguousarray(field.transpose(2, 0, 1), np.float32), sharp[None].astype(np.float32)
+
+
+def _motion(path: Path, points: NDArray[np.float64], exposure: float) -> NDArray[np.float64]:
+    return np.concatenate((flow(path, points), smear(path, points, exposure)), axis=-1)
+
+
+def _sharp(field: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
+    still_here = (field[:, :, 2] < SHARP_EXTENT).repeat(CELL, axis=0).repeat(CELL, axis=1)
+    # Sides that are no multiple of a cell: the last rows and columns go with their neighbours.
+    rows, columns = height - still_here.shape[0], width - still_here.shape[1]
+    return np.pad(still_here, ((0, max(0, rows)), (0, max(0, columns))), mode="edge")[:height, :width]
+
+
+def _recorded(light: Light, full_well: float, read_noise: float, generator: Generator) -> Tensor:
+    """sRGB ``(3, H, W)`` [0, 1] of what the sensor counts: noise, clipping, rounded to 8 bits as a frame is."""
+    electrons = torch.from_numpy(light).permute(2, 0, 1).clamp_min(0.0) * full_well
+    exposed = with_noise(electrons, read_noise, generator) / full_well
+    return to_srgb(exposed.clamp(0.0, 1.0)).mul(255.0).round().div(255.0)

@@ -1,0 +1,252 @@
+"""The deblurring task: its recipe, its samples and its objective, put together as ``TASK``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+from torch.utils.data import Dataset
+
+from training.blocks import GROUP_WIDTH
+from training.data import cached_photo, random_crop, seeded, uniform
+from training.deblur.network import FORMS, MULTIPLE, DeblurNetwork
+from training.deblur.synthesis import KINDS, degrade
+from training.deployable import Deployable, Port
+from training.losses import charbonnier, relative_squared_error
+from training.padding import crop_to, pad_to
+from training.recipe import BudgetRecipe, TrainingRecipe, require
+from training.samples import require_shares
+from training.task import Objective, Sample, Task
+
+_FOLDER = Path(__file__).parent
+_MARGIN = 16  # pixels of a photo that move into the picture; the rest is mirrored
+_GOLDEN = (5.0**0.5 - 1.0) / 2.0
+
+
+@dataclass(frozen=True)
+class NetworkRecipe:
+    """Arguments of ``DeblurNetwork``."""
+
+    motion_widths: tuple[int, int, int]
+    widths: tuple[int, int, int]
+    depths: tuple[int, int, int]
+    decoder_depths: tuple[int, int]
+    form: str
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a width that the groups do not divide, an empty level, or an unknown form."""
+        for key in ("motion_widths", "widths"):
+            for width in getattr(self, key):
+                require(key, width, width > 0 and width % GROUP_WIDTH == 0, f"multiples of {GROUP_WIDTH}")
+        require("depths", self.depths, min(self.depths) >= 1, "1 or more each")
+        require("decoder_depths", self.decoder_depths, min(self.decoder_depths) >= 1, "1 or more each")
+        require("form", self.form, self.form in FORMS, f"one of {', '.join(FORMS)}")
+
+
+@dataclass(frozen=True)
+class MotionRecipe:
+    """The ``[synthesis]`` table: shares of the kinds of motion."""
+
+    kinds: dict[str, float]
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a share out of range, or an unknown kind."""
+        require_shares(self.kinds, KINDS)
+
+
+@dataclass(frozen=True)
+class LossRecipe:
+    """Weights of the loss terms; zero = not built."""
+
+    pixel: float
+    squared: float
+    floor: float
+    flow: float
+    smear: float
+    identity: float
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a negative weight, or none on the picture at all."""
+        for key in ("pixel", "squared", "flow", "smear", "identity"):
+            require(key, getattr(self, key), 0.0 <= getattr(self, key) < math.inf, "zero or more")
+        require(
+            "loss",
+            self.pixel + self.squared,
+            self.pixel + self.squared > 0.0,
+            "a weight for pixel or squared",
+        )
+        require("floor", self.floor, 0.0 < self.floor < math.inf, "above zero")
+
+
+@dataclass(frozen=True)
+class DeblurRecipe:
+    """training/deblur/recipe.toml."""
+
+    training: TrainingRecipe
+    network: NetworkRecipe
+    synthesis: MotionRecipe
+    loss: LossRecipe
+    budgets: BudgetRecipe
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a crop that the network can't take."""
+        crop = self.training.crop
+        require("training.crop", crop, crop % MULTIPLE == 0, f"a multiple of {MULTIPLE}")
+
+
+class MovingScenes(Dataset[Sample]):
+    """What `degrade` makes of random crops; sample ``index`` depends on the seed and the index alone.
+
+    Kinds follow each other so evenly that of any eight samples in a row, at least one is of each kind with a share of
+    0.15 or more: every batch has wholly and partly sharp ones, and so learns to leave them alone.
+    """
+
+    def __init__(self, recipe: DeblurRecipe, photos: Sequence[Path], length: int, seed: int) -> None:
+        self.photos, self.length, self.seed, self.crop = list(photos), length, seed, recipe.training.crop
+        self.kinds = list(recipe.synthesis.kinds)
+        shares = torch.tensor(list(recipe.synthesis.kinds.values()), dtype=torch.float64)
+        self.bounds = shares.cumsum(0) / shares.sum()
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Sample:
+        generator = seeded(self.seed, index)
+        # Multiples of the golden ratio: no two of eight in a row are closer, and no gap wider, than 0.146.
+        kind = int(
+            torch.searchsorted(
+                self.bounds, torch.tensor(index * _GOLDEN % 1.0, dtype=torch.float64), right=True
+            )
+        )
+        kind = min(kind, len(self.kinds) - 1)
+        first, second = torch.randint(len(self.photos), (2,), generator=generator).tolist()
+        size = self.crop + 2 * _MARGIN
+        photo = random_crop(cached_photo(self.photos[first]), size, generator)
+        other = random_crop(cached_photo(self.photos[second]), size, generator)
+        if uniform(generator, 0, 1) < 0.5:
+            photo = photo ** uniform(generator, 0.75, 1.3)
+        sample = degrade(photo, other, self.kinds[kind], generator, _MARGIN)
+        return {**sample, "kind": torch.tensor(kind)}
+
+
+class DeblurRestorer(nn.Module):
+    """The network on frames of any size: two RGB frames in, ``(restored,)`` out.
+
+    Args:
+        size: ``(height, width)`` of a graph of fixed size; None reads it from each frame.
+    """
+
+    def __init__(self, network: nn.Module, size: tuple[int, int] | None = None) -> None:
+        super().__init__()
+        self.network, self.size = network, size
+
+    def forward(self, current: Tensor, previous: Tensor) -> tuple[Tensor]:
+        """``(1, 3, H, W)`` RGB [0, 1], the frame to be restored and the one before it -> the former in [0, 1]."""
+        height, width = self.size if self.size is not None else (current.shape[-2], current.shape[-1])
+        padded, top, left = pad_to(current, MULTIPLE, MULTIPLE)
+        before, _, _ = pad_to(previous, MULTIPLE, MULTIPLE)
+        restored, _ = self.network(padded, before)
+        return (crop_to(restored.clamp(0.0, 1.0), top, left, height, width),)
+
+
+def build_network(recipe: DeblurRecipe) -> DeblurNetwork:
+    """The network of a recipe, with start weights."""
+    network = recipe.network
+    return DeblurNetwork(
+        network.motion_widths, network.widths, network.depths, network.decoder_depths, network.form
+    )
+
+
+def training_set(recipe: DeblurRecipe, photos: Sequence[Path]) -> MovingScenes:
+    """As many samples as any run could ask for."""
+    return MovingScenes(recipe, photos, 2**40, recipe.training.seed)
+
+
+def validation_set(recipe: DeblurRecipe, photos: Sequence[Path]) -> MovingScenes:
+    """Four fixed samples a held-out photo."""
+    return MovingScenes(recipe, photos, 4 * len(photos), -1)
+
+
+def objective(recipe: DeblurRecipe, device: torch.device) -> Objective:
+    """The restored frame, the motion at three scales, and what was sharp as it was."""
+    weights = recipe.loss
+
+    def losses(network: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
+        image, sharp = batch["input"], batch["sharp"]
+        restored, fields = network(image, batch["previous"])
+        result = restored.float()
+        # What is sharp shall stay as it is, noise and all.
+        target = torch.where(sharp > 0.5, image, batch["target"])
+        terms: dict[str, Tensor] = {}
+        if weights.pixel > 0.0:
+            terms["pixel"] = weights.pixel * charbonnier(result, target)
+        if weights.squared > 0.0:
+            damage = (image - target).square().mean(dim=(1, 2, 3))
+            terms["squared"] = weights.squared * relative_squared_error(result, target, damage, weights.floor)
+        if weights.identity > 0.0:
+            changed = ((result - image).abs() * sharp).sum() / (3.0 * sharp.sum() + 1.0)
+            terms["identity"] = weights.identity * changed
+        flow, smear = motion_errors([field.float() for field in fields], batch["motion"])
+        if weights.flow > 0.0:
+            terms["flow"] = weights.flow * flow
+        if weights.smear > 0.0:
+            terms["smear"] = weights.smear * smear
+        return result, terms
+
+    return Objective(losses)
+
+
+def motion_errors(fields: Sequence[Tensor], truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean absolute errors in pixels of the flow and of the smear, the mean over the scales.
+
+    Args:
+        fields: ``(N, 5, h, w)`` at any scales.
+        truth: ``(N, 5, H/4, W/4)``, scaled down to each by its mean.
+    """
+    flows, smears = [], []
+    for field in fields:
+        wanted = F.avg_pool2d(truth, truth.shape[-1] // field.shape[-1])
+        error = (field - wanted).abs()
+        flows.append(error[:, :2].mean())
+        smears.append(error[:, 2:].mean())
+    return torch.stack(flows).mean(), torch.stack(smears).mean()
+
+
+def deployable(network: nn.Module, height: int, width: int) -> Deployable:
+    """Two RGB frames in, one out, at ``height`` x ``width``."""
+    shape = (1, 3, height, width)
+    return Deployable(
+        module=DeblurRestorer(network, size=(height, width)).eval(),
+        task=TASK.name,
+        title=TASK.title,
+        version="1.0.0",
+        inputs=(
+            Port("current", shape, (0.0, 1.0), meaning="frame to be restored"),
+            Port("previous", shape, (0.0, 1.0), meaning="the frame before it, as the camera gave it"),
+        ),
+        outputs=(Port("restored", shape, (0.0, 1.0), meaning="the current frame without its motion blur"),),
+    )
+
+
+TASK = Task(
+    name="deblur",
+    title="Video deblurring",
+    recipe_type=DeblurRecipe,
+    recipe_path=_FOLDER / "recipe.toml",
+    pretrained=_FOLDER.parent / "pretrained" / "deblur.safetensors",
+    default_sizes=((256, 256), (720, 1280)),
+    build_network=build_network,
+    training_set=training_set,
+    validation_set=validation_set,
+    objective=objective,
+    restorer=DeblurRestorer,
+    deployable=deployable,
+    kinds=KINDS,
+    degrade=degrade,
+    previous_frame=True,
+)
