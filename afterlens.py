@@ -198,6 +198,9 @@ def evaluate(
             "--fit-colours", help="Fit gain and offset per channel first: the truth is of another camera."
         ),
     ] = False,
+    fit_shift: Annotated[
+        bool, typer.Option("--fit-shift", help="Fit a shift of up to 8 pixels first: the camera shook.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="FOLDER", help="For quality.json and quality.png.")
     ] = None,
@@ -218,7 +221,16 @@ def evaluate(
     with _library_output_on_stderr():
         found = _task(task)
         weights = checkpoint or found.pretrained
-        result = run(found, weights, data, synthesize=synthesize, seed=seed, fit_colours=fit_colours, out=out)
+        result = run(
+            found,
+            weights,
+            data,
+            synthesize=synthesize,
+            seed=seed,
+            fit_colours=fit_colours,
+            fit_shift=fit_shift,
+            out=out,
+        )
     _show(result, as_json, lambda: table(result))
     require(result, fail_under=fail_under, fail_under_gain=fail_under_gain)
 

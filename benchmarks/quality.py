@@ -34,6 +34,9 @@ from training.task import INPUTS, Task
 from training.trained import load_network
 
 
+REACH = 8  # pixels
+
+
 @dataclass(frozen=True)
 class Sample:
     """One degraded photo, with what else the network takes, and its truth: each `(1, 3, H, W)`, RGB, [0, 1].
@@ -68,6 +71,7 @@ def evaluate(
     synthesize: str | None = None,
     seed: int = 0,
     fit_colours: bool = False,
+    fit_shift: bool = False,
     out: Path | None = None,
 ) -> dict[str, Any]:
     """Restore every photo of `data` and compare it with its truth.
@@ -81,6 +85,8 @@ def evaluate(
         seed: of the synthesis; image number and seed alone decide each degradation.
         fit_colours: before they are scored, input and result each get the gain and offset per channel that bring
             them nearest to the truth: for truths from another camera, whose tone differs.
+        fit_shift: likewise the shift by half and whole pixels, up to ``REACH``: a shaken camera has no one place, and so
+            neither has the truth. Borders of that width do not count then.
         out: folder for `quality.json` and `quality.png` (best, median and worst: input, restored, truth).
 
     Returns: a JSON-able dict: `mean`, `median` and `worst` of psnr, ssim and psnr_gain, and `images` with the
@@ -91,7 +97,7 @@ def evaluate(
     samples = _pairs(task, data) if synthesize is None else _synthesized(task, data, synthesize, seed)
     network, _ = load_network(task, checkpoint)
     restorer = task.restorer(network).eval()
-    images = measure(restorer, samples, f"evaluate {task.name}", fit_colours)
+    images = measure(restorer, samples, f"evaluate {task.name}", fit_colours, fit_shift)
     result: dict[str, Any] = {
         "task": task.name,
         "checkpoint": {"file": checkpoint.name, "sha256": _sha256(checkpoint)},
@@ -99,6 +105,7 @@ def evaluate(
         "synthesize": synthesize,
         "seed": seed if synthesize is not None else None,
         "fit_colours": fit_colours,
+        "fit_shift": fit_shift,
         "psnr_cap": PSNR_CAP,
         "count": len(images),
         **_summary(images),
@@ -128,7 +135,7 @@ def require(
 
 
 def measure(
-    restorer: nn.Module, samples: TestSet, title: str, fit_colours: bool = False
+    restorer: nn.Module, samples: TestSet, title: str, fit_colours: bool = False, fit_shift: bool = False
 ) -> list[dict[str, Any]]:
     """Scores of every sample, in order: name, size, psnr, ssim, input_psnr, input_ssim, psnr_gain, sharp_psnr.
 
@@ -147,7 +154,7 @@ def measure(
         bar = progress.add_task(title, total=samples.count, note="")
         for index in range(samples.count):
             sample = samples.load(index)
-            image = _score(sample, _restore(restorer, sample.inputs), fit_colours)
+            image = _score(sample, _restore(restorer, sample.inputs), fit_colours, fit_shift)
             images.append(image)
             gain = "" if image["psnr_gain"] is None else f" ({image['psnr_gain']:+.2f})"
             progress.update(bar, advance=1, note=f"{image['name']}: {image['psnr']:.2f} dB{gain}")
@@ -159,6 +166,7 @@ def table(result: dict[str, Any]) -> Table:
     # Text wherever a file name stands: brackets in it are no markup
     kind = f", {result['synthesize']} (seed {result['seed']})" if result["synthesize"] else ""
     fit = ", colours fitted to the truth" if result["fit_colours"] else ""
+    fit += ", shift fitted to the truth" if result["fit_shift"] else ""
     view = Table(title=Text(f"{result['task']} on {result['data']}{kind}{fit}"))
     view.add_column("image")
     columns = ["size", "input dB", "restored dB", "gain dB", "input SSIM", "restored SSIM"]
@@ -199,7 +207,7 @@ def _pairs(task: Task, folder: Path) -> TestSet:
                 f"{pair.input} and {pair.truth.name} differ in size: {sizes}; expected a pair of one size"
             )
         # A lone frame has none before it: to the network, nothing moved since.
-        return Sample(pair.name, (degraded, degraded) if task.previous_frame else (degraded,), truth)
+        return Sample(pair.name, (degraded, degraded) if task.stream else (degraded,), truth)
 
     return TestSet(len(pairs), load)
 
@@ -251,23 +259,54 @@ def fitted(image: Tensor, truth: Tensor) -> Tensor:
     return (target + gain * (image - mean)).clamp(0.0, 1.0)
 
 
-def _score(sample: Sample, restored: Tensor, fit_colours: bool) -> dict[str, Any]:
+def shifted(image: Tensor, truth: Tensor) -> Tensor:
+    """`image` moved by half or whole pixels, up to ``REACH``, to where it fits `truth` best, without ``REACH`` borders."""
+
+    def moved(y: int, x: int) -> Tensor:
+        # In half pixels: the mean of the neighbours on both sides, as bilinear interpolation has it.
+        height, width = (side - 2 * REACH for side in image.shape[2:])
+        top, left = REACH + y // 2, REACH + x // 2
+        parts = [
+            image[:, :, top + down : top + down + height, left + right : left + right + width]
+            for down in range(1 + y % 2)
+            for right in range(1 + x % 2)
+        ]
+        return torch.stack(parts).mean(dim=0)
+
+    inner = truth[:, :, REACH:-REACH, REACH:-REACH]
+
+    def error(place: tuple[int, int]) -> float:
+        return float((moved(*place) - inner).square().mean())
+
+    whole = range(-2 * REACH + 2, 2 * REACH - 1, 2)
+    y, x = min(((y, x) for y in whole for x in whole), key=error)
+    best = min(((y + down, x + right) for down in (-1, 0, 1) for right in (-1, 0, 1)), key=error)
+    return moved(*best)
+
+
+def _score(sample: Sample, restored: Tensor, fit_colours: bool, fit_shift: bool) -> dict[str, Any]:
     height, width = sample.truth.shape[2:]
-    measurable = min(height, width) >= SSIM_WINDOW
-    source = sample.input
+    source, truth = sample.input, sample.truth
+    sharp = None if sample.sharp is None else _psnr_where(sample.sharp, restored, source)
     if fit_colours:
-        source, restored = fitted(source, sample.truth), fitted(restored, sample.truth)
-    before, after = psnr(source, sample.truth), psnr(restored, sample.truth)
+        source, restored = fitted(source, truth), fitted(restored, truth)
+    if fit_shift:
+        if min(height, width) < 4 * REACH:
+            raise UserError(f"{sample.name}: {width}x{height} pixels, too small to fit a shift of {REACH} pixels")
+        source, restored = shifted(source, truth), shifted(restored, truth)
+        truth = truth[:, :, REACH:-REACH, REACH:-REACH]
+    measurable = min(truth.shape[2:]) >= SSIM_WINDOW
+    before, after = psnr(source, truth), psnr(restored, truth)
     return {
         "name": sample.name,
         "width": width,
         "height": height,
         "psnr": after,
-        "ssim": ssim(restored, sample.truth) if measurable else None,
+        "ssim": ssim(restored, truth) if measurable else None,
         "input_psnr": before,
-        "input_ssim": ssim(source, sample.truth) if measurable else None,
+        "input_ssim": ssim(source, truth) if measurable else None,
         "psnr_gain": after - before if before < PSNR_CAP else None,
-        "sharp_psnr": None if sample.sharp is None else _psnr_where(sample.sharp, restored, sample.input),
+        "sharp_psnr": sharp,
     }
 
 

@@ -114,7 +114,7 @@ def train(
         out: the run folder. Nothing is written before everything has been checked.
         overrides: recipe changes, "table.key=value".
         resume: continue the run in ``out`` from its last checkpoint.
-        initial: weights to start from (fine-tuning).
+        initial: weights to start from (fine-tuning); those of a part of the network will do.
         data_licence: goes into the weights' metadata.
 
     Raises:
@@ -143,7 +143,9 @@ def train(
     torch.manual_seed(_seed(settings.seed))
     network = _placed(task.build_network(recipe), accelerator.device)
     if initial is not None:
-        _load_initial(task, network, initial)
+        taken, all_weights = _load_initial(task, network, initial)
+        if taken < all_weights:
+            console.print(f"{initial}: has {taken} of the network's {all_weights} weights; the others start anew")
     objective = task.objective(recipe, accelerator.device)
     if objective.discriminator is not None and settings.precision == "fp16":
         raise UserError(
@@ -186,7 +188,7 @@ def train(
                     found = validate(averaged, objective, validation, accelerator.device, kinds)
                     metrics = found.metrics()
                     log.validation(state.step, metrics, values, found.pictures)
-                    if state.best is None or found.gain > state.best:
+                    if state.best is None or found.gain >= state.best:
                         state.best = found.gain
                         known = {name: value for name, value in metrics.items() if value is not None}
                         about = description | {"step": state.step, "metrics": known}
@@ -350,11 +352,15 @@ def _last_checkpoint(out: Path, resume: bool) -> Path | None:
     return last[0] if last else None
 
 
-def _load_initial(task: Task, network: nn.Module, path: Path) -> None:
+def _load_initial(task: Task, network: nn.Module, path: Path) -> tuple[int, int]:
+    """Weights from a checkpoint, which may be one of a part of the network -> how many it has, and of how many."""
     tensors, metadata = load_checkpoint(path)
     if metadata.get("task") != task.name:
         raise UserError(f"{path}: is a checkpoint of task {metadata.get('task')!r}, expected {task.name!r}")
-    load_weights(network, tensors, path)
+    own = network.state_dict()
+    part = set(tensors) < set(own)
+    load_weights(network, {**own, **tensors} if part else tensors, path)
+    return len(tensors), len(own)
 
 
 def _next(batches: Iterator[Sample]) -> Sample:

@@ -61,4 +61,4 @@ class Task:
     degrade: Callable[
         [Tensor, Tensor, str, Generator], Sample
     ]  # photo, other photo, kind, generator; no "kind"
-    previous_frame: bool = False  # its network takes the frame before, too
+    stream: Callable[[nn.Module], nn.Module] | None = None  # of a task for clips: (frame, state or None) -> (restored, state)

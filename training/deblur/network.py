@@ -30,7 +30,7 @@ MOTION = 5
 The flow leads from a pixel of the current frame to where the same thing was in the frame before, both at mid-exposure.
 The other three say how it smeared meanwhile: see `training.deblur.motion.smear`.
 """
-FORMS = ("dynamic", "static", "recurrent")
+FORMS = ("dynamic", "static", "recurrent", "motion")
 Widths = tuple[int, int, int]
 
 
@@ -45,7 +45,7 @@ class DynamicBlock(nn.Module):
         super().__init__()
         self.bank = normalised(_grouped(channels), 1.5)
         self.weigh = normalised(nn.Conv2d(motion, channels, 1), 1.0)
-        self.mix = normalised(nn.Conv2d(channels, channels, 1), 0.4)
+        self.mix = normalised(nn.Conv2d(channels, channels, 1, bias=False), 0.4)
 
     def forward(self, x: Tensor, motion: Tensor, moving: Tensor) -> Tensor:
         weights = torch.sigmoid(self.weigh(motion)) * moving
@@ -59,7 +59,7 @@ class StaticBlock(nn.Module):
         super().__init__()
         self.bank = normalised(_grouped(channels), 1.0)
         self.weigh = normalised(nn.Conv2d(motion, channels, 1), 0.5)
-        self.mix = normalised(nn.Conv2d(channels, channels, 1), 0.4)
+        self.mix = normalised(nn.Conv2d(channels, channels, 1, bias=False), 0.4)
 
     def forward(self, x: Tensor, motion: Tensor, moving: Tensor) -> Tensor:
         return x + self.mix(F.relu(self.bank(x) + self.weigh(motion)))
@@ -83,11 +83,35 @@ class FrameEncoder(nn.Module):
         return features
 
 
+class Matching(nn.Module):
+    """Where a feature went: products of the current frame's with those of the other's neighbours, up to 2 steps away.
+
+    A correlation volume (Dosovitskiy et al., ICCV 2015) of shifted slices. The channels' products are summed by a learned
+    1x1 convolution, not evenly; without them, from features side by side alone, the flow was learned ten times slower.
+    """
+
+    REACH = 2
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.project = normalised(nn.Conv2d(channels, GROUP_WIDTH, 1), 1.0)
+        self.sum = normalised(nn.Conv2d((2 * self.REACH + 1) ** 2 * GROUP_WIDTH, channels, 1), 0.7)
+
+    def forward(self, own: Tensor, other: Tensor) -> Tensor:
+        height, width = own.shape[2:]
+        own, other = self.project(own), F.pad(self.project(other), (self.REACH,) * 4)
+        steps = range(2 * self.REACH + 1)
+        products = [own * other[:, :, y : y + height, x : x + width] for y in steps for x in steps]
+        summed: Tensor = self.sum(torch.cat(products, dim=1))
+        return summed
+
+
 class MotionDecoder(nn.Module):
     """From both frames' features to motion features and motion fields at 1/16, 1/8 and 1/4 of the frame's size.
 
     The coarsest motion feature comes from both frames' coarsest features; each finer one from both frames' features of
-    its scale, and from the current frame's features and the motion feature of the coarser scale, brought up to it.
+    its scale, and from the current frame's features and the motion feature of the coarser scale, brought up to it. At
+    1/16 and 1/8 features are matched as well, which reaches 32 and 16 pixels far.
     """
 
     def __init__(self, widths: Widths) -> None:
@@ -96,6 +120,7 @@ class MotionDecoder(nn.Module):
         self.fuse = nn.ModuleList(
             normalised(nn.Conv2d(2 * width, width, 1), 0.7) for width in reversed(widths)
         )
+        self.match = nn.ModuleList(Matching(width) for width in (coarse, middle))
         self.up = nn.ModuleList(
             normalised(nn.Conv2d(2 * below, width, 1), 0.7)
             for below, width in ((coarse, middle), (middle, fine))
@@ -116,6 +141,8 @@ class MotionDecoder(nn.Module):
         features: list[Tensor] = []
         for place, (own, before) in enumerate(zip(reversed(current), reversed(previous), strict=True)):
             x = self.fuse[place](torch.cat((own, before), dim=1))
+            if place < len(self.match):
+                x = x + self.match[place](own, before)
             if place > 0:
                 coarser = torch.cat((features[-1], current[-place]), dim=1)
                 x = x + upsample2(self.up[place - 1](coarser))
@@ -132,7 +159,8 @@ class DeblurNetwork(nn.Module):
         widths: channels of the restoring network there, multiples of 16.
         depths: its encoder's blocks there.
         decoder_depths: its decoder's blocks at 1/4 and 1/8.
-        form: "dynamic"; "static" and "recurrent" are for the ablation (docs/deblur.md).
+        form: "dynamic"; "static" and "recurrent" are for the ablation, "motion" is the motion alone, which is trained first
+            (docs/deblur.md).
     """
 
     def __init__(
@@ -147,6 +175,8 @@ class DeblurNetwork(nn.Module):
         self.form = form
         self.frame = FrameEncoder(motion_widths)
         self.motion = MotionDecoder(motion_widths)
+        if form == "motion":
+            return
         self.stem = photo_stem(widths[0])
         self.down = halvings(widths)
         block = DynamicBlock if form == "dynamic" else StaticBlock
@@ -183,6 +213,12 @@ class DeblurNetwork(nn.Module):
         1/8 and 1/4 of its size.
         """
         motion, flows, extents = self.motion(own, before)
+        fields = [
+            8.0 * torch.cat((flow[:, :2], extent, flow[:, 2:]), dim=1)
+            for flow, extent in zip(flows, extents, strict=True)
+        ]
+        if self.form == "motion":
+            return current, fields
         motion.reverse()  # fine to coarse, as the encoder goes
         # Less than a pixel is a share of motion; it multiplies, so that no motion is no change.
         moving = [(8.0 * extent).clamp(0.0, 1.0) for extent in reversed(extents)]
@@ -202,10 +238,6 @@ class DeblurNetwork(nn.Module):
         if self.form == "dynamic":
             x = x * moving[0]
         residual: Tensor = self.head(x)
-        fields = [
-            8.0 * torch.cat((flow[:, :2], extent, flow[:, 2:]), dim=1)
-            for flow, extent in zip(flows, extents, strict=True)
-        ]
         return current + residual, fields
 
 

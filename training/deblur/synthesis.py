@@ -31,8 +31,8 @@ from training.light import expand_highlights, to_linear, to_srgb, with_noise
 # stands still. "pan": the camera follows it, and all else smears. "sharp": nothing smears, whether or not it moves.
 KINDS = ("shake", "object", "pan", "sharp")
 
-LONGEST = 20.0  # pixels of blur
-FASTEST = 40.0  # pixels a frame
+SHORTEST, LONGEST = 2.0, 16.0  # pixels of blur
+FASTEST = 32.0  # pixels a frame
 MOST_FRAMES = 24  # that are averaged
 CELL = 4  # the motion field has one value for 4 x 4 pixels
 SHARP_EXTENT = 0.1  # pixels: what smears less is sharp
@@ -94,7 +94,7 @@ def random_scene(
     """Layers and paths of one of ``KINDS``."""
     height, width = photo.shape[1] - 2 * margin, photo.shape[2] - 2 * margin
     size = (height, width)
-    exposure = rng.uniform(0.15, 1.0)
+    exposure = rng.uniform(0.2, 1.0)
     camera, own = _random_path(rng, size, exposure), _random_path(rng, size, exposure)
     if kind == "sharp":
         # Nothing moves, or the shutter is so fast that nothing smears: both must be left alone.
@@ -119,7 +119,9 @@ def random_scene(
 
 
 def _random_path(rng: Rng, size: tuple[int, int], exposure: float) -> Path:
-    length = rng.uniform(2.0, min(LONGEST, FASTEST * exposure) if exposure * FASTEST > 2.0 else 2.0)
+    # As many of two to four pixels as of eight to sixteen: most hands and most scenes are calm.
+    longest = min(LONGEST, FASTEST * exposure)
+    length = SHORTEST * (longest / SHORTEST) ** rng.random()
     return random_path(rng, size, length, exposure)
 
 

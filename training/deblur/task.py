@@ -71,7 +71,7 @@ class LossRecipe:
     identity: float
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a negative weight, or none on the picture at all."""
+        """Raises ValueError for a negative weight, or none at all."""
         for key in ("pixel", "squared", "flow", "smear", "identity"):
             require(key, getattr(self, key), 0.0 <= getattr(self, key) < math.inf, "zero or more")
         require(
@@ -154,6 +154,24 @@ class DeblurRestorer(nn.Module):
         return (crop_to(restored.clamp(0.0, 1.0), top, left, height, width),)
 
 
+class DeblurStream(nn.Module):
+    """The same on the frames of a clip, one after the other: each is encoded once, and its features handed on."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, frame: Tensor, before: list[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
+        """``(1, 3, H, W)`` RGB [0, 1] and what this gave for the frame before, None at the start of a scene.
+
+        Returns the restored frame in [0, 1], and what to give with the next one.
+        """
+        padded, top, left = pad_to(frame, MULTIPLE, MULTIPLE)
+        own = self.network.features(padded)
+        restored, _ = self.network.restore(padded, own, own if before is None else before)
+        return crop_to(restored.clamp(0.0, 1.0), top, left, frame.shape[-2], frame.shape[-1]), own
+
+
 def build_network(recipe: DeblurRecipe) -> DeblurNetwork:
     """The network of a recipe, with start weights."""
     network = recipe.network
@@ -202,16 +220,19 @@ def objective(recipe: DeblurRecipe, device: torch.device) -> Objective:
 
 
 def motion_errors(fields: Sequence[Tensor], truth: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean absolute errors in pixels of the flow and of the smear, the mean over the scales.
+    """Mean squared errors of the flow and of the smear in units of 8 pixels, the mean over the scales.
+
+    Squared, since motion has no preferred direction: the median, which an absolute error asks for, is "no motion", and
+    there the network stayed.
 
     Args:
-        fields: ``(N, 5, h, w)`` at any scales.
+        fields: ``(N, 5, h, w)`` in pixels, at any scales.
         truth: ``(N, 5, H/4, W/4)``, scaled down to each by its mean.
     """
     flows, smears = [], []
     for field in fields:
         wanted = F.avg_pool2d(truth, truth.shape[-1] // field.shape[-1])
-        error = (field - wanted).abs()
+        error = ((field - wanted) / 8.0).square()
         flows.append(error[:, :2].mean())
         smears.append(error[:, 2:].mean())
     return torch.stack(flows).mean(), torch.stack(smears).mean()
@@ -248,5 +269,5 @@ TASK = Task(
     deployable=deployable,
     kinds=KINDS,
     degrade=degrade,
-    previous_frame=True,
+    stream=DeblurStream,
 )
