@@ -96,6 +96,8 @@ JUDGED = [
 ]
 # One a task, with something to remove, so that the golden outputs show it.
 DEGRADED = Path(__file__).parent / "tests" / "degraded"
+# Three in a row of a CC BY clip, with hands that move; see tests/photos/SOURCE.md.
+FRAMES = [Path(__file__).parent / "tests" / "clips" / "hands" / f"{number}.jpg" for number in (45, 46, 47)]
 
 TaskName = Annotated[str, typer.Argument(metavar="TASK", help="The system, for example: reflection.")]
 BundlePath = Annotated[
@@ -443,7 +445,8 @@ def convert(
             graphs,
             out,
             provenance,
-            golden_photo=photo or (PHOTOS[0] if is_foreign(task) else DEGRADED / f"{task}.jpg"),
+            golden_photo=photo or (PHOTOS[0] if is_foreign(task) else _shown(task)[-1]),
+            earlier=() if photo or is_foreign(task) else _shown(task)[-2::-1],
             variants=chosen,
             examples=examples,
             mixed_budget=_recipe_budgets(task)["mixed"] / 3,  # the pictures to come are others
@@ -509,7 +512,7 @@ def verify(
             proof = run(
                 bundle,
                 graphs,
-                find_photos(photos or PHOTOS),
+                find_photos(photos or (FRAMES if _takes_clips(contract.task) else PHOTOS)),
                 checkpoint=weights,
                 examples=judged,
                 budgets=budgets,
@@ -776,6 +779,18 @@ def _recipe(task: "Task") -> Any:
     from training.recipe import read_recipe
 
     return read_recipe(task.recipe_type, task.recipe_path)
+
+
+def _takes_clips(task: str) -> bool:
+    """Whether its network wants the frame before; False for another team's."""
+    from training.tasks import TASKS
+
+    return task in TASKS and TASKS[task].stream is not None
+
+
+def _shown(task: str) -> list[Path]:
+    """The bundled input that shows what a task of ours does: the last one, with the frames before it."""
+    return FRAMES[:2] if _takes_clips(task) else [DEGRADED / f"{task}.jpg"]
 
 
 def _examples(task: "Task", photos: Sequence[Path], graph: Any, count: int, seed: int) -> "list[Example]":

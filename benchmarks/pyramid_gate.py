@@ -56,7 +56,7 @@ def ablate(photos: list[Path], checkpoint: Path) -> dict[str, dict[str, float]]:
     for index in track(range(len(photos)), "1280x720", console=Console(stderr=True)):
         clean, other = fitted(photos[index]), fitted(photos[(index + 1) % len(photos)])
         for number, kind in enumerate(KINDS):
-            degraded = task.degrade(clean, other, kind, seeded(index, number))[None]
+            degraded = task.degrade(clean, other, kind, seeded(index, number))["input"][None]
             found = {"input": psnr(degraded, clean[None])}
             found |= {name: psnr(run(degraded)[0], clean[None]) for name, run in runs.items()}
             for name, value in found.items():

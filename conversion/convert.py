@@ -39,7 +39,7 @@ from conversion.coreml import convert_coreml, minimum_coreml
 from conversion.coreml_compress import COMPRESSED_VARIANTS, MEASURED_PICTURES, compress_and_check, plan_mixed
 from conversion.examples import Example, refuse_unreal
 from conversion.onnx_export import export_onnx
-from conversion.runtimes import open_model, port_faults
+from conversion.runtimes import open_model, port_faults, to_levels
 from conversion.tflite import Onnx2tf, Reference, finish_tflite, minimum_tflite, nhwc
 from conversion.variants import SCHEMES, Quantizer, quantization_faults
 from training.deployable import Deployable, Port
@@ -74,6 +74,7 @@ def convert(
     provenance: Mapping[str, Any],
     *,
     golden_photo: Path,
+    earlier: Sequence[Path] = (),
     variants: Collection[str] = FLOAT_VARIANTS,
     examples: Callable[[Deployable, int], Sequence[Example]] | None = None,
     mixed_budget: float = 0.1,
@@ -86,6 +87,7 @@ def convert(
         provenance: `checkpoint_sha256`, `recipe`, `data_licence`, and what else is worth knowing; the tools' versions
             are added.
         golden_photo: a real photo; cropped and scaled to each size it becomes the golden input.
+        earlier: for a network of several inputs, one photo for each further input: the frames before it.
         variants: which of `VARIANTS`.
         examples: gives so many real pictures for a graph, with the truth where it is known; the integer variants take
             their ranges from them, and Core ML's mixed variant is decided on them (without any, on the golden input).
@@ -105,7 +107,7 @@ def convert(
     if set(quantized) - {"dynamic_range_quant"} and examples is None:
         raise UserError(f"{quantized[-1]} takes its ranges from real pictures, and none were given")
     _refuse_foreign_folder(out)
-    photo = read_photo(golden_photo).rgb
+    photos = [read_photo(path).rgb for path in (golden_photo, *earlier)]
     console = Console(stderr=True)
     first = deployables[0]
     with (
@@ -118,7 +120,7 @@ def convert(
         references, tools = {}, {}
         for size, deployable in zip(sizes, deployables, strict=True):
             with _step(console, f"PyTorch and ONNX {size}"):
-                references[size] = reference(deployable, photo)
+                references[size] = reference(deployable, photos)
                 export_onnx(deployable, work / f"{size}.onnx")
             if any(variant.endswith(".tflite") for variant in variants):
                 # Started first and waited for last: the other steps fit into its time.
@@ -216,17 +218,17 @@ def _package_plan(
     return plan_mixed(package, pictures, truths if len(truths) == len(pictures) else None, budget)
 
 
-def reference(deployable: Deployable, photo: NDArray[np.float32]) -> Reference:
-    """What PyTorch computes from a photo (H, W, 3) in [0, 1] that is cropped, scaled and rounded to 8 bits first.
+def reference(deployable: Deployable, photos: Sequence[NDArray[np.float32]]) -> Reference:
+    """What PyTorch computes from photos (H, W, 3) in [0, 1] that are cropped, scaled and rounded to 8 bits first.
 
-    Every second input gets it upside down: nobody could tell equal ones from each other.
+    Where there is but one photo for several inputs, every second gets it upside down: nobody could tell equal ones from
+    each other.
     """
     inputs = {}
     for index, port in enumerate(deployable.inputs):
-        pixels = np.rint(fit(photo, port.shape[2], port.shape[3]) * 255.0).astype(np.float32) / np.float32(
-            255.0
-        )
-        inputs[port.name] = np.ascontiguousarray(pixels[:: (-1) ** index].transpose(2, 0, 1)[None])
+        pixels = to_levels(fit(photos[index % len(photos)], port.shape[2], port.shape[3]))
+        turned = pixels[:: (-1) ** (index if len(photos) == 1 else 0)]
+        inputs[port.name] = np.ascontiguousarray(turned.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
     with torch.inference_mode():
         results = deployable.module(*(torch.from_numpy(value) for value in inputs.values()))
     outputs = {}

@@ -257,10 +257,11 @@ def _pictures(
     def photo(index: int) -> Levels:
         return to_levels(fit(read_photo(images[index % len(images)]).rgb, height, width))
 
-    # Two inputs never get the same picture, or nobody would notice that they are mixed up: the second gets the next
-    # photo (there may be no other), and every second one is upside down.
+    # Several inputs get a photo and those before it: given a clip's frames in order, its neighbours. They never get the
+    # same picture, or nobody would notice that they are mixed up: of a lone photo every second is upside down.
+    turn = -1 if len(images) == 1 else 1
     for index, name in enumerate(_names(images)):
-        yield name, {port.name: _unit(photo(index + i)[:: (-1) ** i]) for i, port in enumerate(ports)}
+        yield name, {port.name: _unit(photo(index - i)[:: turn**i]) for i, port in enumerate(ports)}
     for name, picture in extreme_pictures(photo(0)).items():
         yield name, {port.name: _unit(picture[:: (-1) ** i]) for i, port in enumerate(ports)}
     golden = {entry.tensor: entry for entry in _golden(bundle, (height, width), "input")}

@@ -54,7 +54,7 @@ def test_everything_between_the_pictures_is_float16(package: Path) -> None:
 def test_the_saved_package_computes_what_pytorch_computes(
     package: Path, deployable: Deployable, photo_paths: list[Path]
 ) -> None:
-    values = reference(deployable, read_photo(photo_paths[0]).rgb)
+    values = reference(deployable, [read_photo(photo_paths[0]).rgb])
     photo = np.rint(values.inputs["image"][0].transpose(1, 2, 0) * 255).astype(np.uint8)
     program = MilProgram.load(package)
     pictures, exact = (program.run({"image": photo}, eight_bit=eight_bit) for eight_bit in (True, False))

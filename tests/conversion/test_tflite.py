@@ -30,7 +30,7 @@ def _file(bundle: Bundle, variant: str) -> Path:
 @pytest.fixture(scope="module")
 def other_photo(deployable: Deployable, photo_paths: list[Path]) -> Reference:
     """What PyTorch makes of a photo that the conversion did not see."""
-    return reference(deployable, read_photo(photo_paths[0]).rgb)
+    return reference(deployable, [read_photo(photo_paths[0]).rgb])
 
 
 def _run(path: Path, values: Reference) -> dict[str, NDArray[np.float32]]:

@@ -74,12 +74,8 @@ class LossRecipe:
         """Raises ValueError for a negative weight, or none at all."""
         for key in ("pixel", "squared", "flow", "smear", "identity"):
             require(key, getattr(self, key), 0.0 <= getattr(self, key) < math.inf, "zero or more")
-        require(
-            "loss",
-            self.pixel + self.squared,
-            self.pixel + self.squared > 0.0,
-            "a weight for pixel or squared",
-        )
+        total = self.pixel + self.squared + self.flow + self.smear
+        require("loss", total, total > 0.0, "a weight for one of its terms")
         require("floor", self.floor, 0.0 < self.floor < math.inf, "above zero")
 
 
@@ -115,15 +111,15 @@ class MovingScenes(Dataset[Sample]):
     def __len__(self) -> int:
         return self.length
 
+    def kind(self, index: int) -> int:
+        """The place of a sample's kind among ``synthesis.kinds``."""
+        # Multiples of the golden ratio: no gap between any eight in a row is wider than 0.146.
+        share = torch.tensor(index * _GOLDEN % 1.0, dtype=torch.float64)
+        return min(int(torch.searchsorted(self.bounds, share, right=True)), len(self.kinds) - 1)
+
     def __getitem__(self, index: int) -> Sample:
+        kind = self.kind(index)
         generator = seeded(self.seed, index)
-        # Multiples of the golden ratio: no two of eight in a row are closer, and no gap wider, than 0.146.
-        kind = int(
-            torch.searchsorted(
-                self.bounds, torch.tensor(index * _GOLDEN % 1.0, dtype=torch.float64), right=True
-            )
-        )
-        kind = min(kind, len(self.kinds) - 1)
         first, second = torch.randint(len(self.photos), (2,), generator=generator).tolist()
         size = self.crop + 2 * _MARGIN
         photo = random_crop(cached_photo(self.photos[first]), size, generator)

@@ -1,0 +1,77 @@
+"""How well the deblurring network sees motion: its flow beside OpenCV's DIS on frames whose motion is known exactly.
+
+    python -m benchmarks.motion_error PHOTOS [CHECKPOINT]
+
+DIS (Kroeger et al., ECCV 2016) is a flow for sharp frames and takes the whole of them; ours has a twentieth of a GMAC at
+256x256 for each. The smear has no reference but "no motion at all".
+"""
+
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor
+
+from training.data import seeded
+from training.deblur.network import MULTIPLE
+from training.deblur.synthesis import KINDS
+from training.deblur.task import TASK
+from training.images import find_photos, read_photo
+from training.trained import load_network
+
+PHOTOS = 24
+
+
+def main(photos: Path, checkpoint: Path) -> None:
+    """Prints mean endpoint errors in pixels, one row a kind of motion."""
+    network, _ = load_network(TASK, checkpoint)
+    files = find_photos([photos])
+    files = files[:: max(1, len(files) // PHOTOS)][:PHOTOS]
+    table = Table("", "flow", "DIS", "ours", "smear", "ours", title=f"pixels of error, {len(files)} photos of {photos}")
+    for kind in KINDS:
+        rows = []
+        for index, file in enumerate(track(files, kind, console=Console(stderr=True))):
+            photo = _whole(file)
+            sample = TASK.degrade(photo, photo.flip(2), kind, seeded(0, index))
+            rows.append(_errors(network, sample))
+        table.add_row(kind, *(f"{value:.2f}" for value in np.mean(rows, axis=0)))
+    Console().print(table)
+
+
+def _whole(file: Path) -> Tensor:
+    photo = torch.from_numpy(read_photo(file).rgb).permute(2, 0, 1)
+    height, width = (side // MULTIPLE * MULTIPLE for side in photo.shape[1:])
+    return photo[:, :height, :width].contiguous()
+
+
+def _errors(network: torch.nn.Module, sample: dict[str, Tensor]) -> tuple[float, ...]:
+    """Flow's length, its error by DIS and by the network; smear's extent, and its error by the network."""
+    truth = sample["motion"]
+    with torch.inference_mode():
+        found = network(sample["input"][None], sample["previous"][None])[1][-1][0]
+    grey = [
+        cv2.cvtColor((sample[key].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8), cv2.COLOR_RGB2GRAY)
+        for key in ("input", "previous")
+    ]
+    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(grey[0], grey[1], None)
+    by_dis = cv2.resize(flow, (truth.shape[2], truth.shape[1]), interpolation=cv2.INTER_AREA).transpose(2, 0, 1)
+
+    def length(field: Tensor) -> float:
+        return float(field.square().sum(dim=0).sqrt().mean())
+
+    return (
+        length(truth[:2]),
+        length(truth[:2] - torch.from_numpy(by_dis)),
+        length(truth[:2] - found[:2]),
+        float(truth[2].mean()),
+        float((truth[2] - found[2]).abs().mean()),
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else TASK.pretrained)

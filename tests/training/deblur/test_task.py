@@ -1,0 +1,138 @@
+"""Samples, objective, restorer and deployable graph of the deblurring task."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from training.deblur.network import MOTION
+from training.deblur.task import (
+    TASK,
+    DeblurRecipe,
+    DeblurRestorer,
+    build_network,
+    deployable,
+    motion_errors,
+    objective,
+    training_set,
+    validation_set,
+)
+from training.errors import UserError
+from training.recipe import read_recipe
+
+CPU = torch.device("cpu")
+SMALL = [
+    *("training.crop=64", "network.motion_widths=[16, 16, 16]", "network.widths=[16, 16, 16]"),
+    *("network.depths=[1, 1, 1]", "network.decoder_depths=[1, 1]"),
+]
+
+
+def recipe(*overrides: str) -> DeblurRecipe:
+    return read_recipe(DeblurRecipe, TASK.recipe_path, [*SMALL, *overrides])
+
+
+class Fixed(nn.Module):
+    """Gives the same frame and motion, whatever it is shown."""
+
+    def __init__(self, restored: Tensor, motion: Tensor) -> None:
+        super().__init__()
+        self.restored, self.motion = restored, motion
+
+    def forward(self, current: Tensor, previous: Tensor) -> tuple[Tensor, list[Tensor]]:
+        return self.restored, [self.motion]
+
+
+@pytest.fixture
+def batch(photo_paths: list[Path]) -> dict[str, Tensor]:
+    samples = training_set(recipe(), photo_paths)
+    return next(iter(DataLoader(samples, batch_sampler=[list(range(8))])))
+
+
+def terms(batch: dict[str, Tensor], restored: Tensor, motion: Tensor, *overrides: str) -> dict[str, float]:
+    losses = objective(recipe(*overrides), CPU).losses(Fixed(restored, motion), batch)[1]
+    return {name: float(value) for name, value in losses.items()}
+
+
+def test_every_eight_samples_in_a_row_have_all_kinds(photo_paths: list[Path]) -> None:
+    samples = training_set(recipe(), photo_paths)
+    kinds = []
+    for index in range(40):  # only the kind, without making the picture
+        kinds.append(samples.kind(index))
+    assert all(set(kinds[i : i + 8]) == set(range(4)) for i in range(32))
+    shares = np.bincount([samples.kind(index) for index in range(1000)]) / 1000
+    assert shares == pytest.approx([0.40, 0.22, 0.22, 0.16], abs=0.01)
+
+
+def test_samples_depend_on_seed_and_index_alone(photo_paths: list[Path]) -> None:
+    first, second = (training_set(recipe(), photo_paths)[5] for _ in range(2))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    other = training_set(recipe("training.seed=9"), photo_paths)[5]
+    assert not torch.equal(first["input"], other["input"])
+    held = validation_set(recipe(), photo_paths[:1])
+    assert len(held) == 4 and held[0]["input"].shape == (3, 64, 64)
+
+
+def test_the_right_answer_costs_nothing_and_each_term_sees_its_own_mistake(batch: dict[str, Tensor]) -> None:
+    wanted = torch.where(batch["sharp"] > 0.5, batch["input"], batch["target"])
+    best = terms(batch, wanted, batch["motion"])
+    assert set(best) == {"pixel", "squared", "identity", "flow", "smear"}
+    assert max(best.values()) < 1e-6
+    shifted = batch["motion"].clone()
+    shifted[:, :2] += 8.0
+    wrong = terms(batch, wanted, shifted, "loss.flow=1.0")
+    assert wrong["flow"] == pytest.approx(1.0, rel=1e-4) and wrong["smear"] < 1e-6
+    # A denoised sharp region is a changed one.
+    denoised = terms(batch, batch["target"], batch["motion"])
+    assert denoised["identity"] > 10 * best["identity"] + 1e-4
+    assert denoised["flow"] < 1e-6
+    untouched = terms(batch, batch["input"], batch["motion"])
+    assert untouched["identity"] == 0.0 and untouched["squared"] > 0.1
+
+
+def test_motion_errors_compare_every_scale_with_the_mean_of_its_cells() -> None:
+    truth = torch.arange(64.0).view(1, 1, 8, 8).repeat(1, MOTION, 1, 1)
+    halved = torch.nn.functional.avg_pool2d(truth, 2)
+    flow, smear = motion_errors([truth, halved], truth)
+    assert float(flow) == 0.0 and float(smear) == 0.0
+    flow, smear = motion_errors([truth, halved + 4.0], truth)
+    assert float(flow) == pytest.approx(0.125) == float(smear)
+
+
+def test_the_first_stage_learns_motion_alone_and_hands_it_on(batch: dict[str, Tensor]) -> None:
+    alone = ["network.form=motion", "loss.pixel=0", "loss.squared=0", "loss.identity=0"]
+    network = build_network(recipe(*alone))
+    restored, losses = objective(recipe(*alone), CPU).losses(network, batch)
+    assert torch.equal(restored, batch["input"]) and set(losses) == {"flow", "smear"}
+    own, whole = network.state_dict(), build_network(recipe()).state_dict()
+    assert set(own) < set(whole) and all(own[key].shape == whole[key].shape for key in own)
+
+
+def test_frames_of_any_size_are_restored_at_their_size() -> None:
+    torch.manual_seed(0)
+    network = build_network(recipe()).eval()
+    with torch.no_grad():
+        nn.init.normal_(network.head[0].weight, 0.0, 0.05)
+        frame, before = torch.rand(1, 3, 37, 51), torch.rand(1, 3, 37, 51)
+        (restored,) = DeblurRestorer(network)(frame, before)
+        assert restored.shape == frame.shape and float(restored.min()) >= 0.0 and float(restored.max()) <= 1.0
+        assert not torch.equal(restored, DeblurRestorer(network)(frame, frame)[0]), "the frame before does not count"
+
+
+def test_the_graph_names_both_frames_and_shows_no_motion() -> None:
+    graph = deployable(build_network(recipe()), 64, 96)
+    assert [port.name for port in graph.inputs] == ["current", "previous"]
+    assert [port.name for port in graph.outputs] == ["restored"]
+    frame = torch.rand(1, 3, 64, 96)
+    assert graph.module(frame, frame)[0].shape == (1, 3, 64, 96)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["network.form=magic", "synthesis.kinds.spin=1", "training.crop=72", "network.widths=[20, 16, 16]", "loss.flow=-1"],
+)
+def test_impossible_recipes_are_refused(override: str) -> None:
+    with pytest.raises(UserError, match="expected"):
+        recipe(override)
