@@ -14,7 +14,8 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor, nn
 
-from benchmarks.quality import evaluate, require, table
+from benchmarks.quality import REACH, Sample, evaluate, measure, require, shifted, table
+from benchmarks.quality import TestSet as Samples
 from training.checkpoint import save_checkpoint
 from training.errors import GateFailed, UserError
 from training.metrics import PSNR_CAP
@@ -244,3 +245,44 @@ def test_fitted_colours_leave_only_what_gain_and_offset_cannot_undo(
     assert plain["images"][0]["psnr"] < score - 5.0
     assert found["fit_colours"] and not plain["fit_colours"]
     assert "colours fitted" in str(table(found).title)
+
+
+@pytest.mark.parametrize(("down", "right"), [(0, 0), (3, -2), (-6, 5)])
+def test_a_shift_is_found_and_undone(down: int, right: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.rand(1, 3, 60, 70, generator=generator)
+    moved = truth.roll((down, right), (2, 3))
+    inner = truth[:, :, REACH:-REACH, REACH:-REACH]
+    assert torch.equal(shifted(moved, truth), inner)
+    # Half a pixel is the mean of two neighbours, as bilinear interpolation has it.
+    between = 0.5 * (truth + truth.roll(1, 3))
+    assert float((shifted(between.roll(-2, 2), truth) - inner).square().mean()) < 0.05
+
+
+class Between(nn.Module):
+    """Takes two frames, gives the mean of them."""
+
+    def forward(self, current: Tensor, previous: Tensor) -> tuple[Tensor]:
+        return ((current + previous) / 2,)
+
+
+def test_a_second_input_is_handed_over_and_sharp_parts_are_judged_by_themselves() -> None:
+    current, previous, truth = torch.full((3, 1, 3, 32, 32), 0.5).unbind()
+    previous = previous.clone()
+    previous[..., :16] += 0.02
+    sharp = torch.zeros(1, 1, 32, 32)
+    sharp[..., :16] = 1.0
+    (image,) = measure(
+        Between(), Samples(1, lambda _: Sample("a", (current, previous), truth, sharp)), "test"
+    )
+    assert image["sharp_psnr"] == pytest.approx(40.0, abs=1e-3), "half of 0.02 where it is sharp"
+    assert image["psnr"] == pytest.approx(43.01, abs=0.01), "and nothing elsewhere"
+    (image,) = measure(Between(), Samples(1, lambda _: Sample("a", (current, previous), truth)), "test")
+    assert image["sharp_psnr"] is None
+
+
+def test_too_small_for_a_shift(checkpoint: Path, tmp_path: Path) -> None:
+    for name in ("input", "label1"):
+        Image.new("RGB", (24, 24)).save(tmp_path / f"a-{name}.png")
+    with pytest.raises(UserError, match="24x24 pixels, too small to fit a shift"):
+        evaluate(REFLECTION, checkpoint, tmp_path, fit_shift=True)

@@ -72,12 +72,12 @@ def still(size: tuple[int, int]) -> Path:
 def random_path(rng: Generator, size: tuple[int, int], length: float, exposure: float) -> Path:
     """A path that smears the middle of the picture by some ``length`` pixels within ``exposure`` frames.
 
-    Half of them are steady (a pan, a passing car), the others a hand's shake: waves of some tenths of a frame's time, with
-    which the smear is curved, and the flow to the last frame tells little of it.
+    Most are steady (a pan, a passing car), three in ten a hand's shake: waves of some tenths of a frame's time, with which
+    the smear is curved, and the flow to the last frame tells little of it.
     """
     height, width = size
     half = max(height, width) / 2.0
-    shaken = rng.random() < 0.5
+    shaken = rng.random() < 0.3
     steady = rng.uniform(0.2, 0.9) if shaken else 1.0
     angle = rng.uniform(0.0, 2.0 * math.pi)
     speed = steady * length / exposure

@@ -31,7 +31,7 @@ from training.light import expand_highlights, to_linear, to_srgb, with_noise
 # stands still. "pan": the camera follows it, and all else smears. "sharp": nothing smears, whether or not it moves.
 KINDS = ("shake", "object", "pan", "sharp")
 
-SHORTEST, LONGEST = 2.0, 16.0  # pixels of blur
+SHORTEST, LONGEST = 1.5, 12.0  # pixels of blur
 FASTEST = 32.0  # pixels a frame
 MOST_FRAMES = 24  # that are averaged
 CELL = 4  # the motion field has one value for 4 x 4 pixels
@@ -74,8 +74,9 @@ def degrade(
         raise ValueError(f"unknown kind of motion {kind!r}: expected one of {', '.join(KINDS)}")
     rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
     scene = random_scene(photo, other, kind, rng, generator, margin)
-    full_well = 8e3 * 10.0 ** uniform(generator, 0.0, 1.0)
-    read_noise = uniform(generator, 2.0, 8.0)
+    # Electrons of white: of all the pixels, and frames, that a phone puts into one pixel of its preview.
+    full_well = 3e4 * 10.0 ** uniform(generator, 0.0, 1.0)
+    read_noise = uniform(generator, 4.0, 16.0)
     frames = [_recorded(average(scene, middle), full_well, read_noise, generator) for middle in (0.0, -1.0)]
     target = torch.from_numpy(composite(scene, 0.0)).permute(2, 0, 1)
     motion, sharp = truth(scene)
@@ -94,7 +95,7 @@ def random_scene(
     """Layers and paths of one of ``KINDS``."""
     height, width = photo.shape[1] - 2 * margin, photo.shape[2] - 2 * margin
     size = (height, width)
-    exposure = rng.uniform(0.2, 1.0)
+    exposure = rng.uniform(0.4, 1.0)  # long: in dim light, where blur comes from
     camera, own = _random_path(rng, size, exposure), _random_path(rng, size, exposure)
     if kind == "sharp":
         # Nothing moves, or the shutter is so fast that nothing smears: both must be left alone.
@@ -119,7 +120,7 @@ def random_scene(
 
 
 def _random_path(rng: Rng, size: tuple[int, int], exposure: float) -> Path:
-    # As many of two to four pixels as of eight to sixteen: most hands and most scenes are calm.
+    # As many of two to four pixels as of four to eight: most hands and most scenes are calm.
     longest = min(LONGEST, FASTEST * exposure)
     length = SHORTEST * (longest / SHORTEST) ** rng.random()
     return random_path(rng, size, length, exposure)
