@@ -53,7 +53,9 @@ def write_clip(
             height=height,
             pix_fmt=pix_fmt,
             time_base=Fraction(1, 25) if times is None else MILLISECONDS,
-            options={"crf": "10", "preset": "ultrafast", "bf": "2"} if codec == "libx264" else {"b": "2000000"},
+            options={"crf": "10", "preset": "ultrafast", "bf": "2"}
+            if codec == "libx264"
+            else {"b": "2000000"},
         )
         context = stream.codec_context
         context.colorspace, context.color_range, context.color_primaries = matrix, color_range, primaries
@@ -91,7 +93,9 @@ def packets(path: Path, kind: str) -> list[tuple[float, bytes]]:
     with av.open(str(path)) as file:
         stream: Any = next(stream for stream in file.streams if stream.type == kind)
         found = [
-            (float(packet.pts * packet.time_base), bytes(packet)) for packet in file.demux(stream) if packet.size
+            (float(packet.pts * packet.time_base), bytes(packet))
+            for packet in file.demux(stream)
+            if packet.size
         ]
     return sorted(found, key=lambda packet: packet[0])
 

@@ -38,9 +38,8 @@ Rgb = NDArray[np.uint8]  # (H, W, 3), upright
 _DEMUXERS = "mov,mp4,matroska,webm,avi,mpegts"
 _EXPECTED = "expected a whole MP4, MOV, MKV, WebM, AVI or MPEG-TS file, or a folder of photos"
 
-# Without these flags chroma is doubled rather than interpolated and sums are cut rather than rounded: one way and back
-# would darken and blur the clip.
-SCALING = (
+# Without these flags chroma is doubled rather than interpolated and sums are cut rather than rounded: a level darker.
+_SCALING = (
     Interpolation.BICUBIC
     | Interpolation.ACCURATE_RND
     | Interpolation.FULL_CHR_H_INT
@@ -54,7 +53,7 @@ _MATRICES = {  # of FFmpeg's AVColorSpace; 2 is "not stated", 0 is RGB
     7: Colorspace.SMPTE240M,
     9: Colorspace.BT2020,
 }
-LIMITED_RANGE, FULL_RANGE = 1, 2
+FULL_RANGE = 2
 
 
 @dataclass(frozen=True)
@@ -291,7 +290,7 @@ class Video:
             format="rgb24",
             src_colorspace=self.colours.matrix,
             src_color_range=self.colours.color_range or None,
-            interpolation=SCALING,
+            interpolation=_SCALING,
             threads=1,
         ).to_ndarray()
         return Frame(_upright(rgb, matrix), self._pts(frame), frame.duration or 0, self.time_base)

@@ -54,3 +54,4 @@ class Task:
     deployable: Callable[[nn.Module, int, int], Deployable]  # network, height, width
     kinds: tuple[str, ...]  # degradations that ``degrade`` knows
     degrade: Callable[[Tensor, Tensor, str, Generator], Tensor]  # photo, other photo, kind, generator
+    previous_frame: bool = False  # its network takes the frame before, too

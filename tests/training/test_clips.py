@@ -34,7 +34,8 @@ def corners(rgb: Rgb) -> list[str]:
 def test_a_clip_gives_its_frames_in_order(tmp_path: Path, name: str) -> None:
     clip = open_clip(write_clip(tmp_path / name, codec="mpeg4" if name == "c.avi" else "libx264"))
     frames = list(clip)
-    assert (clip.width, clip.height, clip.frame_rate, len(frames)) == (64, 48, 25, 12)
+    assert (clip.width, clip.height, len(frames)) == (64, 48, 12)
+    assert clip.frame_rate == 25
     assert clip.frames is not None and abs(clip.frames - 12) <= 1
     assert all(frame.shape == (48, 64, 3) and frame.dtype == np.uint8 for frame in frames)
     for number, frame in enumerate(frames):
