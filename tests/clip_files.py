@@ -100,6 +100,6 @@ def packets(path: Path, kind: str) -> list[tuple[float, bytes]]:
     return sorted(found, key=lambda packet: packet[0])
 
 
-def times(path: Path) -> list[int]:
-    """When the frames are shown, in milliseconds."""
-    return [round(1000 * seconds) for seconds, _ in packets(path, "video")]
+def times(path: Path) -> list[float]:
+    """When the frames are shown, in milliseconds to a hundredth (MP4 counts finer than that)."""
+    return [round(1000 * seconds, 2) for seconds, _ in packets(path, "video")]

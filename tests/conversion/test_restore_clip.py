@@ -291,6 +291,12 @@ def test_movement_noise_and_exposure_are_no_cuts(photo: Pixels) -> None:
     assert cuts(np.roll(photo, 5 * n, 0) if n < 4 else photo[::-1, ::-1] for n in range(8)) == [0, 4]
 
 
+def test_cuts_are_found_in_quick_succession() -> None:
+    starts_scene = SceneDetector()
+    frames = [scenes_of(seed)[n] for seed in (1, 2, 3, 4) for n in (0, 1)]
+    assert [starts_scene(frame) for frame in frames] == [True, False] * 4
+
+
 def test_an_engine_of_another_shape_is_a_bug_and_leaves_nothing(tmp_path: Path) -> None:
     source = write_clip(tmp_path / "c.mp4")
     with pytest.raises(ValueError, match=r"\(24, 64, 3\) of a frame of shape \(48, 64, 3\)"):

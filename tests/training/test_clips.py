@@ -203,6 +203,19 @@ def test_damaged_packets_are_refused(tmp_path: Path) -> None:
         list(open_clip(path))
 
 
+def test_frames_that_the_decoder_leaves_out_are_missed(tmp_path: Path) -> None:
+    """A recording that begins in the middle: decoders wait for the next key frame without a word."""
+    whole = write_clip(tmp_path / "whole.mp4", [picture(number) for number in range(300)])
+    with av.open(str(whole)) as old, av.open(str(tmp_path / "c.mkv"), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0], opaque=True)
+        for number, packet in enumerate(old.demux(video=0)):
+            if packet.size and number > 0:
+                packet.stream = stream
+                new.mux(packet)
+    with pytest.raises(UserError, match=r"damaged, only \d+ of 299 frames can be decoded"):
+        list(open_clip(tmp_path / "c.mkv"))
+
+
 def test_absurd_dimensions_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clips, "MAX_PIXELS", 3000)
     with pytest.raises(UserError, match="64x48 is 0 million pixels a frame"):
