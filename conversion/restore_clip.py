@@ -20,6 +20,7 @@ from typing import IO, Any
 import av
 import av.container
 import av.error
+import av.stream
 import cv2
 import numpy as np
 from av.video.reformatter import Colorspace
@@ -267,7 +268,9 @@ class _Writer:
 
     def _add_copy(self, source: Any) -> None:
         try:
-            if source.type == "data":  # cameras' own; most have no name that another container would know
+            cover = bool(source.disposition & av.stream.Disposition.attached_pic)
+            # Data is cameras' own, and has no name in another file; covers are tracks in MP4 alone.
+            if source.type == "data" or (cover and self._target.format.name != "mp4"):
                 raise ValueError
             stream = self._target.add_stream_from_template(source, opaque=True)
         except ValueError as error:
@@ -277,7 +280,7 @@ class _Writer:
                     f"{self._out}: {self._out.suffix} cannot hold the clip's sound ({codec}); write a .mkv, which can"
                 ) from error
             self.notes.append(
-                f"track {source.index} ({source.type}, {codec}) does not fit into {self._out.suffix}"
+                f"track {source.index} ({source.type}, {codec}) is left out of the {self._out.suffix}"
             )
             return
         stream.metadata.update(_kept(source.metadata))

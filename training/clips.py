@@ -229,7 +229,8 @@ class Video:
         hidden = 0  # packets that the file's edit list cuts away, but that others are decoded from
         try:
             for packet in self.container.demux():
-                if packet.stream_index != self.stream.index:
+                # Not packet.stream_index, which is 0 for the empty packets that end every track.
+                if packet.stream.index != self.stream.index:
                     if other is not None and packet.size:
                         other(packet)
                     continue

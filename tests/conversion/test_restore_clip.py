@@ -188,6 +188,35 @@ def test_colours_become_what_ffmpeg_makes_of_them(photo: Pixels, pix_fmt: str, f
         )
 
 
+@pytest.mark.parametrize("name", ["o.mp4", "o.mkv"])
+def test_tracks_may_come_in_any_order_and_chapters_stay(tmp_path: Path, name: str) -> None:
+    chapter = {"id": 1, "start": 0, "end": 200, "time_base": Fraction(1, 1000), "metadata": {"title": "one"}}
+    source = tmp_path / "c.mp4"
+    with (
+        av.open(str(write_clip(tmp_path / "first.mp4", audio=True))) as old,
+        av.open(str(source), "w") as new,
+    ):
+        tracks: Any = {
+            stream.index: new.add_stream_from_template(stream, opaque=True)
+            for stream in reversed(list(old.streams))  # sound first
+        }
+        new.set_chapters([chapter])  # type: ignore[list-item]
+        for packet in old.demux():
+            if packet.size:
+                packet.stream = tracks[packet.stream.index]
+                new.mux(packet)
+    result = restore_clip(identity, source, tmp_path / name)
+    assert (result["frames"], result["audio"]) == (12, 1)
+    assert [data for _, data in packets(tmp_path / name, "audio")] == [d for _, d in packets(source, "audio")]
+    with av.open(str(tmp_path / name)) as file:
+        assert [stream.type for stream in file.streams][:2] == ["audio", "video"]
+        (kept,) = file.chapters()
+    assert kept["metadata"]["title"] == "one"
+    assert kept["time_base"] is not None and (kept["end"] - kept["start"]) * kept["time_base"] == Fraction(
+        1, 5
+    )
+
+
 def test_titles_and_times_are_kept(tmp_path: Path) -> None:
     stated = {"title": "Ünder the bridge", "artist": "me", "creation_time": "2021-03-04T05:06:07.000000Z"}
     for name in ("o.mp4", "o.mkv"):
@@ -217,7 +246,7 @@ def test_subtitles_are_copied_where_the_container_can(
     restore_clip(identity, source, tmp_path / "o.mkv")
     assert packets(tmp_path / "o.mkv", "subtitle") == packets(source, "subtitle") == [(0.04, b"Hello there")]
     restore_clip(identity, source, tmp_path / "o.mp4")  # knows another kind only
-    assert "(subtitle, srt) does not fit into .mp4" in capsys.readouterr().err
+    assert "(subtitle, srt) is left out of the .mp4" in capsys.readouterr().err
 
 
 def test_a_folder_of_frames_becomes_one(tmp_path: Path) -> None:
