@@ -340,10 +340,21 @@ def psf(
 @app.command(cls=_Verb)
 def restore(
     task: TaskName,
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Photos, and folders of photos.")],
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUT",
+            help="Photos, and folders of photos; for a task of clips one clip, or its frames.",
+        ),
+    ],
     out: Annotated[
         Path,
-        typer.Option("-o", "--out", metavar="OUT", help="A .png file for one input file, else a folder."),
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="OUT",
+            help="A .png file for one photo, a video file for one, else a folder.",
+        ),
     ],
     runtime: Annotated[
         Runtime, typer.Option(help="PyTorch, or a converted artifact; Core ML by our own executor.")
@@ -362,11 +373,19 @@ def restore(
     EXIF data and RGB colour profiles are kept, transparency is dropped, of animations the first frame is taken. In a
     folder the results have the inputs' names. Of several photos, one that cannot be read is named and skipped; the
     others are written all the same, and the exit code is 2.
+
+    A task whose network takes the frame before, too, restores a clip instead: one video file (MP4, MOV, MKV, WebM, AVI,
+    MPEG-TS) into a .mp4, .mov, .mkv or .webm, or a folder of frames into a folder of PNGs. Size, times of the frames,
+    sound and subtitles are kept: `afterlens restore TASK clip.mp4 -o sharp.mp4`.
     """
     from conversion.restore import restore as run
 
+    found = _task(task)
+    if found.stream:
+        _restore_clip(found, inputs, out, runtime, checkpoint, bundle, as_json)
+        return
     with _library_output_on_stderr():
-        result = run(_task(task), inputs, out, runtime=runtime.value, checkpoint=checkpoint, bundle=bundle)
+        result = run(found, inputs, out, runtime=runtime.value, checkpoint=checkpoint, bundle=bundle)
     rows = [
         (image["input"], image["output"], f"{image['width']}x{image['height']}") for image in result["images"]
     ]
@@ -773,6 +792,37 @@ def _task(name: str) -> "Task":
     from training.tasks import find_task
 
     return find_task(name)
+
+
+def _restore_clip(
+    task: "Task",
+    inputs: Sequence[Path],
+    out: Path,
+    runtime: Runtime,
+    checkpoint: Path | None,
+    bundle: Path | None,
+    as_json: bool,
+) -> None:
+    from conversion.frame_engine import frame_engine
+    from conversion.restore_clip import restore_clip
+
+    if len(inputs) != 1:
+        raise UserError(f"got {len(inputs)} inputs, expected one: a video file or a folder of frames")
+    with _library_output_on_stderr():
+        engine = frame_engine(task, runtime.value, checkpoint, bundle)
+        restored = restore_clip(engine, inputs[0], out, label=f"restore {task.name}")
+    result = {"task": task.name, "runtime": runtime.value, **restored}
+    rate = restored["frames_per_second"]
+    row = (
+        *(restored["input"], restored["output"], f"{restored['width']}x{restored['height']}"),
+        f"{restored['frames']}" if rate is None else f"{restored['frames']} at {rate:.2f}/s",
+        *(f"{restored['scenes']}", f"{restored['audio']}"),
+    )
+    _show(
+        result,
+        as_json,
+        lambda: _table(("clip", "restored", "size", "frames", "scenes", "sound tracks"), [row]),
+    )
 
 
 def _recipe(task: "Task") -> Any:

@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from conversion.contract import Artifact, Bundle, integrity_fault, read_bundle
+from training.clips import is_video
 from training.errors import UserError
 from training.images import find_photos, read_photo, write_png
 from training.task import Task
@@ -31,6 +32,7 @@ from training.task import Task
 Runtime = Literal["torch", "tflite", "coreml"]
 Image = NDArray[np.float32]  # (H, W, 3) RGB, [0, 1]
 Engine = Callable[[Image], Image]  # a photo of any size -> the restored photo, same size
+Run = Callable[..., dict[str, Image]]  # an opened artifact: its input pictures -> its outputs by name
 
 
 def restore(
@@ -89,6 +91,8 @@ def restore(
 
 def _restore_file(engine: Engine, source: Path, target: Path) -> tuple[int, int]:
     """Width and height. A function of its own, so that one photo's arrays are gone before the next is read."""
+    if is_video(source):  # before gigabytes of it are read
+        raise UserError(f"{source}: is a video, expected a photo: this task restores single photos, no clips")
     photo = read_photo(source)
     write_png(target, engine(photo.rgb), photo.exif, photo.icc)
     height, width = photo.rgb.shape[:2]
@@ -127,31 +131,35 @@ def plan(inputs: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
 
 
 def _torch_engine(task: Task, checkpoint: Path | None) -> Engine:
-    import torch
-
     from training.trained import load_network
 
     network, _ = load_network(task, checkpoint or task.pretrained)
     restorer = task.restorer(network).eval()
 
     def run(rgb: Image) -> Image:
-        photo = torch.from_numpy(rgb).permute(2, 0, 1)[None]
-        try:
-            with torch.inference_mode():
-                restored = restorer(photo)[0]
-        except RuntimeError as error:  # this is how PyTorch says so
-            if "allocate memory" not in str(error):
-                raise
-            height, width = rgb.shape[:2]
-            raise UserError(f"{width}x{height} pixels do not fit into this machine's memory") from error
-        result: Image = restored[0].permute(1, 2, 0).numpy()
-        return result
+        restored: Image = by_torch(restorer, rgb)[0]
+        return restored
 
     return run
 
 
+def by_torch(module: Callable[..., Any], picture: Image, *more: Any) -> tuple[Any, ...]:
+    """What a PyTorch module makes of a picture (H, W, 3) and what else it wants -> its first output, alike, the others."""
+    import torch
+
+    try:
+        with torch.inference_mode():
+            restored, *others = module(torch.from_numpy(picture).permute(2, 0, 1)[None], *more)
+    except RuntimeError as error:  # this is how PyTorch says so
+        if "allocate memory" not in str(error):
+            raise
+        height, width = picture.shape[:2]
+        raise UserError(f"{width}x{height} pixels do not fit into this machine's memory") from error
+    return restored[0].permute(1, 2, 0).numpy(), *others
+
+
 @dataclass(frozen=True)
-class _Fit:
+class Fit:
     """How a photo goes into an artifact: turned by 90 degrees or not, then scaled, then filled up."""
 
     artifact: Artifact
@@ -160,6 +168,19 @@ class _Fit:
 
 
 def _artifact_engine(task: Task, folder: Path | None, runtime: Runtime) -> Engine:
+    choose = open_runtime(task, folder, runtime)
+
+    def run(rgb: Image) -> Image:
+        return restore_by_artifact(rgb, *choose(*rgb.shape[:2]))
+
+    return run
+
+
+def open_runtime(task: Task, folder: Path | None, runtime: Runtime) -> Callable[[int, int], tuple[Fit, Run]]:
+    """A function that finds the artifact for a height and width, and gives how it fits and how it is run.
+
+    Raises UserError where `folder` is no bundle of the task, or holds no whole artifact for the runtime.
+    """
     from conversion.runtimes import open_artifact
 
     if folder is None:
@@ -171,15 +192,15 @@ def _artifact_engine(task: Task, folder: Path | None, runtime: Runtime) -> Engin
     if bundle.contract.task != task.name:
         raise UserError(f"{folder}: is a bundle of task {bundle.contract.task!r}, expected {task.name!r}")
     artifacts = _usable(bundle, runtime)
-    opened: dict[str, Callable[..., dict[str, Image]]] = {}
+    opened: dict[str, Run] = {}
 
-    def run(rgb: Image) -> Image:
-        fit = choose_artifact(artifacts, *rgb.shape[:2])
+    def choose(height: int, width: int) -> tuple[Fit, Run]:
+        fit = choose_artifact(artifacts, height, width)
         if fit.artifact.file not in opened:
             opened[fit.artifact.file] = open_artifact(bundle, fit.artifact)
-        return restore_by_artifact(rgb, fit, opened[fit.artifact.file])
+        return fit, opened[fit.artifact.file]
 
-    return run
+    return choose
 
 
 def _usable(bundle: Bundle, runtime: Runtime) -> list[Artifact]:
@@ -196,36 +217,40 @@ def _usable(bundle: Bundle, runtime: Runtime) -> list[Artifact]:
     return list(by_size.values())
 
 
-def choose_artifact(artifacts: Sequence[Artifact], height: int, width: int) -> _Fit:
+def choose_artifact(artifacts: Sequence[Artifact], height: int, width: int) -> Fit:
     """The smallest artifact that takes a photo of `height` x `width` whole, else the one that shrinks it least."""
     fits = [
-        _Fit(artifact, turned, min(artifact.height / h, artifact.width / w))
+        Fit(artifact, turned, min(artifact.height / h, artifact.width / w))
         for artifact in artifacts
         for turned, h, w in ((False, height, width), (True, width, height))
     ]
 
-    def merit(fit: _Fit) -> tuple[float, int, float, bool]:
+    def merit(fit: Fit) -> tuple[float, int, float, bool]:
         area = fit.artifact.width * fit.artifact.height
         return min(1.0, fit.scale), -area, fit.scale, not fit.turned
 
     return max(fits, key=merit)
 
 
-def restore_by_artifact(rgb: Image, fit: _Fit, run: Callable[[Image], dict[str, Image]]) -> Image:
-    """Restore a photo of any size with an artifact of fixed size; see the top of this file."""
+def restore_by_artifact(rgb: Image, fit: Fit, run: Run, *others: Image) -> Image:
+    """Restore a photo of any size with an artifact of fixed size; see the top of this file.
+
+    `others` are further pictures of the photo's size, for the artifact's further inputs: they go in the same way.
+    """
     artifact = fit.artifact
-    upright = np.rot90(rgb) if fit.turned else rgb
-    height, width = upright.shape[:2]
+    pictures = [np.rot90(picture) if fit.turned else picture for picture in (rgb, *others)]
+    height, width = pictures[0].shape[:2]
     inner_height = max(1, min(artifact.height, round(height * fit.scale)))
     inner_width = max(1, min(artifact.width, round(width * fit.scale)))
-    small = _resize(upright, inner_height, inner_width)
+    small = [_resize(picture, inner_height, inner_width) for picture in pictures]
     if artifact.inputs[0].dtype == "uint8":  # so that the rounding is not taken for a change
-        small = np.rint(small * 255.0) / np.float32(255.0)
+        small = [np.rint(picture * 255.0) / np.float32(255.0) for picture in small]
     above, left = (artifact.height - inner_height) // 2, (artifact.width - inner_width) // 2
     below, right = artifact.height - inner_height - above, artifact.width - inner_width - left
-    filled = np.pad(small, ((above, below), (left, right), (0, 0)), mode="symmetric")
-    restored = run(np.ascontiguousarray(filled))[artifact.outputs[0].name]
-    change = restored[above : above + inner_height, left : left + inner_width] - small
+    sides = ((above, below), (left, right), (0, 0))
+    filled = [np.ascontiguousarray(np.pad(picture, sides, mode="symmetric")) for picture in small]
+    restored = run(*filled)[artifact.outputs[0].name]
+    change = restored[above : above + inner_height, left : left + inner_width] - small[0]
     change = _resize(change, height, width)
     result = np.rot90(change, -1) + rgb if fit.turned else change + rgb
     np.clip(result, 0.0, 1.0, out=result)
