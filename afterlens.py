@@ -14,6 +14,7 @@ import shlex
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -125,7 +126,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document in
 @app.command(cls=_Verb)
 def train(
     task: TaskName,
-    data: Annotated[list[Path], typer.Argument(metavar="PHOTOS", help="Clean photos, and folders of them.")],
+    data: Annotated[
+        list[Path], typer.Argument(metavar="PHOTOS", help="Clean photos, folders of them, and clips.")
+    ],
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="RUN", help="Folder of the run.")] = None,
     changes: Annotated[
         list[str] | None,
@@ -151,18 +154,20 @@ def train(
     """
     afterlens train reflection tests/photos -o build/run -s training.steps=2 -s training.validation_photos=1
 
-    Train on clean photos; the task's recipe says how they are degraded.
+    Train on clean photos; the task's recipe says how they are degraded. Of a clip, the sharpest frame of every second
+    is a photo.
 
     RUN holds checkpoints, TensorBoard logs and best.safetensors, the weights that the other verbs take. The recipe is
     training/TASK/recipe.toml. Several processes or machines: `accelerate launch -m afterlens train ...`.
     """
     from training.checkpoint import load_checkpoint
+    from training.frames import photos_of
     from training.loop import train as run
     from training.preview import contact_sheet
 
     if preview is not None:
-        with _library_output_on_stderr():
-            contact_sheet(_task(task), data, preview, overrides=changes or ())
+        with _library_output_on_stderr(), tempfile.TemporaryDirectory(prefix="afterlens-") as scratch:
+            contact_sheet(_task(task), photos_of(data, Path(scratch)), preview, overrides=changes or ())
         _show({"preview": str(preview)}, as_json, lambda: _table(("preview",), [(str(preview),)]))
         return
     if out is None:

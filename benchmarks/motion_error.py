@@ -2,8 +2,8 @@
 
     python -m benchmarks.motion_error PHOTOS [CHECKPOINT]
 
-DIS (Kroeger et al., ECCV 2016) is a flow for sharp frames and takes the whole of them; ours has a twentieth of a GMAC at
-256x256 for each. The smear has no reference but "no motion at all".
+DIS (Kroeger et al., ECCV 2016) is a flow for sharp frames and takes the whole of them; ours has a twentieth of a GMAC
+at 256x256 for each. The smear has no reference but "no motion at all".
 """
 
 import sys
@@ -32,7 +32,9 @@ def main(photos: Path, checkpoint: Path) -> None:
     network, _ = load_network(TASK, checkpoint)
     files = find_photos([photos])
     files = files[:: max(1, len(files) // PHOTOS)][:PHOTOS]
-    table = Table("", "flow", "DIS", "ours", "smear", "ours", title=f"pixels of error, {len(files)} photos of {photos}")
+    table = Table(
+        "", "flow", "DIS", "ours", "smear", "ours", title=f"pixels of error, {len(files)} photos of {photos}"
+    )
     for kind in KINDS:
         rows = []
         for index, file in enumerate(track(files, kind, console=Console(stderr=True))):
@@ -55,11 +57,15 @@ def _errors(network: torch.nn.Module, sample: dict[str, Tensor]) -> tuple[float,
     with torch.inference_mode():
         found = network(sample["input"][None], sample["previous"][None])[1][-1][0]
     grey = [
-        cv2.cvtColor((sample[key].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8), cv2.COLOR_RGB2GRAY)
+        cv2.cvtColor(
+            (sample[key].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8), cv2.COLOR_RGB2GRAY
+        )
         for key in ("input", "previous")
     ]
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(grey[0], grey[1], None)
-    by_dis = cv2.resize(flow, (truth.shape[2], truth.shape[1]), interpolation=cv2.INTER_AREA).transpose(2, 0, 1)
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(grey[0], grey[1], None)  # type: ignore[call-overload]
+    by_dis = cv2.resize(flow, (truth.shape[2], truth.shape[1]), interpolation=cv2.INTER_AREA).transpose(
+        2, 0, 1
+    )
 
     def length(field: Tensor) -> float:
         return float(field.square().sum(dim=0).sqrt().mean())

@@ -33,7 +33,6 @@ from training.metrics import PSNR_CAP, SSIM_WINDOW, psnr, ssim
 from training.task import INPUTS, Task
 from training.trained import load_network
 
-
 REACH = 8  # pixels
 
 
@@ -85,8 +84,8 @@ def evaluate(
         seed: of the synthesis; image number and seed alone decide each degradation.
         fit_colours: before they are scored, input and result each get the gain and offset per channel that bring
             them nearest to the truth: for truths from another camera, whose tone differs.
-        fit_shift: likewise the shift by half and whole pixels, up to ``REACH``: a shaken camera has no one place, and so
-            neither has the truth. Borders of that width do not count then.
+        fit_shift: likewise the shift by half and whole pixels, up to ``REACH``: a shaken camera has no one place, and
+            so neither has the truth. Borders of that width do not count then.
         out: folder for `quality.json` and `quality.png` (best, median and worst: input, restored, truth).
 
     Returns: a JSON-able dict: `mean`, `median` and `worst` of psnr, ssim and psnr_gain, and `images` with the
@@ -260,7 +259,7 @@ def fitted(image: Tensor, truth: Tensor) -> Tensor:
 
 
 def shifted(image: Tensor, truth: Tensor) -> Tensor:
-    """`image` moved by half or whole pixels, up to ``REACH``, to where it fits `truth` best, without ``REACH`` borders."""
+    """`image` moved by half pixels to where it fits `truth` best, without borders of ``REACH``."""
 
     def moved(y: int, x: int) -> Tensor:
         # In half pixels: the mean of the neighbours on both sides, as bilinear interpolation has it.
@@ -292,7 +291,9 @@ def _score(sample: Sample, restored: Tensor, fit_colours: bool, fit_shift: bool)
         source, restored = fitted(source, truth), fitted(restored, truth)
     if fit_shift:
         if min(height, width) < 4 * REACH:
-            raise UserError(f"{sample.name}: {width}x{height} pixels, too small to fit a shift of {REACH} pixels")
+            raise UserError(
+                f"{sample.name}: {width}x{height} pixels, too small to fit a shift of {REACH} pixels"
+            )
         source, restored = shifted(source, truth), shifted(restored, truth)
         truth = truth[:, :, REACH:-REACH, REACH:-REACH]
     measurable = min(truth.shape[2:]) >= SSIM_WINDOW

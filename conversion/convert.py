@@ -228,7 +228,9 @@ def reference(deployable: Deployable, photos: Sequence[NDArray[np.float32]]) -> 
     for index, port in enumerate(deployable.inputs):
         pixels = to_levels(fit(photos[index % len(photos)], port.shape[2], port.shape[3]))
         turned = pixels[:: (-1) ** (index if len(photos) == 1 else 0)]
-        inputs[port.name] = np.ascontiguousarray(turned.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
+        inputs[port.name] = np.ascontiguousarray(turned.transpose(2, 0, 1)[None], np.float32) / np.float32(
+            255
+        )
     with torch.inference_mode():
         results = deployable.module(*(torch.from_numpy(value) for value in inputs.values()))
     outputs = {}

@@ -51,8 +51,8 @@ def degraded_examples(
 ) -> list[Example]:
     """``count`` examples with their truth: clean photos, degraded by the task's own synthesis.
 
-    Photos and kinds take turns; each input is rounded to 8 bits, as a camera's would be. The graph's inputs are those of
-    ``training.task.INPUTS``, in their order.
+    Photos and kinds take turns; each input is rounded to 8 bits, as a camera's would be. The graph's inputs are those
+    of ``training.task.INPUTS``, in their order.
     """
     height, width = deployable.inputs[0].shape[2:]
     clean = [fit(read_photo(path).rgb, height, width) for path in photos]

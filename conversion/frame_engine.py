@@ -18,6 +18,7 @@ from conversion.restore_clip import FrameEngine
 from training.errors import UserError
 from training.task import Task
 
+
 def frame_engine(task: Task, runtime: Runtime, checkpoint: Path | None, bundle: Path | None) -> FrameEngine:
     """An engine for one clip.
 

@@ -144,7 +144,7 @@ def _torch_engine(task: Task, checkpoint: Path | None) -> Engine:
 
 
 def by_torch(module: Callable[..., Any], picture: Image, *more: Any) -> tuple[Any, ...]:
-    """What a PyTorch module makes of a picture (H, W, 3) and what else it wants -> its first output, alike, the others."""
+    """What a module makes of a picture (H, W, 3) and what else it wants -> its first output, alike, and the others."""
     import torch
 
     try:

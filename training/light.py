@@ -39,6 +39,6 @@ def expand_highlights(linear: Tensor, knee: float, peak: float, added: float) ->
 
 
 def with_noise(electrons: Tensor, read_noise: float, generator: Generator) -> Tensor:
-    """Shot and read noise, in electrons; shot noise is taken as Gaussian, which it is for more than some ten of them."""
+    """Shot and read noise, in electrons; shot noise is taken as Gaussian, which it is for more than some ten."""
     noise = torch.randn(electrons.shape, generator=generator, device=generator.device).to(electrons)
     return electrons + noise * (electrons + read_noise**2).sqrt()

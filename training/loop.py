@@ -33,6 +33,7 @@ from torch.utils.data import DataLoader, Sampler
 from training.checkpoint import load_checkpoint, load_weights, remove_partial_files, save_checkpoint
 from training.data import SMALLEST, find_faults, fingerprint, seeded, split_photos
 from training.errors import UserError
+from training.frames import photos_of
 from training.images import find_photos
 from training.metrics import psnr_each
 from training.recipe import TrainingRecipe, read_recipe
@@ -111,7 +112,8 @@ def train(
     """Trains ``task`` on the photos under ``data`` and returns the path of the best weights.
 
     Args:
-        out: the run folder. Nothing is written before everything has been checked.
+        data: photos, folders of them, and clips, whose frames are kept in the run folder.
+        out: the run folder. But for those, nothing is written before everything has been checked.
         overrides: recipe changes, "table.key=value".
         resume: continue the run in ``out`` from its last checkpoint.
         initial: weights to start from (fine-tuning); those of a part of the network will do.
@@ -125,6 +127,8 @@ def train(
     last = _last_checkpoint(out, resume)
     accelerator = _accelerator(settings)
     console = Console(stderr=True, quiet=not accelerator.is_main_process)
+    with accelerator.main_process_first():
+        data = photos_of(data, out / "frames")
     training_photos, validation_photos = _photos(accelerator, console, data, settings)
     description = {
         "task": task.name,
@@ -145,7 +149,9 @@ def train(
     if initial is not None:
         taken, all_weights = _load_initial(task, network, initial)
         if taken < all_weights:
-            console.print(f"{initial}: has {taken} of the network's {all_weights} weights; the others start anew")
+            console.print(
+                f"{initial}: has {taken} of the network's {all_weights} weights; the others start anew"
+            )
     objective = task.objective(recipe, accelerator.device)
     if objective.discriminator is not None and settings.precision == "fp16":
         raise UserError(

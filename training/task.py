@@ -39,8 +39,8 @@ class Task:
 
     The recipe is the task's own dataclass with ``training: TrainingRecipe`` and ``synthesis: SynthesisRecipe``. A
     sample is a dict with at least "input" and "target", ``(3, H, W)`` RGB [0, 1], and "kind", its place among
-    ``synthesis.kinds``; "sharp", ``(1, H, W)``, is 1 where the input needs no restoration, if that is known. Sample ``index`` depends on the seed and the index alone: that is what makes a resumed run
-    equal to an uninterrupted one.
+    ``synthesis.kinds``; "sharp", ``(1, H, W)``, is 1 where the input needs no restoration, if that is known. Sample
+    ``index`` depends on the seed and the index alone: that is what makes a resumed run equal to an uninterrupted one.
     """
 
     name: str
@@ -53,12 +53,9 @@ class Task:
     training_set: Callable[[Any, Sequence[Path]], Dataset[Sample]]
     validation_set: Callable[[Any, Sequence[Path]], Dataset[Sample]]
     objective: Callable[[Any, torch.device], Objective]
-    restorer: Callable[
-        [nn.Module], nn.Module
-    ]  # (1, 3, H, W) of any size, one for each input -> (restored, ...)
+    restorer: Callable[[nn.Module], nn.Module]  # (1, 3, H, W) of any size for each input -> (restored, ...)
     deployable: Callable[[nn.Module, int, int], Deployable]  # network, height, width
     kinds: tuple[str, ...]  # degradations that ``degrade`` knows
-    degrade: Callable[
-        [Tensor, Tensor, str, Generator], Sample
-    ]  # photo, other photo, kind, generator; no "kind"
-    stream: Callable[[nn.Module], nn.Module] | None = None  # of a task for clips: (frame, state or None) -> (restored, state)
+    degrade: Callable[[Tensor, Tensor, str, Generator], Sample]  # photo, other photo, kind, generator
+    # Of a task for clips, whose network wants the frame before: (frame, state or None) -> (restored, state)
+    stream: Callable[[nn.Module], nn.Module] | None = None

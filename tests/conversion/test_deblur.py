@@ -31,7 +31,9 @@ def graph() -> Deployable:
 @pytest.fixture(scope="module")
 def bundle(graph: Deployable, photo_paths: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     def examples(wanted: Deployable, count: int) -> list[Example]:
-        return degraded_examples(photo_paths, TASK.degrade, ("shake", "object"), wanted, count=min(count, 8), seed=1)
+        return degraded_examples(
+            photo_paths, TASK.degrade, ("shake", "object"), wanted, count=min(count, 8), seed=1
+        )
 
     return convert(
         [graph],
@@ -63,7 +65,9 @@ def test_the_golden_input_is_two_frames_in_a_row(bundle: Bundle) -> None:
     assert 0.001 < float((difference > 0.1).mean()) < 0.2, "hands move, the room does not"
 
 
-def test_proven_on_consecutive_real_frames(graph: Deployable, bundle: Bundle, photo_paths: list[Path]) -> None:
+def test_proven_on_consecutive_real_frames(
+    graph: Deployable, bundle: Bundle, photo_paths: list[Path]
+) -> None:
     judged = degraded_examples(photo_paths, TASK.degrade, ("shake", "pan"), graph, count=2, seed=2)
     verify(
         bundle.folder,

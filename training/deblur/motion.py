@@ -26,8 +26,8 @@ SAMPLES = 9  # of the exposure, for second moments and the number of frames to a
 class Path:
     """A smooth path of homographies: constant velocity and waves, in six numbers.
 
-    They are the translation in x and y in pixels, the roll in radians, the logarithm of the zoom, and the tilts, by which
-    the picture's far side grows: about each ``2 * tilt`` half a picture away from its centre.
+    They are the translation in x and y in pixels, the roll in radians, the logarithm of the zoom, and the tilts, by
+    which the picture's far side grows: about each ``2 * tilt`` half a picture away from its centre.
 
     Attributes:
         size: (height, width) of the frame; roll, zoom and tilt are about its centre.
@@ -72,8 +72,8 @@ def still(size: tuple[int, int]) -> Path:
 def random_path(rng: Generator, size: tuple[int, int], length: float, exposure: float) -> Path:
     """A path that smears the middle of the picture by some ``length`` pixels within ``exposure`` frames.
 
-    Most are steady (a pan, a passing car), three in ten a hand's shake: waves of some tenths of a frame's time, with which
-    the smear is curved, and the flow to the last frame tells little of it.
+    Most are steady (a pan, a passing car), three in ten a hand's shake: waves of some tenths of a frame's time, with
+    which the smear is curved, and the flow to the last frame tells little of it.
     """
     height, width = size
     half = max(height, width) / 2.0
@@ -115,10 +115,10 @@ def flow(path: Path, points: Array) -> Array:
 def smear(path: Path, points: Array, exposure: float, middle: float = 0.0) -> Array:
     """How points (..., 2) of the current frame smear in an exposure: (..., 3), extent and its two directions, pixels.
 
-    With ``[[xx, xy], [xy, yy]]`` the covariance of the places that a point takes (the second moments of its blur kernel),
-    the extent is ``e = sqrt(xx + yy)``, a straight and even smear of length L having ``L / sqrt(12)``; the others are
-    ``(xx - yy) / e`` and ``2 xy / e``: the direction as twice its angle, since a smear has no sign. They are shorter than
-    ``e`` where the path is curved.
+    With ``[[xx, xy], [xy, yy]]`` the covariance of the places that a point takes (the second moments of its blur
+    kernel), the extent is ``e = sqrt(xx + yy)``, a straight and even smear of length L having ``L / sqrt(12)``; the
+    others are ``(xx - yy) / e`` and ``2 xy / e``: the direction as twice its angle, since a smear has no sign. They
+    are shorter than ``e`` where the path is curved.
     """
     places = np.stack([moved(path.at(time), points) for time in exposure_times(middle, exposure, SAMPLES)])
     offsets = places - places.mean(axis=0)

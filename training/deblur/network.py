@@ -5,10 +5,10 @@
     features = network.features(frame)                  # of a stream: encode each frame once ...
     restored, motions = network.restore(frame, features, features_before)     # ... and hand its features on
 
-Two networks. The first encodes both frames alike and finds the motion, from the coarsest scale to the finest. The second
-restores the current frame; every block of its encoder mixes a bank of kernels with weights that the motion makes for
-each pixel. Where nothing moved during the exposure these weights are zero, every such block is the identity, and so is
-the whole network: a sharp region is left alone by construction, not by luck.
+Two networks. The first encodes both frames alike and finds the motion, from the coarsest scale to the finest. The
+second restores the current frame; every block of its encoder mixes a bank of kernels with weights that the motion
+makes for each pixel. Where nothing moved during the exposure these weights are zero, every such block is the identity,
+and so is the whole network: a sharp region is left alone by construction, not by luck.
 
 Nothing is warped and nothing gathered: convolutions, products, bilinear upsampling.
 """
@@ -37,8 +37,8 @@ Widths = tuple[int, int, int]
 class DynamicBlock(nn.Module):
     """Residual block whose weights are made from motion features, for each pixel.
 
-    ``x + W_mix . (a(p) * ReLU(W_bank * x))``: the bank holds one kernel a channel, and ``W_mix . diag(a(p))`` is how the
-    pixel ``p`` sums them up. ``a = sigmoid(W_a . motion) * moving``, where ``moving`` is zero where nothing moves.
+    ``x + W_mix . (a(p) * ReLU(W_bank * x))``: the bank holds one kernel a channel, and ``W_mix . diag(a(p))`` is how
+    the pixel ``p`` sums them up. ``a = sigmoid(W_a . motion) * moving``, where ``moving`` is zero where nothing moves.
     """
 
     def __init__(self, channels: int, motion: int) -> None:
@@ -86,8 +86,9 @@ class FrameEncoder(nn.Module):
 class Matching(nn.Module):
     """Where a feature went: products of the current frame's with those of the other's neighbours, up to 2 steps away.
 
-    A correlation volume (Dosovitskiy et al., ICCV 2015) of shifted slices. The channels' products are summed by a learned
-    1x1 convolution, not evenly; without them, from features side by side alone, the flow was learned ten times slower.
+    A correlation volume (Dosovitskiy et al., ICCV 2015) of shifted slices. The channels' products are summed by a
+    learned 1x1 convolution, not evenly; without them, from features side by side alone, the flow was learned ten times
+    slower.
     """
 
     REACH = 2
@@ -159,8 +160,8 @@ class DeblurNetwork(nn.Module):
         widths: channels of the restoring network there, multiples of 16.
         depths: its encoder's blocks there.
         decoder_depths: its decoder's blocks at 1/4 and 1/8.
-        form: "dynamic"; "static" and "recurrent" are for the ablation, "motion" is the motion alone, which is trained first
-            (docs/deblur.md).
+        form: "dynamic"; "static" and "recurrent" are for the ablation, "motion" is the motion alone, which is trained
+            first (docs/deblur.md).
     """
 
     def __init__(

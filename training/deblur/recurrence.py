@@ -14,9 +14,8 @@ from training.blocks import normalised
 class SpatialRecurrence(nn.Module):
     """``h_k = (1 - p_k) x_k + p_k h_(k-1)`` along each of four directions, with a gate ``p`` for every pixel.
 
-    After spatially variant recurrent networks (Zhang et al., CVPR 2018), whose gates come from optical flow in *Deblurring
-    Video with Flow-Guided ...* (arXiv 2301.07329): such a recurrence is a recursive filter, and so can undo a blur that
-    is longer than any convolution of the same cost.
+    After spatially variant recurrent networks (Zhang et al., CVPR 2018), gates from optical flow (arXiv 2301.07329):
+    such a recurrence is a recursive filter, and so can undo a blur that is longer than any convolution of its cost.
     """
 
     def __init__(self, channels: int, motion: int) -> None:

@@ -127,7 +127,7 @@ def _random_path(rng: Rng, size: tuple[int, int], exposure: float) -> Path:
 
 
 def random_shape(rng: Rng, shape: tuple[int, int], side: int) -> Light:
-    """The cover (h, w, 1), [0, 1], of a smooth blob in the middle half, about a third to two thirds of ``side`` wide."""
+    """The cover (h, w, 1), [0, 1], of a smooth blob in the middle half, a third to two thirds of ``side`` wide."""
     count = 24
     angles = np.arange(count) * 2.0 * math.pi / count
     radius = np.full(count, rng.uniform(0.17, 0.34) * side)
@@ -137,7 +137,7 @@ def random_shape(rng: Rng, shape: tuple[int, int], side: int) -> Light:
     outline = np.stack((np.cos(angles), np.sin(angles)), axis=1) * radius[:, None] + middle
     cover = np.zeros(shape, np.uint8)
     # Sixteenths of a pixel.
-    cv2.fillPoly(cover, [np.rint(outline * 16.0).astype(np.int32)], 255, lineType=cv2.LINE_AA, shift=4)
+    cv2.fillPoly(cover, [np.rint(outline * 16.0).astype(np.int32)], (255,), lineType=cv2.LINE_AA, shift=4)
     return (cover.astype(np.float32) / np.float32(255.0))[:, :, None]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from training.blocks import GROUP_WIDTH
@@ -163,8 +163,10 @@ class DeblurStream(nn.Module):
         Returns the restored frame in [0, 1], and what to give with the next one.
         """
         padded, top, left = pad_to(frame, MULTIPLE, MULTIPLE)
-        own = self.network.features(padded)
-        restored, _ = self.network.restore(padded, own, own if before is None else before)
+        network = self.network
+        assert isinstance(network, DeblurNetwork)
+        own = network.features(padded)
+        restored, _ = network.restore(padded, own, own if before is None else before)
         return crop_to(restored.clamp(0.0, 1.0), top, left, frame.shape[-2], frame.shape[-1]), own
 
 

@@ -23,13 +23,13 @@ def test_every_path_is_the_identity_at_mid_exposure() -> None:
 
 
 def test_translation_moves_every_point_alike_and_the_flow_leads_back() -> None:
-    assert np.allclose(moved(path(x=6.0, y=-2.0).at(0.5), POINTS), POINTS + [3.0, -1.0])
+    assert np.allclose(moved(path(x=6.0, y=-2.0).at(0.5), POINTS), POINTS + np.array([3.0, -1.0]))
     assert np.allclose(flow(path(x=6.0, y=-2.0), POINTS), [[-6.0, 2.0]] * 4)
 
 
 def test_roll_turns_about_the_centre_and_zoom_scales_about_it() -> None:
     turned = moved(path(roll=math.pi / 2).at(1.0), CENTRE + np.array([[10.0, 0.0]]))
-    assert np.allclose(turned, CENTRE + [[0.0, 10.0]])
+    assert np.allclose(turned, CENTRE + np.array([[0.0, 10.0]]))
     assert np.allclose(moved(path(zoom=math.log(2.0)).at(1.0), POINTS), CENTRE + 2.0 * (POINTS - CENTRE))
 
 
@@ -38,8 +38,12 @@ def test_tilt_brings_one_side_nearer() -> None:
     assert 64.0 - left[0] > 50.0 > right[0] - 64.0
 
 
-@pytest.mark.parametrize(("angle", "direction"), [(0.0, (1, 0)), (45.0, (0, 1)), (90.0, (-1, 0)), (225.0, (0, 1))])
-def test_a_straight_smear_has_the_moments_of_a_line_and_no_sign(angle: float, direction: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("angle", "direction"), [(0.0, (1, 0)), (45.0, (0, 1)), (90.0, (-1, 0)), (225.0, (0, 1))]
+)
+def test_a_straight_smear_has_the_moments_of_a_line_and_no_sign(
+    angle: float, direction: tuple[int, int]
+) -> None:
     length, exposure = 12.0, 0.4
     speed = length / exposure
     straight = path(x=speed * math.cos(math.radians(angle)), y=speed * math.sin(math.radians(angle)))
@@ -56,7 +60,9 @@ def test_a_smear_that_goes_round_has_no_direction() -> None:
     extent, along, diagonal = smear(circle, CENTRE[None], 1.0)[0]
     assert extent == pytest.approx(5.0, rel=0.01)
     assert abs(along) < 0.05 * extent and abs(diagonal) < 0.05 * extent
-    assert np.abs(flow(circle, POINTS)).max() < 1e-9, "after a whole turn it is where it was: blur without flow"
+    assert np.abs(flow(circle, POINTS)).max() < 1e-9, (
+        "after a whole turn it is where it was: blur without flow"
+    )
 
 
 def test_what_stands_still_has_neither_flow_nor_smear() -> None:

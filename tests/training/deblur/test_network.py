@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from training.blocks import fold_weight_norm
@@ -25,7 +25,9 @@ def small(form: str = "dynamic") -> DeblurNetwork:
 
 def frames(height: int = 64, width: int = 96) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
-    return torch.rand(1, 3, height, width, generator=generator), torch.rand(1, 3, height, width, generator=generator)
+    return torch.rand(1, 3, height, width, generator=generator), torch.rand(
+        1, 3, height, width, generator=generator
+    )
 
 
 @pytest.mark.parametrize("form", ["dynamic", "static"])
@@ -78,7 +80,9 @@ def test_where_nothing_moves_the_frame_stays_to_the_last_bit() -> None:
 
 def test_without_motion_every_dynamic_block_is_the_identity() -> None:
     network, x, motion = small(), torch.rand(1, 16, 8, 8), torch.rand(1, 16, 8, 8)
-    for block in network.encoder[0]:
+    blocks = network.encoder[0]
+    assert isinstance(blocks, nn.ModuleList)
+    for block in blocks:
         with torch.no_grad():
             assert torch.equal(block(x, motion, torch.zeros(1, 1, 8, 8)), x)
             assert not torch.equal(block(x, motion, torch.ones(1, 1, 8, 8)), x)

@@ -31,14 +31,18 @@ def picture(seed: int, size: tuple[int, int] = SIZE) -> Tensor:
     """Smooth texture: a crop's worth of colours, neighbouring pixels alike."""
     rng = np.random.default_rng(seed)
     small = rng.random((size[0] // 4, size[1] // 4, 3), np.float32)
-    return torch.from_numpy(cv2.resize(small, size[::-1], interpolation=cv2.INTER_CUBIC)).clamp(0, 1).permute(2, 0, 1)
+    return (
+        torch.from_numpy(cv2.resize(small, size[::-1], interpolation=cv2.INTER_CUBIC))
+        .clamp(0, 1)
+        .permute(2, 0, 1)
+    )
 
 
 def spot(x: int, y: int) -> Light:
     """A round spot of light, 1.5 pixels of standard deviation, summing to 1."""
     light = np.zeros((*SIZE, 3), np.float32)
     light[y, x] = 1.0
-    return cv2.GaussianBlur(light, (0, 0), 1.5)
+    return np.asarray(cv2.GaussianBlur(light, (0, 0), 1.5), np.float32)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -74,7 +78,9 @@ def test_the_frame_before_shows_the_scene_where_the_flow_says() -> None:
     light = to_linear(picture(1)).permute(1, 2, 0).numpy()
     scene = Scene(Layer(light, path, 0), None, 0.3)
     field, sharp = truth(scene)
-    assert field.shape == (5, SIZE[0] // CELL, SIZE[1] // CELL) and sharp.shape == (1, *SIZE) and not sharp.any()
+    assert (
+        field.shape == (5, SIZE[0] // CELL, SIZE[1] // CELL) and sharp.shape == (1, *SIZE) and not sharp.any()
+    )
     before = composite(scene, -1.0)
     full = [cv2.resize(field[i], SIZE[::-1], interpolation=cv2.INTER_LINEAR) for i in range(2)]
     columns, rows = np.meshgrid(np.arange(SIZE[1], dtype=np.float32), np.arange(SIZE[0], dtype=np.float32))
@@ -110,7 +116,9 @@ def test_samples_hold_what_their_kind_promises(kind: str) -> None:
         again = degrade(picture(10 + seed), picture(20 + seed), kind, seeded(seed))
         assert all(torch.equal(sample[key], again[key]) for key in sample)
         assert all(sample[key].shape == (3, *SIZE) for key in ("input", "previous", "target"))
-        assert all(0.0 <= float(sample[key].min()) and float(sample[key].max()) <= 1.0 for key in ("input", "target"))
+        assert all(
+            float(sample[key].min()) >= 0.0 and float(sample[key].max()) <= 1.0 for key in ("input", "target")
+        )
         assert sample["motion"].isfinite().all() and sample["motion"].shape == (5, SIZE[0] // 4, SIZE[1] // 4)
         shares.append(float(sample["sharp"].mean()))
         damage = (sample["input"] - sample["target"]).square().mean(0)

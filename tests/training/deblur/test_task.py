@@ -114,11 +114,13 @@ def test_frames_of_any_size_are_restored_at_their_size() -> None:
     torch.manual_seed(0)
     network = build_network(recipe()).eval()
     with torch.no_grad():
-        nn.init.normal_(network.head[0].weight, 0.0, 0.05)
+        nn.init.normal_(next(network.head.parameters()), 0.0, 0.05)
         frame, before = torch.rand(1, 3, 37, 51), torch.rand(1, 3, 37, 51)
         (restored,) = DeblurRestorer(network)(frame, before)
         assert restored.shape == frame.shape and float(restored.min()) >= 0.0 and float(restored.max()) <= 1.0
-        assert not torch.equal(restored, DeblurRestorer(network)(frame, frame)[0]), "the frame before does not count"
+        assert not torch.equal(restored, DeblurRestorer(network)(frame, frame)[0]), (
+            "the frame before does not count"
+        )
 
 
 def test_the_graph_names_both_frames_and_shows_no_motion() -> None:
@@ -131,7 +133,13 @@ def test_the_graph_names_both_frames_and_shows_no_motion() -> None:
 
 @pytest.mark.parametrize(
     "override",
-    ["network.form=magic", "synthesis.kinds.spin=1", "training.crop=72", "network.widths=[20, 16, 16]", "loss.flow=-1"],
+    [
+        "network.form=magic",
+        "synthesis.kinds.spin=1",
+        "training.crop=72",
+        "network.widths=[20, 16, 16]",
+        "loss.flow=-1",
+    ],
 )
 def test_impossible_recipes_are_refused(override: str) -> None:
     with pytest.raises(UserError, match="expected"):

@@ -1,0 +1,45 @@
+"""Clips as training data: the sharpest frame of every second."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from training.clips import open_clip
+from training.errors import UserError
+from training.frames import photos_of, sharpest
+
+CLIP = Path(__file__).parents[1] / "clips" / "hands.mkv"
+
+
+def test_of_every_second_the_sharpest_frame_is_taken() -> None:
+    frames = list(open_clip(CLIP))
+    rate = round(open_clip(CLIP).frame_rate or 0)
+    assert rate == 30 and len(frames) == 58
+    scores = [cv2.Laplacian(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), cv2.CV_32F).var() for f in frames]
+    chosen = list(sharpest(CLIP))
+    assert len(chosen) == 2
+    assert np.array_equal(chosen[0], frames[int(np.argmax(scores[:30]))])
+    assert np.array_equal(chosen[1], frames[30 + int(np.argmax(scores[30:]))])
+
+
+def test_photos_stay_clips_become_folders_and_a_resumed_run_finds_them(
+    photo_path: Path, tmp_path: Path
+) -> None:
+    data = photos_of([photo_path, CLIP], tmp_path)
+    assert data == [photo_path, tmp_path / "hands.mkv"]
+    files = sorted(data[1].iterdir())
+    assert [file.name for file in files] == ["hands_00000.png", "hands_00001.png"]
+    assert np.array_equal(np.asarray(Image.open(files[0])), next(sharpest(CLIP)))
+    times = [file.stat().st_mtime_ns for file in files]
+    assert photos_of([CLIP], tmp_path) == [data[1]]
+    assert [file.stat().st_mtime_ns for file in files] == times
+
+
+def test_a_damaged_clip_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "cut.mkv").write_bytes(CLIP.read_bytes()[:60_000])
+    with pytest.raises(UserError, match="cut.mkv"):
+        photos_of([tmp_path / "cut.mkv"], tmp_path / "frames")
+    assert not list((tmp_path / "frames").glob("*")), "half of a clip would look like all of it"
