@@ -1,4 +1,4 @@
-# make demo    photo -> restored photo -> two proven mobile artifacts -> build/demo/report.html
+# make demo    photos and a clip -> restored -> proven mobile artifacts -> build/demo/report.html
 # make test    formatter, linter, type checker, tests: what CI runs
 # make clean   remove what these made
 
@@ -38,20 +38,20 @@ $(STAMP): pyproject.toml constraints.txt
 		opencv-python-headless==$$(sed -n 's/^opencv-python==//p' constraints.txt)
 	touch $@
 
+TASKS := reflection udc deblur
 KINDS := reflection shadow stain occlusion
 
 demo: $(STAMP)
 	$(BIN)/afterlens restore reflection $(KINDS:%=tests/degraded/%.jpg) -o $(DEMO)/restored
 	$(BIN)/afterlens restore udc tests/degraded/udc.jpg -o $(DEMO)/restored/udc.png
-	$(BIN)/afterlens convert reflection -o $(DEMO)/reflection
-	$(BIN)/afterlens convert udc -o $(DEMO)/udc
-	$(BIN)/afterlens verify $(DEMO)/reflection
-	$(BIN)/afterlens verify $(DEMO)/udc
-	$(BIN)/afterlens bench $(DEMO)/reflection -o $(DEMO)/reflection.json
-	$(BIN)/afterlens bench $(DEMO)/udc -o $(DEMO)/udc.json
-	$(BIN)/afterlens report $(DEMO)/reflection $(DEMO)/udc -o $(DEMO)/report.html \
-		--bench $(DEMO)/reflection.json --bench $(DEMO)/udc.json \
-		$(foreach kind,$(KINDS) udc,--photo tests/degraded/$(kind).jpg=$(DEMO)/restored/$(kind).png)
+	$(BIN)/afterlens restore deblur tests/clips/hands.mkv -o $(DEMO)/restored/hands.mkv
+	$(BIN)/afterlens restore deblur tests/clips/hands -o $(DEMO)/restored/hands
+	$(foreach task,$(TASKS),$(BIN)/afterlens convert $(task) -o $(DEMO)/$(task) &&) true
+	$(foreach task,$(TASKS),$(BIN)/afterlens verify $(DEMO)/$(task) &&) true
+	$(foreach task,$(TASKS),$(BIN)/afterlens bench $(DEMO)/$(task) -o $(DEMO)/$(task).json &&) true
+	$(BIN)/afterlens report $(TASKS:%=$(DEMO)/%) $(TASKS:%=--bench $(DEMO)/%.json) -o $(DEMO)/report.html \
+		$(foreach kind,$(KINDS) udc,--photo tests/degraded/$(kind).jpg=$(DEMO)/restored/$(kind).png) \
+		--photo tests/clips/hands/46.jpg=$(DEMO)/restored/hands/46.png
 	@echo "Open $(DEMO)/report.html"
 
 test: $(STAMP)

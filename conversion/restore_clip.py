@@ -72,8 +72,8 @@ def restore_clip(engine: FrameEngine, source: Path, out: Path, *, label: str = "
     Args:
         engine: gets float32 (H, W, 3) RGB [0, 1] and returns the same shape; a fresh one for every clip.
         source: a video file, or a folder of frames.
-        out: a file name with one of SUFFIXES for a video; for a folder of frames a new or empty folder, for PNGs
-            with the frames' stems.
+        out: a file name with one of SUFFIXES for a video; for a folder of frames a new one, or one of an earlier
+            result, for PNGs with the frames' stems.
         label: what the progress bar on stderr calls the work.
 
     Returns: `{"input", "output", "width", "height", "frames", "scenes", "frames_per_second", "audio", "seconds"}`.
@@ -146,9 +146,6 @@ def _refuse_output(clip: Clip, out: Path) -> None:
             )
         if out.exists() and not out.is_dir():
             raise UserError(f"{out}: expected a folder for the frames, got a file")
-        # It is replaced as a whole.
-        if out.is_dir() and any(out.iterdir()):
-            raise UserError(f"{out}: expected a new or an empty folder for the frames; this one holds files")
         stems: dict[str, Path] = {}
         for file in clip.files:
             if file.stem in stems:
@@ -156,6 +153,14 @@ def _refuse_output(clip: Clip, out: Path) -> None:
                     f"{stems[file.stem]} and {file} would both become {file.stem}.png; rename one"
                 )
             stems[file.stem] = file
+        # It is replaced as a whole: an earlier result may go, nothing else.
+        results = {f"{stem}.png" for stem in stems}
+        others = sorted({file.name for file in out.iterdir()} - results) if out.is_dir() else []
+        if others or (out.exists() and out.samefile(clip.path)):
+            held = others[0] if others else "the input"
+            raise UserError(
+                f"{out}: expected a new folder for the frames, or one of an earlier result; this one holds {held}"
+            )
         return
     if out.is_dir():
         raise UserError(f"{out}: expected a name for the video, got a folder; add a file name")

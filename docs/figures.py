@@ -4,7 +4,8 @@
     python docs/figures.py --variants reflection=BUNDLE,BENCH.json udc=BUNDLE,BENCH.json
 
 Writes docs/before_after.jpg (the photos of tests/degraded: input, restored, artefact layer, truth),
-docs/under_display.jpg (a photo through a display, by the live and the still network), docs/psf.jpg (a panel and its
+docs/under_display.jpg (a photo through a display, by the live and the still network), docs/deblurred.jpg (frames with
+known motion, and a real clip), docs/psf.jpg (a panel and its
 point-spread function) and docs/curve.png (mean PSNR on the held-out photos, which metrics.csv has beside the score;
 several files are drawn one after the other). The second form writes docs/variants.png: what each variant of a verified
 bundle loses, beside its size and (TFLite) its time as a share of float32's.
@@ -24,6 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from training.data import seeded
 from training.images import read_photo
 from training.metrics import psnr
 from training.tasks import find_task
@@ -85,6 +87,54 @@ def under_display(out: Path) -> None:
         column[1].imshow(_pixels(picture[..., 60:204, 360:616]), interpolation="nearest")
         for axis in column:
             axis.axis("off")
+    figure.savefig(out, dpi=100, pil_kwargs={"quality": 88})
+
+
+def deblurred(out: Path) -> None:
+    """A row for each kind of motion, frames of test clips blurred with known motion; below, hands that really moved."""
+    task = find_task("deblur")
+    network = load_network(task, task.pretrained)[0]
+    restorer = task.restorer(network)
+    figure, axes = plt.subplots(4, 5, figsize=(14, 7.6), layout="constrained")
+    cases = (("shake", "street", 3), ("object", "shelf", 4), ("pan", "hall", 1))
+    for row, (kind, name, seed) in zip(axes, cases, strict=False):
+        photo, other = (
+            torch.from_numpy(read_photo(ROOT / "tests/judged" / f"{file}.jpg").rgb).permute(2, 0, 1)[
+                :, 80:336, 200:584
+            ]
+            for file in (name, "hall" if name != "hall" else "street")
+        )
+        sample = task.degrade(photo, other, kind, seeded(seed))
+        current, previous, truth = (sample[key][None] for key in ("input", "previous", "target"))
+        with torch.no_grad():
+            (restored,) = restorer(current, previous)
+            extent = network(current, previous)[1][-1][:, 2]
+        titles = (
+            "the frame before",
+            f"{kind}: current frame, {psnr(current, truth):.1f} dB",
+            f"restored, {psnr(restored, truth):.1f} dB",
+            "truth",
+        )
+        for axis, picture, title in zip(row, (previous, current, restored, truth), titles, strict=False):
+            axis.imshow(_pixels(picture))
+            axis.set_title(title, fontsize=9)
+        row[4].imshow(extent[0], cmap="magma", vmin=0.0, vmax=4.0)
+        row[4].set_title("smear that the network sees, pixels", fontsize=9)
+    frames = [
+        torch.from_numpy(read_photo(ROOT / "tests/clips/hands" / f"{n}.jpg").rgb).permute(2, 0, 1)[None]
+        for n in (45, 46)
+    ]
+    with torch.no_grad():
+        (restored,) = restorer(frames[1], frames[0])
+        extent = network(frames[1], frames[0])[1][-1][:, 2]
+    for axis, picture, title in zip(
+        axes[3], (*frames, restored), ("hands.mkv, frame 45", "frame 46", "restored"), strict=False
+    ):
+        axis.imshow(_pixels(picture[..., 140:340, 180:480]))
+        axis.set_title(title, fontsize=9)
+    axes[3, 4].imshow(extent[0, 35:85, 45:120], cmap="magma", vmin=0.0, vmax=4.0)
+    for axis in axes.ravel():
+        axis.axis("off")
     figure.savefig(out, dpi=100, pil_kwargs={"quality": 88})
 
 
@@ -187,5 +237,6 @@ if __name__ == "__main__":
         sys.exit()
     before_after(ROOT / "docs" / "before_after.jpg")
     under_display(ROOT / "docs" / "under_display.jpg")
+    deblurred(ROOT / "docs" / "deblurred.jpg")
     point_spread(ROOT / "docs" / "psf.jpg")
     curve([Path(argument) for argument in sys.argv[1:]], ROOT / "docs" / "curve.png")

@@ -424,8 +424,8 @@ for name in ("warm", "short", "long"):
         ("c.mp4", "link.mp4", "is the input"),
         ("c.mp4", "o.webm", "cannot hold the clip's sound .aac."),
         ("frames", "o.mp4", "expected a folder, got a video name"),
-        ("frames", "frames", "expected a new or an empty folder"),
-        ("frames", "full", "expected a new or an empty folder"),
+        ("frames", "frames", "this one holds the input"),
+        ("frames", "full", "earlier result; this one holds "),
         ("frames", "file.txt", "got a file"),
         ("twice", "o", "would both become a.png"),
         ("photo.png", "o.mp4", "photo.png: not a video"),
@@ -456,6 +456,18 @@ def test_unclear_outputs_are_refused(tmp_path: Path, source: str, out: str, reas
         restore_clip(identity, tmp_path / source, tmp_path / out)
     assert "\n" not in str(error.value)
     assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == before
+
+
+def test_an_earlier_result_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "frames").mkdir(exist_ok=True)
+        Image.new("RGB", (8, 6), "gray").save(tmp_path / "frames" / f"{name}.png")
+    for _ in range(2):
+        restore_clip(identity, tmp_path / "frames", tmp_path / "o")
+        assert names(tmp_path / "o") == ["a.png", "b.png"]
+    (tmp_path / "frames" / "b.png").unlink()
+    with pytest.raises(UserError, match=r"this one holds b\.png"):
+        restore_clip(identity, tmp_path / "frames", tmp_path / "o")
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,9 @@ MOTION = 5
 The flow leads from a pixel of the current frame to where the same thing was in the frame before, both at mid-exposure.
 The other three say how it smeared meanwhile: see `training.deblur.motion.smear`.
 """
+STILL, MOVING = 0.1, 0.3
+"""Extents in pixels: what smears less than the first is taken to be sharp, what smears more than the second to move."""
+
 FORMS = ("dynamic", "static", "recurrent", "motion")
 Widths = tuple[int, int, int]
 
@@ -112,7 +115,7 @@ class MotionDecoder(nn.Module):
 
     The coarsest motion feature comes from both frames' coarsest features; each finer one from both frames' features of
     its scale, and from the current frame's features and the motion feature of the coarser scale, brought up to it. At
-    1/16 and 1/8 features are matched as well, which reaches 32 and 16 pixels far.
+    each scale features are matched as well, which reaches 32, 16 and 8 pixels far.
     """
 
     def __init__(self, widths: Widths) -> None:
@@ -121,7 +124,7 @@ class MotionDecoder(nn.Module):
         self.fuse = nn.ModuleList(
             normalised(nn.Conv2d(2 * width, width, 1), 0.7) for width in reversed(widths)
         )
-        self.match = nn.ModuleList(Matching(width) for width in (coarse, middle))
+        self.match = nn.ModuleList(Matching(width) for width in reversed(widths))
         self.up = nn.ModuleList(
             normalised(nn.Conv2d(2 * below, width, 1), 0.7)
             for below, width in ((coarse, middle), (middle, fine))
@@ -142,8 +145,7 @@ class MotionDecoder(nn.Module):
         features: list[Tensor] = []
         for place, (own, before) in enumerate(zip(reversed(current), reversed(previous), strict=True)):
             x = self.fuse[place](torch.cat((own, before), dim=1))
-            if place < len(self.match):
-                x = x + self.match[place](own, before)
+            x = x + self.match[place](own, before)
             if place > 0:
                 coarser = torch.cat((features[-1], current[-place]), dim=1)
                 x = x + upsample2(self.up[place - 1](coarser))
@@ -168,7 +170,7 @@ class DeblurNetwork(nn.Module):
         self,
         motion_widths: Widths = (32, 48, 64),
         widths: Widths = (64, 96, 128),
-        depths: Widths = (5, 6, 6),
+        depths: Widths = (5, 6, 5),
         decoder_depths: tuple[int, int] = (6, 4),
         form: str = "dynamic",
     ) -> None:
@@ -221,8 +223,8 @@ class DeblurNetwork(nn.Module):
         if self.form == "motion":
             return current, fields
         motion.reverse()  # fine to coarse, as the encoder goes
-        # Less than a pixel is a share of motion; it multiplies, so that no motion is no change.
-        moving = [(8.0 * extent).clamp(0.0, 1.0) for extent in reversed(extents)]
+        # It multiplies, so that no motion is no change.
+        moving = [((8.0 * extent - STILL) / (MOVING - STILL)).clamp(0.0, 1.0) for extent in reversed(extents)]
         x = self.stem(current)
         skips: list[Tensor] = []
         for level, blocks in enumerate(self.encoder):

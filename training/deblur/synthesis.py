@@ -25,6 +25,7 @@ from torch import Generator, Tensor
 
 from training.data import uniform
 from training.deblur.motion import Path, exposure_times, flow, longest_step, random_path, smear, still
+from training.deblur.network import STILL
 from training.light import expand_highlights, to_linear, to_srgb, with_noise
 
 # "shake": the camera moves, now and then with an object before it that goes its own way. "object": one moves, all else
@@ -35,7 +36,6 @@ SHORTEST, LONGEST = 1.5, 12.0  # pixels of blur
 FASTEST = 32.0  # pixels a frame
 MOST_FRAMES = 24  # that are averaged
 CELL = 4  # the motion field has one value for 4 x 4 pixels
-SHARP_EXTENT = 0.1  # pixels: what smears less is sharp
 Light = NDArray[np.float32]
 
 
@@ -102,7 +102,7 @@ def random_scene(
         if rng.random() < 0.5:
             camera, own = still(size), still(size)
         else:
-            exposure = 0.5 * SHARP_EXTENT / FASTEST
+            exposure = 0.5 * STILL / FASTEST
     elif kind == "object":
         camera = still(size)
     elif kind == "pan":
@@ -218,7 +218,7 @@ def _motion(path: Path, points: NDArray[np.float64], exposure: float) -> NDArray
 
 
 def _sharp(field: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
-    still_here = (field[:, :, 2] < SHARP_EXTENT).repeat(CELL, axis=0).repeat(CELL, axis=1)
+    still_here = (field[:, :, 2] < STILL).repeat(CELL, axis=0).repeat(CELL, axis=1)
     # Sides that are no multiple of a cell: the last rows and columns go with their neighbours.
     rows, columns = height - still_here.shape[0], width - still_here.shape[1]
     return np.pad(still_here, ((0, max(0, rows)), (0, max(0, columns))), mode="edge")[:height, :width]

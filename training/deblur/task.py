@@ -25,6 +25,7 @@ from training.task import Objective, Sample, Task
 
 _FOLDER = Path(__file__).parent
 _MARGIN = 16  # pixels of a photo that move into the picture; the rest is mirrored
+_SMALL_FLOW, _SMALL_SMEAR = 3.0, 0.7  # pixels, from which on an error counts as a share of what it should be
 _GOLDEN = (5.0**0.5 - 1.0) / 2.0
 
 
@@ -218,10 +219,10 @@ def objective(recipe: DeblurRecipe, device: torch.device) -> Objective:
 
 
 def motion_errors(fields: Sequence[Tensor], truth: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean squared errors of the flow and of the smear in units of 8 pixels, the mean over the scales.
+    """Mean squared errors of the flow and of the smear, relative to their own size, the mean over the scales.
 
     Squared, since motion has no preferred direction: the median, which an absolute error asks for, is "no motion", and
-    there the network stayed.
+    there the network stayed. Relative, since most of what can be restored is restored where the smear is small.
 
     Args:
         fields: ``(N, 5, h, w)`` in pixels, at any scales.
@@ -230,9 +231,10 @@ def motion_errors(fields: Sequence[Tensor], truth: Tensor) -> tuple[Tensor, Tens
     flows, smears = [], []
     for field in fields:
         wanted = F.avg_pool2d(truth, truth.shape[-1] // field.shape[-1])
-        error = ((field - wanted) / 8.0).square()
-        flows.append(error[:, :2].mean())
-        smears.append(error[:, 2:].mean())
+        error = (field - wanted).square()
+        size = wanted[:, :2].square().sum(dim=1, keepdim=True)
+        flows.append((error[:, :2] / (size + _SMALL_FLOW**2)).mean())
+        smears.append((error[:, 2:] / (wanted[:, 2:3].square() + _SMALL_SMEAR**2)).mean())
     return torch.stack(flows).mean(), torch.stack(smears).mean()
 
 

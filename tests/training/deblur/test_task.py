@@ -83,7 +83,9 @@ def test_the_right_answer_costs_nothing_and_each_term_sees_its_own_mistake(batch
     shifted = batch["motion"].clone()
     shifted[:, :2] += 8.0
     wrong = terms(batch, wanted, shifted, "loss.flow=1.0")
-    assert wrong["flow"] == pytest.approx(1.0, rel=1e-4) and wrong["smear"] < 1e-6
+    length = batch["motion"][:, :2].square().sum(dim=1)
+    expected = float((64.0 / (length + 9.0)).mean())
+    assert wrong["flow"] == pytest.approx(expected, rel=1e-4) and wrong["smear"] < 1e-6
     # A denoised sharp region is a changed one.
     denoised = terms(batch, batch["target"], batch["motion"])
     assert denoised["identity"] > 10 * best["identity"] + 1e-4
@@ -97,8 +99,17 @@ def test_motion_errors_compare_every_scale_with_the_mean_of_its_cells() -> None:
     halved = torch.nn.functional.avg_pool2d(truth, 2)
     flow, smear = motion_errors([truth, halved], truth)
     assert float(flow) == 0.0 and float(smear) == 0.0
-    flow, smear = motion_errors([truth, halved + 4.0], truth)
-    assert float(flow) == pytest.approx(0.125) == float(smear)
+
+
+def test_a_pixel_of_error_weighs_more_where_little_moves() -> None:
+    slow, fast = torch.full((1, MOTION, 8, 8), 0.5), torch.full((1, MOTION, 8, 8), 20.0)
+    (slow_flow, slow_smear), (fast_flow, fast_smear) = (motion_errors([t + 1.0], t) for t in (slow, fast))
+    assert float(slow_flow) == pytest.approx(1.0 / (0.5 + 9.0)) and float(fast_flow) == pytest.approx(
+        1.0 / 809.0
+    )
+    assert float(slow_smear) == pytest.approx(1.0 / (0.25 + 0.49)) and float(fast_smear) < 0.01 * float(
+        slow_smear
+    )
 
 
 def test_the_first_stage_learns_motion_alone_and_hands_it_on(batch: dict[str, Tensor]) -> None:
