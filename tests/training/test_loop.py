@@ -418,6 +418,25 @@ def test_initial_weights_are_where_fine_tuning_starts(finished: Path, tmp_path: 
     assert load_checkpoint(tmp_path / "best.safetensors")[1]["initial"] == "best.safetensors"
 
 
+def test_weights_of_a_part_of_the_network_will_do_and_it_is_said(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = load_file(finished / "best.safetensors")
+    part = {name: value for name, value in whole.items() if name.startswith("encoder.")}
+    assert 0 < len(part) < len(whole)
+    save_checkpoint(tmp_path / "part.safetensors", part, {"task": "reflection"})
+    train(
+        TASK,
+        [PHOTOS],
+        tmp_path / "run",
+        overrides=[*TINY, "training.steps=1", "training.learning_rate=1e-9"],
+        initial=tmp_path / "part.safetensors",
+    )
+    end = load_file(tmp_path / "run" / "best.safetensors")
+    assert max(float((part[name] - end[name]).abs().max()) for name in part) < 1e-7
+    assert f"has {len(part)} of the network's {len(whole)} weights" in " ".join(capsys.readouterr().err.split())
+
+
 # --- what can be wrong --------------------------------------------------------------------------------------
 
 

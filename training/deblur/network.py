@@ -15,6 +15,8 @@ Nothing is warped and nothing gathered: convolutions, products, bilinear upsampl
 
 from __future__ import annotations
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -176,6 +178,7 @@ class DeblurNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.form = form
+        self.slope, self.offset = 8.0 / (MOVING - STILL), -STILL / (MOVING - STILL)
         self.frame = FrameEncoder(motion_widths)
         self.motion = MotionDecoder(motion_widths)
         if form == "motion":
@@ -224,7 +227,7 @@ class DeblurNetwork(nn.Module):
             return current, fields
         motion.reverse()  # fine to coarse, as the encoder goes
         # It multiplies, so that no motion is no change.
-        moving = [((8.0 * extent - STILL) / (MOVING - STILL)).clamp(0.0, 1.0) for extent in reversed(extents)]
+        moving = [self._ramp(extent).clamp(0.0, 1.0) for extent in reversed(extents)]
         x = self.stem(current)
         skips: list[Tensor] = []
         for level, blocks in enumerate(self.encoder):
@@ -242,6 +245,25 @@ class DeblurNetwork(nn.Module):
             x = x * moving[0]
         residual: Tensor = self.head(x)
         return current + residual, fields
+
+    def _ramp(self, extent: Tensor) -> Tensor:
+        return extent if self.slope == 1.0 else self.slope * extent + self.offset
+
+
+def for_deployment(network: DeblurNetwork) -> DeblurNetwork:
+    """A copy for a graph that shows no motion: the ramp from still to moving is worked into the extents' weights.
+
+    A converter would do so anyway, before it rounds weights to float16; what it computes could not be compared with
+    rounded weights of ours.
+    """
+    copied = copy.deepcopy(network)
+    with torch.no_grad():
+        for head in copied.motion.extents:
+            assert isinstance(head, nn.Conv2d) and head.bias is not None
+            head.weight.mul_(network.slope)
+            head.bias.mul_(network.slope).add_(network.offset)
+    copied.slope, copied.offset = 1.0, 0.0  # `_ramp` leaves them as they are
+    return copied
 
 
 def _head(width: int, channels: int) -> nn.Conv2d:

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from training.blocks import GROUP_WIDTH
 from training.data import cached_photo, random_crop, seeded, uniform
-from training.deblur.network import FORMS, MULTIPLE, DeblurNetwork
+from training.deblur.network import FORMS, MULTIPLE, DeblurNetwork, for_deployment
 from training.deblur.synthesis import KINDS, degrade
 from training.deployable import Deployable, Port
 from training.losses import charbonnier, relative_squared_error
@@ -25,6 +25,7 @@ from training.task import Objective, Sample, Task
 
 _FOLDER = Path(__file__).parent
 _MARGIN = 16  # pixels of a photo that move into the picture; the rest is mirrored
+_LONE = 0.12  # share of frames without one before them, as at the start of a scene: they stand in for it themselves
 _SMALL_FLOW, _SMALL_SMEAR = 3.0, 0.7  # pixels, from which on an error counts as a share of what it should be
 _GOLDEN = (5.0**0.5 - 1.0) / 2.0
 
@@ -128,6 +129,9 @@ class MovingScenes(Dataset[Sample]):
         if uniform(generator, 0, 1) < 0.5:
             photo = photo ** uniform(generator, 0.75, 1.3)
         sample = degrade(photo, other, self.kinds[kind], generator, _MARGIN)
+        if uniform(generator, 0, 1) < _LONE:
+            sample["previous"] = sample["input"]
+            sample["motion"][:2] = 0.0
         return {**sample, "kind": torch.tensor(kind)}
 
 
@@ -241,8 +245,9 @@ def motion_errors(fields: Sequence[Tensor], truth: Tensor) -> tuple[Tensor, Tens
 def deployable(network: nn.Module, height: int, width: int) -> Deployable:
     """Two RGB frames in, one out, at ``height`` x ``width``."""
     shape = (1, 3, height, width)
+    assert isinstance(network, DeblurNetwork)
     return Deployable(
-        module=DeblurRestorer(network, size=(height, width)).eval(),
+        module=DeblurRestorer(for_deployment(network), size=(height, width)).eval(),
         task=TASK.name,
         title=TASK.title,
         version="1.0.0",

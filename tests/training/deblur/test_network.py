@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from training.blocks import fold_weight_norm
-from training.deblur.network import FORMS, MOTION, MULTIPLE, DeblurNetwork
+from training.deblur.network import FORMS, MOTION, MULTIPLE, DeblurNetwork, for_deployment
 from training.deblur.task import TASK, DeblurRecipe, DeblurStream, build_network
 from training.recipe import read_recipe
 
@@ -89,6 +89,20 @@ def test_without_motion_every_dynamic_block_is_the_identity() -> None:
             assert not torch.equal(
                 block(x, motion, torch.ones(1, 1, 8, 8)), block(x, -motion, torch.ones(1, 1, 8, 8))
             ), "the weights do not depend on the motion"
+
+
+def test_the_copy_for_deployment_computes_the_same() -> None:
+    network, (current, previous) = small(), frames()
+    with torch.no_grad():
+        for head in network.motion.extents:  # so that parts of the frame lie on the ramp
+            assert isinstance(head, nn.Conv2d) and head.bias is not None
+            head.bias.fill_(0.02)
+            head.weight.normal_(0.0, 0.02)
+        expected, fields = network(current, previous)
+        assert 0.05 < float(((fields[-1][:, 2] > 0.1) & (fields[-1][:, 2] < 0.3)).float().mean()) < 0.95
+        deployed = for_deployment(network)
+        assert float((deployed(current, previous)[0] - expected).abs().max()) < 1e-5
+        assert torch.equal(network(current, previous)[0], expected), "the network itself has changed"
 
 
 @pytest.mark.parametrize("form", FORMS)
