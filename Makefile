@@ -46,7 +46,9 @@ demo: $(STAMP)
 	$(BIN)/afterlens restore udc tests/degraded/udc.jpg -o $(DEMO)/restored/udc.png
 	$(BIN)/afterlens restore deblur tests/clips/hands.mkv -o $(DEMO)/restored/hands.mkv
 	$(BIN)/afterlens restore deblur tests/clips/hands -o $(DEMO)/restored/hands
-	$(foreach task,$(TASKS),$(BIN)/afterlens convert $(task) -o $(DEMO)/$(task) &&) true
+	$(BIN)/afterlens convert reflection -o $(DEMO)/reflection
+	$(BIN)/afterlens convert udc -o $(DEMO)/udc
+	$(BIN)/afterlens convert deblur -o $(DEMO)/deblur --size 256x256
 	$(foreach task,$(TASKS),$(BIN)/afterlens verify $(DEMO)/$(task) &&) true
 	$(foreach task,$(TASKS),$(BIN)/afterlens bench $(DEMO)/$(task) -o $(DEMO)/$(task).json &&) true
 	$(BIN)/afterlens report $(TASKS:%=$(DEMO)/%) $(TASKS:%=--bench $(DEMO)/%.json) -o $(DEMO)/report.html \

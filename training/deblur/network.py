@@ -92,8 +92,7 @@ class Matching(nn.Module):
     """Where a feature went: products of the current frame's with those of the other's neighbours, up to 2 steps away.
 
     A correlation volume (Dosovitskiy et al., ICCV 2015) of shifted slices. The channels' products are summed by a
-    learned 1x1 convolution, not evenly; without them, from features side by side alone, the flow was learned ten times
-    slower.
+    learned 1x1 convolution, not evenly. From features side by side alone the flow is learned much more slowly.
     """
 
     REACH = 2
