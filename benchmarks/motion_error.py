@@ -1,4 +1,6 @@
-"""How well the deblurring network sees motion: its flow beside OpenCV's DIS on frames whose motion is known exactly.
+"""How well the deblurring network sees motion, and what it restores by how long the blur is.
+
+Its flow stands beside OpenCV's DIS, on frames whose motion is known exactly.
 
     python -m benchmarks.motion_error PHOTOS [CHECKPOINT]
 
@@ -6,6 +8,7 @@ DIS (Kroeger et al., ECCV 2016) is a flow for sharp frames and takes the whole o
 at 256x256 for each. The smear has no reference but "no motion at all".
 """
 
+import math
 import sys
 from pathlib import Path
 
@@ -18,17 +21,23 @@ from rich.table import Table
 from torch import Tensor
 
 from training.data import seeded
+from training.deblur import motion
 from training.deblur.network import MULTIPLE
-from training.deblur.synthesis import KINDS
+from training.deblur.synthesis import KINDS, Layer, Scene, average, recorded
 from training.deblur.task import TASK
 from training.images import find_photos, read_photo
+from training.light import to_linear
+from training.metrics import psnr
 from training.trained import load_network
 
 PHOTOS = 24
+LENGTHS = (2, 4, 6, 9, 12)  # pixels of straight, steady blur
+EXPOSURE = 0.7
+FULL_WELL, READ_NOISE = 1e5, 10.0  # electrons
 
 
 def main(photos: Path, checkpoint: Path) -> None:
-    """Prints mean endpoint errors in pixels, one row a kind of motion."""
+    """Prints mean endpoint errors in pixels, one row a kind of motion, and mean gains, one row a length of blur."""
     network, _ = load_network(TASK, checkpoint)
     files = find_photos([photos])
     files = files[:: max(1, len(files) // PHOTOS)][:PHOTOS]
@@ -43,6 +52,35 @@ def main(photos: Path, checkpoint: Path) -> None:
             rows.append(_errors(network, sample))
         table.add_row(kind, *(f"{value:.2f}" for value in np.mean(rows, axis=0)))
     Console().print(table)
+    restorer = TASK.restorer(network).eval()
+    gains = Table(
+        "blur",
+        "input dB",
+        "gain dB",
+        "worst",
+        title="straight and steady, the shutter open for 0.7 of a frame",
+    )
+    for length in LENGTHS:
+        frames = track(enumerate(files), f"{length} pixels", len(files), console=Console(stderr=True))
+        scores = np.array([_restored(restorer, _whole(file), length, index) for index, file in frames])
+        gains.add_row(f"{length}", *(f"{value:.2f}" for value in (*scores.mean(axis=0), scores[:, 1].min())))
+    Console().print(gains)
+
+
+def _restored(restorer: torch.nn.Module, photo: Tensor, length: float, index: int) -> tuple[float, float]:
+    """PSNR of a photo blurred in a direction of its own, and what restoration adds to it, dB."""
+    angle, speed = index * math.pi / 6.0, length / EXPOSURE
+    velocity = np.array([speed * math.cos(angle), speed * math.sin(angle), 0.0, 0.0, 0.0, 0.0])
+    path = motion.Path((photo.shape[1], photo.shape[2]), velocity, np.zeros((0, 6)), np.zeros(0), np.zeros(0))
+    layer = Layer(to_linear(photo).permute(1, 2, 0).contiguous().numpy(), path, 0)
+    current, previous = (
+        recorded(average(Scene(layer, None, EXPOSURE), middle), FULL_WELL, READ_NOISE, seeded(0, index))[None]
+        for middle in (0.0, -1.0)
+    )
+    with torch.inference_mode():
+        restored = restorer(current, previous)[0]
+    before = psnr(current, photo[None])
+    return before, psnr(restored, photo[None]) - before
 
 
 def _whole(file: Path) -> Tensor:

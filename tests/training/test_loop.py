@@ -434,7 +434,9 @@ def test_weights_of_a_part_of_the_network_will_do_and_it_is_said(
     )
     end = load_file(tmp_path / "run" / "best.safetensors")
     assert max(float((part[name] - end[name]).abs().max()) for name in part) < 1e-7
-    assert f"has {len(part)} of the network's {len(whole)} weights" in " ".join(capsys.readouterr().err.split())
+    assert f"has {len(part)} of the network's {len(whole)} weights" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 # --- what can be wrong --------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ def degrade(
     # Electrons of white: of all the pixels, and frames, that a phone puts into one pixel of its preview.
     full_well = 3e4 * 10.0 ** uniform(generator, 0.0, 1.0)
     read_noise = uniform(generator, 4.0, 16.0)
-    frames = [_recorded(average(scene, middle), full_well, read_noise, generator) for middle in (0.0, -1.0)]
+    frames = [recorded(average(scene, middle), full_well, read_noise, generator) for middle in (0.0, -1.0)]
     target = torch.from_numpy(composite(scene, 0.0)).permute(2, 0, 1)
     motion, sharp = truth(scene)
     return {
@@ -224,7 +224,7 @@ def _sharp(field: NDArray[np.float64], height: int, width: int) -> NDArray[np.bo
     return np.pad(still_here, ((0, max(0, rows)), (0, max(0, columns))), mode="edge")[:height, :width]
 
 
-def _recorded(light: Light, full_well: float, read_noise: float, generator: Generator) -> Tensor:
+def recorded(light: Light, full_well: float, read_noise: float, generator: Generator) -> Tensor:
     """sRGB ``(3, H, W)`` [0, 1] of what the sensor counts: noise, clipping, rounded to 8 bits as a frame is."""
     electrons = torch.from_numpy(light).permute(2, 0, 1).clamp_min(0.0) * full_well
     exposed = with_noise(electrons, read_noise, generator) / full_well
