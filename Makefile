@@ -53,7 +53,7 @@ demo: $(STAMP)
 	$(foreach task,$(TASKS),$(BIN)/afterlens bench $(DEMO)/$(task) -o $(DEMO)/$(task).json &&) true
 	$(BIN)/afterlens report $(TASKS:%=$(DEMO)/%) $(TASKS:%=--bench $(DEMO)/%.json) -o $(DEMO)/report.html \
 		$(foreach kind,$(KINDS) udc,--photo tests/degraded/$(kind).jpg=$(DEMO)/restored/$(kind).png) \
-		--photo tests/clips/hands/46.jpg=$(DEMO)/restored/hands/46.png
+		--photo tests/clips/hands/hands_46.jpg=$(DEMO)/restored/hands/hands_46.png
 	@echo "Open $(DEMO)/report.html"
 
 test: $(STAMP)

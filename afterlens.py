@@ -98,7 +98,9 @@ JUDGED = [
 # One a task, with something to remove, so that the golden outputs show it.
 DEGRADED = Path(__file__).parent / "tests" / "degraded"
 # Three in a row of a CC BY clip, with hands that move; see tests/photos/SOURCE.md.
-FRAMES = [Path(__file__).parent / "tests" / "clips" / "hands" / f"{number}.jpg" for number in (45, 46, 47)]
+FRAMES = [
+    Path(__file__).parent / "tests" / "clips" / "hands" / f"hands_{number}.jpg" for number in (45, 46, 47)
+]
 
 TaskName = Annotated[str, typer.Argument(metavar="TASK", help="The system, for example: reflection.")]
 BundlePath = Annotated[

@@ -121,7 +121,7 @@ def deblurred(out: Path) -> None:
         row[4].imshow(extent[0], cmap="magma", vmin=0.0, vmax=4.0)
         row[4].set_title("smear that the network sees, pixels", fontsize=9)
     frames = [
-        torch.from_numpy(read_photo(ROOT / "tests/clips/hands" / f"{n}.jpg").rgb).permute(2, 0, 1)[None]
+        torch.from_numpy(read_photo(ROOT / "tests/clips/hands" / f"hands_{n}.jpg").rgb).permute(2, 0, 1)[None]
         for n in (45, 46)
     ]
     with torch.no_grad():
