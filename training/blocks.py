@@ -121,6 +121,23 @@ class GroupedBlock(nn.Module):
         return x + self.mix(F.relu(self.spatial(x)))
 
 
+def grouped_blocks(width: int, depth: int) -> nn.Sequential:
+    """``depth`` grouped blocks of ``width`` channels, a multiple of 16."""
+    assert width % GROUP_WIDTH == 0
+    return nn.Sequential(*(GroupedBlock(width) for _ in range(depth)))
+
+
+def risings(widths: tuple[int, ...]) -> nn.ModuleList:
+    """What leads from each level of a decoder to the next finer one, coarsest first: 1x1 convolutions.
+
+    They come before the upsampling, where they are four times cheaper.
+    """
+    return nn.ModuleList(
+        normalised(nn.Conv2d(coarse, fine, 1), 0.7)
+        for fine, coarse in reversed(list(zip(widths, widths[1:], strict=False)))
+    )
+
+
 class PyramidPooling(nn.Module):
     """Features at ``scales`` halving scales and their global mean, each through its own 1x1 convolution.
 

@@ -21,7 +21,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.blocks import GROUP_WIDTH, GroupedBlock, halvings, normalised, photo_head, photo_stem, upsample2
+from training.blocks import (
+    GROUP_WIDTH,
+    grouped_blocks,
+    halvings,
+    normalised,
+    photo_head,
+    photo_stem,
+    risings,
+    upsample2,
+)
 from training.deblur.recurrence import SpatialRecurrence
 
 MULTIPLE = 16  # the input's sides: stem /4 and two halvings
@@ -77,7 +86,7 @@ class FrameEncoder(nn.Module):
         super().__init__()
         self.stem = photo_stem(widths[0])
         self.levels = nn.ModuleList(
-            _blocks(width, depth) for width, depth in zip(widths, (1, 1, 2), strict=True)
+            grouped_blocks(width, depth) for width, depth in zip(widths, (1, 1, 2), strict=True)
         )
         self.down = halvings(widths)
 
@@ -131,7 +140,7 @@ class MotionDecoder(nn.Module):
             for below, width in ((coarse, middle), (middle, fine))
         )
         self.levels = nn.ModuleList(
-            _blocks(width, depth) for width, depth in zip(reversed(widths), (3, 2, 1), strict=True)
+            grouped_blocks(width, depth) for width, depth in zip(reversed(widths), (3, 2, 1), strict=True)
         )
         # Apart, because only the extents are wanted after training: the converters then drop the others.
         self.flows = nn.ModuleList(_head(width, 4) for width in reversed(widths))
@@ -190,12 +199,9 @@ class DeblurNetwork(nn.Module):
             for width, motion, depth in zip(widths, motion_widths, depths, strict=True)
         )
         self.recurrence = SpatialRecurrence(widths[1], motion_widths[1]) if form == "recurrent" else None
-        self.up = nn.ModuleList(
-            normalised(nn.Conv2d(coarse, fine, 1), 0.7)
-            for fine, coarse in reversed(list(zip(widths, widths[1:], strict=False)))
-        )
+        self.up = risings(widths)
         self.decoder = nn.ModuleList(
-            _blocks(width, depth)
+            grouped_blocks(width, depth)
             for width, depth in zip(reversed(widths[:2]), reversed(decoder_depths), strict=True)
         )
         self.head = photo_head(widths[0])  # starts at zero: a new network changes nothing
@@ -276,7 +282,3 @@ def _head(width: int, channels: int) -> nn.Conv2d:
 def _grouped(channels: int) -> nn.Conv2d:
     assert channels % GROUP_WIDTH == 0
     return nn.Conv2d(channels, channels, 3, padding=1, groups=channels // GROUP_WIDTH)
-
-
-def _blocks(width: int, depth: int) -> nn.Sequential:
-    return nn.Sequential(*(GroupedBlock(width) for _ in range(depth)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from training.blocks import GROUP_WIDTH, GroupedBlock, halvings, normalised, photo_head, photo_stem, upsample2
+from training.blocks import grouped_blocks, halvings, photo_head, photo_stem, risings, upsample2
 
 MULTIPLE = 16  # the input's sides: stem /4 and two halvings
 
@@ -35,16 +35,12 @@ class UnderDisplayNetwork(nn.Module):
         super().__init__()
         self.stem = photo_stem(widths[0])
         self.levels = nn.ModuleList(
-            _blocks(width, depth) for width, depth in zip(widths, depths, strict=True)
+            grouped_blocks(width, depth) for width, depth in zip(widths, depths, strict=True)
         )
         self.down = halvings(widths)
-        # From the coarsest level up: 1x1 convolutions before the upsampling, where they are four times cheaper.
-        self.up = nn.ModuleList(
-            normalised(nn.Conv2d(coarse, fine, 1), 0.7)
-            for fine, coarse in reversed(list(zip(widths, widths[1:], strict=False)))
-        )
+        self.up = risings(widths)
         self.decoder = nn.ModuleList(
-            _blocks(width, depth)
+            grouped_blocks(width, depth)
             for width, depth in zip(reversed(widths[:2]), reversed(decoder_depths), strict=True)
         )
         self.head = photo_head(widths[0])  # starts at zero: a new network changes nothing
@@ -60,8 +56,3 @@ class UnderDisplayNetwork(nn.Module):
             x = blocks(upsample2(up(x)) + skip)
         residual: Tensor = self.head(x)
         return image + residual
-
-
-def _blocks(width: int, depth: int) -> nn.Sequential:
-    assert width % GROUP_WIDTH == 0
-    return nn.Sequential(*(GroupedBlock(width) for _ in range(depth)))
