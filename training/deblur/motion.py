@@ -112,7 +112,7 @@ def flow(path: Path, points: Array) -> Array:
     return moved(path.at(-1.0), points) - points
 
 
-def smear(path: Path, points: Array, exposure: float, middle: float = 0.0) -> Array:
+def smear(path: Path, points: Array, exposure: float) -> Array:
     """How points (..., 2) of the current frame smear in an exposure: (..., 3), extent and its two directions, pixels.
 
     With ``[[xx, xy], [xy, yy]]`` the covariance of the places that a point takes (the second moments of its blur
@@ -120,7 +120,7 @@ def smear(path: Path, points: Array, exposure: float, middle: float = 0.0) -> Ar
     others are ``(xx - yy) / e`` and ``2 xy / e``: the direction as twice its angle, since a smear has no sign. They
     are shorter than ``e`` where the path is curved.
     """
-    places = np.stack([moved(path.at(time), points) for time in exposure_times(middle, exposure, SAMPLES)])
+    places = np.stack([moved(path.at(time), points) for time in exposure_times(0.0, exposure, SAMPLES)])
     offsets = places - places.mean(axis=0)
     # Nine points are less spread than the even path that they stand for.
     xx, yy, xy = (
@@ -132,12 +132,12 @@ def smear(path: Path, points: Array, exposure: float, middle: float = 0.0) -> Ar
     return np.stack((extent, (xx - yy) / safe, 2.0 * xy / safe), axis=-1)
 
 
-def longest_step(path: Path, exposure: float, middle: float, count: int) -> float:
-    """The longest way that a corner or the centre goes within one of ``count`` parts of the exposure, pixels."""
+def longest_way(path: Path, exposure: float, middle: float) -> float:
+    """The longest way that a corner or the centre goes during the exposure, pixels."""
     height, width = path.size
     corners = np.array(
         [(0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1), (width / 2, height / 2)], float
     )
     places = np.stack([moved(path.at(time), corners) for time in exposure_times(middle, exposure, SAMPLES)])
     way = np.linalg.norm(np.diff(places, axis=0), axis=-1).sum(axis=0).max() * SAMPLES / (SAMPLES - 1)
-    return float(way) / count
+    return float(way)

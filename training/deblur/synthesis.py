@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from training.data import uniform
-from training.deblur.motion import Path, exposure_times, flow, longest_step, random_path, smear, still
+from training.deblur.motion import SAMPLES, Path, exposure_times, flow, longest_way, random_path, smear, still
 from training.deblur.network import STILL
 from training.light import expand_highlights, to_linear, to_srgb, with_noise
 
@@ -152,7 +152,7 @@ def composite(scene: Scene, time: float) -> Light:
 def average(scene: Scene, middle: float) -> Light:
     """The light (H, W, 3) of an exposure around the time ``middle``: sharp frames, a pixel's motion apart, averaged."""
     layers = [scene.background] + ([scene.thing] if scene.thing is not None else [])
-    longest = max(longest_step(layer.path, scene.exposure, middle, 1) for layer in layers)
+    longest = max(longest_way(layer.path, scene.exposure, middle) for layer in layers)
     times = exposure_times(middle, scene.exposure, max(1, min(MOST_FRAMES, math.ceil(longest))))
     # Where only one of the two layers moves, its own average is enough.
     if scene.thing is None or not scene.thing.path.moves:
@@ -201,7 +201,7 @@ def truth(scene: Scene) -> tuple[Light, Light]:
     field = _motion(scene.background.path, points, scene.exposure)
     sharp = _sharp(field, height, width)
     if scene.thing is not None:
-        covers = [warped(scene.thing, time)[:, :, 3] for time in exposure_times(0.0, scene.exposure, 9)]
+        covers = [warped(scene.thing, time)[:, :, 3] for time in exposure_times(0.0, scene.exposure, SAMPLES)]
         least, most = np.minimum.reduce(covers), np.maximum.reduce(covers)
         own = _motion(scene.thing.path, points, scene.exposure)
         cover = warped(scene.thing, 0.0)[:, :, 3]
