@@ -5,6 +5,7 @@ data = photos_of([Path("photos/"), Path("walk.mp4")], Path("runs/mine/frames"))
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,22 +16,24 @@ from rich.console import Console
 from rich.progress import track
 
 from training.clips import is_video, open_clip
+from training.errors import UserError
 from training.images import atomic_path, write_png
 
 Rgb = NDArray[np.uint8]  # (H, W, 3)
 
 
 def photos_of(data: Sequence[Path], folder: Path) -> list[Path]:
-    """``data`` with every video file replaced by a folder of its sharpest frames, ``folder/NAME``.
+    """``data`` with every video file replaced by a folder of its sharpest frames, ``folder/NAME-DIGEST``.
 
-    A folder that is there from an earlier run is taken as it is. Raises UserError for a clip that can't be read.
+    The digest (of what the file holds) tells clips of the same name apart. A folder that is there from an earlier run
+    is taken as it is. Raises UserError for a clip that can't be read.
     """
     found = []
     for path in data:
         if not (path.is_file() and is_video(path)):
             found.append(path)
             continue
-        frames = folder / path.name
+        frames = folder / f"{path.name}-{_digest(path)}"
         if not frames.is_dir():
             with atomic_path(frames) as temporary:
                 temporary.mkdir()
@@ -41,6 +44,14 @@ def photos_of(data: Sequence[Path], folder: Path) -> list[Path]:
                     )
         found.append(frames)
     return found
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def sharpest(path: Path) -> Iterator[Rgb]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.clip_files import write_clip
 from training.clips import open_clip
 from training.errors import UserError
 from training.frames import photos_of, sharpest
@@ -29,13 +30,24 @@ def test_photos_stay_clips_become_folders_and_a_resumed_run_finds_them(
     photo_path: Path, tmp_path: Path
 ) -> None:
     data = photos_of([photo_path, CLIP], tmp_path)
-    assert data == [photo_path, tmp_path / "hands.mkv"]
+    assert data[0] == photo_path
+    assert data[1].parent == tmp_path and data[1].name.startswith("hands.mkv-")
     files = sorted(data[1].iterdir())
     assert [file.name for file in files] == ["hands_00000.png", "hands_00001.png"]
     assert np.array_equal(np.asarray(Image.open(files[0])), next(sharpest(CLIP)))
     times = [file.stat().st_mtime_ns for file in files]
     assert photos_of([CLIP], tmp_path) == [data[1]]
     assert [file.stat().st_mtime_ns for file in files] == times
+
+
+def test_clips_of_the_same_name_have_their_own_frames(tmp_path: Path) -> None:
+    """One folder for both was the first one's frames twice, and none of the second."""
+    other = tmp_path / "other" / CLIP.name
+    other.parent.mkdir()
+    write_clip(other, [np.full((64, 64, 3), 200, np.uint8)] * 3)
+    data = photos_of([CLIP, other], tmp_path / "frames")
+    assert len(set(data)) == 2
+    assert [len(list(folder.iterdir())) for folder in data] == [2, 1]
 
 
 def test_a_damaged_clip_leaves_nothing_behind(tmp_path: Path) -> None:
