@@ -116,6 +116,10 @@ def verify(
     """
     if not images:
         raise UserError("no photos to verify with, expected at least one")
+    # Before the work: a photo that is renamed during it must not end it.
+    photos = [
+        {"name": name, "sha256": digest(path)[0]} for name, path in zip(_names(images), images, strict=True)
+    ]
     bundle = read_bundle(folder)
     _refuse_other_model(bundle, deployables, checkpoint)
     subjects = [_open(bundle, artifact, deployables, threads) for artifact in bundle.contract.artifacts]
@@ -149,7 +153,7 @@ def verify(
             for example in judged:
                 progress.update(bar, description=f"verify {size[1]}x{size[0]} on {example.name}")
             _judge(bundle.folder, deployable, judged, own, budgets or {})
-    return _conclude(bundle, images, subjects, faults, budgets or {}, examples or {})
+    return _conclude(bundle, photos, subjects, faults, budgets or {}, examples or {})
 
 
 def _at_once(work: Callable[[Subject], None], subjects: Sequence[Subject]) -> None:
@@ -429,7 +433,7 @@ def _golden_faults(bundle: Bundle, deployable: Deployable, expected: Pictures) -
 
 def _conclude(
     bundle: Bundle,
-    images: Sequence[Path],
+    photos: Sequence[Mapping[str, str]],
     subjects: Sequence[Subject],
     faults: Sequence[str],
     budgets: Mapping[str, float],
@@ -452,10 +456,7 @@ def _conclude(
             "max_levels": MAX_LEVELS["float32"],
             "range_slack": RANGE_SLACK,
         },
-        "photos": [
-            {"name": name, "sha256": digest(path)[0]}
-            for name, path in zip(_names(images), images, strict=True)
-        ],
+        "photos": list(photos),
         "images": list(dict.fromkeys(row.image for subject in subjects for row in subject.rows)),
         "quality": {
             "pairs": sorted({example.name for chosen in examples.values() for example in chosen}),
@@ -476,7 +477,7 @@ def _conclude(
         for s in subjects
         if s.rows
     )
-    write_contract(bundle.folder, replace(contract, proof=Proof(not failures, len(images), results)))
+    write_contract(bundle.folder, replace(contract, proof=Proof(not failures, len(photos), results)))
     if failures:
         more = (
             f" (and {len(failures) - 1} more, see {bundle.folder / PROOF_FILE})" if len(failures) > 1 else ""
