@@ -63,6 +63,20 @@ def test_a_clip_keeps_its_pictures_size_rate_and_times(tmp_path: Path, name: str
     assert error < 3, f"{error:.2f} levels off"
 
 
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le"])
+@pytest.mark.parametrize(("codec", "name"), [("libx265", "c.mov"), ("libsvtav1", "c.mp4")])
+def test_hevc_and_av1_are_read_with_8_and_10_bits(
+    tmp_path: Path, codec: str, name: str, pix_fmt: str
+) -> None:
+    """What phones record, and what they are about to."""
+    frames = [picture(number, 128, 96) for number in range(12)]
+    source = write_clip(tmp_path / name, frames, codec=codec, pix_fmt=pix_fmt)
+    restore_clip(identity, source, tmp_path / "o.mp4")
+    assert times(tmp_path / "o.mp4") == times(source) == list(range(0, 480, 40))
+    for before, after in zip(frames, open_clip(tmp_path / "o.mp4"), strict=True):
+        assert float(np.abs(after.astype(float) - before).mean()) < 4.0, "of 255; two lossy codecs in a row"
+
+
 @pytest.mark.parametrize("name", ["o.mp4", "o.mov", "o.mkv"])
 def test_varying_intervals_are_kept(tmp_path: Path, name: str) -> None:
     at = [40, 80, 140, 150, 240, 273, 340, 440, 840, 845, 940, 1140]
