@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 import psutil
 from rich.console import Console, Group
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from benchmarks.document import SCHEMA_VERSION, check
@@ -37,6 +36,7 @@ from conversion.foreign import references, refuse_unnamed
 from training.deployable import Deployable
 from training.errors import GateFailed, UserError
 from training.images import atomic_path, read_photo
+from training.progress import progress_bar
 from training.tasks import TASKS, find_task
 from training.trained import load_network
 
@@ -116,7 +116,8 @@ def bench(
         with console.status("loading the graphs"):
             runners = {entry.id: open_graph(entry.graph) for entry in entries}
             errors = _feed_and_compare(inputs, entries, runners)
-        with _progress(console) as progress:
+        # No refresh thread: it would wake up in the middle of somebody's time.
+        with progress_bar(console=console, auto_refresh=False) as progress:
             bar = progress.add_task("start-up and memory", total=len(entries))
             figures = {}
             for entry in entries:
@@ -530,15 +531,3 @@ def _cores() -> int:
 
 def _load() -> float:
     return round(os.getloadavg()[0], 2)
-
-
-def _progress(console: Console) -> Progress:
-    # No refresh thread: it would wake up in the middle of somebody's time.
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        auto_refresh=False,
-    )

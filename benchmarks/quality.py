@@ -18,8 +18,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import TextColumn
 from rich.table import Table
 from rich.text import Text
 from torch import Tensor, nn
@@ -30,6 +29,7 @@ from training.data import seeded
 from training.errors import GateFailed, UserError
 from training.images import atomic_path, find_photos, read_photo
 from training.metrics import PSNR_CAP, SSIM_WINDOW, psnr, ssim
+from training.progress import progress_bar
 from training.task import INPUTS, Task
 from training.trained import load_network
 
@@ -142,14 +142,7 @@ def measure(
     sharp_psnr is that of the result to the input where the input needed no restoration; null where that is unknown.
     """
     images = []
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with progress_bar(TextColumn("{task.fields[note]}", markup=False)) as progress:
         bar = progress.add_task(title, total=samples.count, note="")
         for index in range(samples.count):
             sample = samples.load(index)

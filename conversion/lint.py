@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console, Group
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -41,6 +40,7 @@ from conversion.runtimes import to_levels
 from conversion.verify import extreme_pictures
 from training.errors import GateFailed, UserError
 from training.images import fit, read_photo
+from training.progress import progress_bar
 
 SUBNORMAL_SHARE = 0.05  # of a tensor's values, from which it is worth a note
 WIDE = 1 << 20  # bytes that padding of the last axis must waste to be worth a note
@@ -424,8 +424,7 @@ def _measure(
     for artifact in bundle.contract.artifacts:
         sizes.setdefault((artifact.height, artifact.width), []).append(artifact)
     measured = []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with progress_bar() as progress:
         bar = progress.add_task("lint", total=len(sizes) * (len(photos) + 7))
         for (height, width), artifacts in sorted(sizes.items()):
             # Compression moves values by per cents, and the limits are far apart: one variant stands for all.

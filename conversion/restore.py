@@ -20,13 +20,12 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from conversion.contract import Artifact, Bundle, integrity_fault, read_bundle
 from training.clips import is_video
 from training.errors import UserError
 from training.images import find_photos, read_photo, write_png
+from training.progress import progress_bar
 from training.task import Task
 
 Runtime = Literal["torch", "tflite", "coreml"]
@@ -66,13 +65,7 @@ def restore(
     )
     images: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with progress_bar() as progress:
         bar = progress.add_task(f"restore {task.name}", total=len(jobs))
         for source, target in jobs:
             progress.update(bar, description=f"restore {source.name}")

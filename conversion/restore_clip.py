@@ -25,8 +25,7 @@ import cv2
 import numpy as np
 from av.video.reformatter import Colorspace
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from conversion.scenes import SceneDetector
 from training.clips import (
@@ -40,6 +39,7 @@ from training.clips import (
 )
 from training.errors import UserError
 from training.images import atomic_path, write_png
+from training.progress import progress_bar
 
 Image = NDArray[np.float32]  # (H, W, 3) RGB, [0, 1]
 # A frame, and whether it starts a scene -> the restored frame, same size. Frames come in order; what the engine needs
@@ -171,16 +171,7 @@ def _refuse_output(clip: Clip, out: Path) -> None:
 
 
 def _progress(description: str, frames: int | None) -> Progress:
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("frames,"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-    )
-    # Three redraws a second are enough to look at.
-    progress = Progress(*columns, console=Console(stderr=True), refresh_per_second=3)
+    progress = progress_bar()
     progress.add_task(description, total=frames)
     return progress
 

@@ -24,8 +24,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from conversion.contract import (
     Artifact,
@@ -55,6 +53,7 @@ from conversion.runtimes import CoremlModel, Model, Picture, open_model, port_fa
 from training.deployable import Deployable
 from training.errors import GateFailed, UserError
 from training.images import atomic_path, fit, read_photo
+from training.progress import progress_bar
 
 HEATMAPS = "heatmaps"
 GOLDEN = "golden"  # name of the bundle's own input among the images
@@ -131,8 +130,7 @@ def verify(
     for subject in subjects:
         subject.faults += _compression_faults(bundle, subject)
     sizes = sorted({_size(artifact) for artifact in bundle.contract.artifacts})
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with progress_bar() as progress:
         bar = progress.add_task("verify", total=len(sizes) * (len(images) + 6))
         for size in sizes:
             deployable = deployables[size]

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from training.data import SMALLEST
 from training.errors import UserError
 from training.images import atomic_path, read_photo, write_png
+from training.progress import progress_bar
 from training.udc.registration import MATCHED, Registration, centred, enlargement, register, warp
 
 RGB = NDArray[np.float32]  # (H, W, 3), [0, 1]
@@ -77,13 +77,7 @@ def align_pairs(
     outcomes: list[Outcome] = []
     rows: list[tuple[float, Image.Image]] = []
     console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with atomic_path(out) as folder, Progress(*columns, console=console) as progress:
+    with atomic_path(out) as folder, progress_bar(console=console) as progress:
         (folder / "input").mkdir(parents=True)
         (folder / "target").mkdir()
         bar = progress.add_task("align", total=len(pairs))
