@@ -20,6 +20,7 @@ import copy
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import register_parametrization
 
 from training.blocks import (
     GROUP_WIDTH,
@@ -41,7 +42,7 @@ MOTION = 5
 The flow leads from a pixel of the current frame to where the same thing was in the frame before, both at mid-exposure.
 The other three say how it smeared meanwhile: see `training.deblur.motion.smear`.
 """
-STILL, MOVING = 0.1, 0.3
+STILL, MOVING = 0.1, 0.5
 """Extents in pixels: what smears less than the first is taken to be sharp, what smears more than the second to move."""
 
 FORMS = ("dynamic", "static", "recurrent", "motion")
@@ -52,7 +53,7 @@ class DynamicBlock(nn.Module):
     """Residual block whose weights are made from motion features, for each pixel.
 
     ``x + W_mix . (a(p) * ReLU(W_bank * x))``: the bank holds one kernel a channel, and ``W_mix . diag(a(p))`` is how
-    the pixel ``p`` sums them up. ``a = sigmoid(W_a . motion) * moving``, where ``moving`` is zero where nothing moves.
+    the pixel ``p`` sums them up. ``a = (W_a . motion) * moving``, where ``moving`` is zero where nothing moves.
     """
 
     def __init__(self, channels: int, motion: int) -> None:
@@ -62,7 +63,7 @@ class DynamicBlock(nn.Module):
         self.mix = normalised(nn.Conv2d(channels, channels, 1, bias=False), 0.4)
 
     def forward(self, x: Tensor, motion: Tensor, moving: Tensor) -> Tensor:
-        weights = torch.sigmoid(self.weigh(motion)) * moving
+        weights = self.weigh(motion) * moving
         return x + self.mix(F.relu(self.bank(x)) * weights)
 
 
@@ -79,12 +80,45 @@ class StaticBlock(nn.Module):
         return x + self.mix(F.relu(self.bank(x) + self.weigh(motion)))
 
 
+class ContrastStem(nn.Module):
+    """The first convolution of the motion, of local contrast: ``W * x / (deviation + noise)``, each kernel's sum zero.
+
+    What moves is the same whether it is bright or dark, of strong contrast or faint. Without this the layers behind had
+    to learn to divide, and saw motion much later (docs/deblur.md). Kernels of sum zero need no mean taken from the
+    pixels, which half floats would round too far.
+    """
+
+    WINDOW = 5  # blocks of 4x4 pixels
+    NOISE = 0.04  # of white: what deviates no more than this is not brought up
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = normalised(nn.Conv2d(3, width, 4, stride=4, bias=False), 4.0)
+        register_parametrization(self.conv, "weight", _ZeroSum())
+        # What the convolution makes of that: its 48 weights start at a length of 4.
+        self.floor = _half((4.0 * self.NOISE) ** 2)
+
+    def forward(self, frame: Tensor) -> Tensor:
+        x = self.conv(frame)
+        power = F.avg_pool2d(
+            _mean_square(x), self.WINDOW, stride=1, padding=self.WINDOW // 2, count_include_pad=False
+        )
+        return x / (power + self.floor).sqrt()
+
+
+class _ZeroSum(nn.Module):
+    """Of a convolution's weights (outputs, inputs, h, w): less their mean, for each output and input."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight - weight.mean(dim=(2, 3), keepdim=True)
+
+
 class FrameEncoder(nn.Module):
     """Features of one frame at 1/4, 1/8 and 1/16 of its size, by which its neighbour's motion is found."""
 
     def __init__(self, widths: Widths) -> None:
         super().__init__()
-        self.stem = photo_stem(widths[0])
+        self.stem = ContrastStem(widths[0])
         self.levels = nn.ModuleList(
             grouped_blocks(width, depth) for width, depth in zip(widths, (1, 1, 2), strict=True)
         )
@@ -101,23 +135,33 @@ class Matching(nn.Module):
     """Where a feature went: products of the current frame's with those of the other's neighbours, up to 2 steps away.
 
     A correlation volume (Dosovitskiy et al., ICCV 2015) of shifted slices. The channels' products are summed by a
-    learned 1x1 convolution, not evenly. From features side by side alone the flow is learned much more slowly.
+    learned 1x1 convolution, not evenly. From features side by side alone the flow is learned much more slowly. They
+    are of unit length, so that the products say how alike two places are, not how strong.
     """
 
     REACH = 2
+    FLOOR = 0.05  # of a mean square
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.floor = _half(self.FLOOR)
         self.project = normalised(nn.Conv2d(channels, GROUP_WIDTH, 1), 1.0)
         self.sum = normalised(nn.Conv2d((2 * self.REACH + 1) ** 2 * GROUP_WIDTH, channels, 1), 0.7)
 
     def forward(self, own: Tensor, other: Tensor) -> Tensor:
         height, width = own.shape[2:]
-        own, other = self.project(own), F.pad(self.project(other), (self.REACH,) * 4)
+        own, other = self._unit(self.project(own)), F.pad(self._unit(self.project(other)), (self.REACH,) * 4)
         steps = range(2 * self.REACH + 1)
-        products = [own * other[:, :, y : y + height, x : x + width] for y in steps for x in steps]
-        summed: Tensor = self.sum(torch.cat(products, dim=1))
+        assert self.sum.bias is not None
+        summed = self.sum.bias[:, None, None]
+        # Row by row, for XNNPACK joins no more than five tensors.
+        for y, weight in zip(steps, self.sum.weight.chunk(len(steps), dim=1), strict=True):
+            products = [own * other[:, :, y : y + height, x : x + width] for x in steps]
+            summed = summed + F.conv2d(torch.cat(products, dim=1), weight)
         return summed
+
+    def _unit(self, x: Tensor) -> Tensor:
+        return x / (_mean_square(x) + self.floor).sqrt()
 
 
 class MotionDecoder(nn.Module):
@@ -269,6 +313,17 @@ def for_deployment(network: DeblurNetwork) -> DeblurNetwork:
             head.bias.mul_(network.slope).add_(network.offset)
     copied.slope, copied.offset = 1.0, 0.0  # `_ramp` leaves them as they are
     return copied
+
+
+def _half(value: float) -> float:
+    """The nearest number that half floats have, so that a float16 file computes with the same one."""
+    return float(torch.tensor(value, dtype=torch.float16))
+
+
+def _mean_square(x: Tensor) -> Tensor:
+    """Over the channels, (N, 1, H, W): as a convolution, which accelerators take where they refuse such a mean."""
+    count = x.shape[1]
+    return F.conv2d(x.square(), x.new_full((1, count, 1, 1), 1.0 / count))
 
 
 def _head(width: int, channels: int) -> nn.Conv2d:

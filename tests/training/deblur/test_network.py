@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from training.blocks import fold_weight_norm
-from training.deblur.network import FORMS, MOTION, MULTIPLE, DeblurNetwork, for_deployment
+from training.deblur.network import FORMS, MOTION, MOVING, MULTIPLE, STILL, DeblurNetwork, for_deployment
 from training.deblur.task import TASK, DeblurRecipe, DeblurStream, build_network
 from training.recipe import read_recipe
 
@@ -91,6 +91,19 @@ def test_without_motion_every_dynamic_block_is_the_identity() -> None:
             ), "the weights do not depend on the motion"
 
 
+def test_faint_contrast_is_the_same_motion() -> None:
+    network, (current, previous) = small("motion"), frames()
+    with torch.no_grad():
+        strong, faint, shifted = (
+            network(low + span * current, low + span * previous)[1][-1]
+            for low, span in ((0.0, 1.0), (0.1, 0.5), (0.45, 0.5))
+        )
+        spread = float(strong.std())
+    assert float((faint - shifted).abs().max()) < 1e-3 * spread
+    # A little, since what is as faint as noise is not brought up.
+    assert float((faint - strong).abs().mean()) < 0.05 * spread
+
+
 def test_the_copy_for_deployment_computes_the_same() -> None:
     network, (current, previous) = small(), frames()
     with torch.no_grad():
@@ -99,7 +112,7 @@ def test_the_copy_for_deployment_computes_the_same() -> None:
             head.bias.fill_(0.02)
             head.weight.normal_(0.0, 0.02)
         expected, fields = network(current, previous)
-        assert 0.05 < float(((fields[-1][:, 2] > 0.1) & (fields[-1][:, 2] < 0.3)).float().mean()) < 0.95
+        assert 0.05 < float(((fields[-1][:, 2] > STILL) & (fields[-1][:, 2] < MOVING)).float().mean()) < 0.95
         deployed = for_deployment(network)
         assert float((deployed(current, previous)[0] - expected).abs().max()) < 1e-5
         assert torch.equal(network(current, previous)[0], expected), "the network itself has changed"
