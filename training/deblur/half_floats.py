@@ -1,0 +1,83 @@
+"""Weights that float16 files hold exactly: the last step of making the bundled checkpoint.
+
+    python -m training.deblur.half_floats TRAINED ROUNDED
+
+Where the motion is in doubt, rounding weights moves the extents by per cents and single pixels by some levels of 255.
+Rounded once, before they are judged and published, they are the same in PyTorch and in every float16 file.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from training.checkpoint import load_checkpoint, save_checkpoint
+from training.deblur.network import ContrastStem, DeblurNetwork
+from training.deblur.task import TASK
+from training.recipe import build
+
+STEP = 2.0**-10  # of the stem's weights, all below 2: multiples of it are half floats, and so are their sums
+
+
+def round_weights(network: DeblurNetwork) -> None:
+    """Rounds all weights and biases, in place, so that what `for_deployment` makes of them are half floats.
+
+    Raises ValueError for a stem with a weight of 2 or more.
+    """
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                in_stem = module is network.frame.stem.conv
+                _set_weight(module, _zero_sum(module.weight) if in_stem else _half(module.weight))
+                if module.bias is not None:
+                    module.bias.copy_(_half(module.bias))
+        for head in network.motion.extents:
+            assert isinstance(head, nn.Conv2d) and head.bias is not None
+            head.weight.copy_(_half(head.weight * network.slope) / network.slope)
+            head.bias.copy_(
+                (_half(head.bias * network.slope + network.offset) - network.offset) / network.slope
+            )
+
+
+def _set_weight(conv: nn.Conv2d, weight: Tensor) -> None:
+    if not is_parametrized(conv, "weight"):
+        conv.weight.copy_(weight)
+        return
+    # Weight normalisation: the direction times its length over its own norm, which is then one.
+    conv.get_parameter("parametrizations.weight.original1").copy_(weight)
+    length = weight.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    conv.get_parameter("parametrizations.weight.original0").copy_(length)
+
+
+def _half(values: Tensor) -> Tensor:
+    return values.half().float()
+
+
+def _zero_sum(weight: Tensor) -> Tensor:
+    """Multiples of STEP, each kernel's sum zero: the ones that rounding moved furthest are moved back a step."""
+    if not float(weight.abs().max()) < 2.0:
+        raise ValueError(f"a stem's weight is {float(weight.abs().max()):.2f}: expected all below 2")
+    kernels = weight.flatten(2) / STEP
+    steps = kernels.round()
+    for kernel, rounded in zip(kernels.flatten(0, 1), steps.flatten(0, 1), strict=True):
+        excess = int(rounded.sum())
+        sign = 1 if excess > 0 else -1
+        furthest = ((rounded - kernel) * sign).argsort(descending=True)[: abs(excess)]
+        rounded[furthest] -= sign
+    return (steps * STEP).view_as(weight)
+
+
+def main(trained: Path, rounded: Path) -> None:
+    """Reads a checkpoint of the deblurring task, writes it with rounded weights."""
+    tensors, metadata = load_checkpoint(trained)
+    network = TASK.build_network(build(TASK.recipe_type, metadata["recipe"], ""))
+    assert isinstance(network, DeblurNetwork) and isinstance(network.frame.stem, ContrastStem)
+    network.load_state_dict(tensors)
+    round_weights(network)
+    save_checkpoint(rounded, network.state_dict(), metadata)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
