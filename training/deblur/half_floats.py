@@ -16,6 +16,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.deblur.network import ContrastStem, DeblurNetwork
 from training.deblur.task import TASK
+from training.errors import UserError
 from training.recipe import build
 
 STEP = 2.0**-10  # of the stem's weights, all below 2: multiples of it are half floats, and so are their sums
@@ -24,7 +25,7 @@ STEP = 2.0**-10  # of the stem's weights, all below 2: multiples of it are half 
 def round_weights(network: DeblurNetwork) -> None:
     """Rounds all weights and biases, in place, so that what `for_deployment` makes of them are half floats.
 
-    Raises ValueError for a stem with a weight of 2 or more.
+    Raises UserError for a stem with a weight of 2 or more.
     """
     with torch.no_grad():
         for module in network.modules():
@@ -58,7 +59,9 @@ def _half(values: Tensor) -> Tensor:
 def _zero_sum(weight: Tensor) -> Tensor:
     """Multiples of STEP, each kernel's sum zero: the ones that rounding moved furthest are moved back a step."""
     if not float(weight.abs().max()) < 2.0:
-        raise ValueError(f"a stem's weight is {float(weight.abs().max()):.2f}: expected all below 2")
+        raise UserError(
+            f"a weight of the motion's stem is {float(weight.abs().max()):.2f}, expected all below 2"
+        )
     kernels = weight.flatten(2) / STEP
     steps = kernels.round()
     for kernel, rounded in zip(kernels.flatten(0, 1), steps.flatten(0, 1), strict=True):
@@ -70,8 +73,13 @@ def _zero_sum(weight: Tensor) -> Tensor:
 
 
 def main(trained: Path, rounded: Path) -> None:
-    """Reads a checkpoint of the deblurring task, writes it with rounded weights."""
+    """Reads a checkpoint of the deblurring task, writes it with rounded weights.
+
+    Raises UserError for a file that is none, or of another task.
+    """
     tensors, metadata = load_checkpoint(trained)
+    if metadata.get("task") != TASK.name:
+        raise UserError(f"{trained}: holds weights of {metadata.get('task')!r}, expected {TASK.name!r}")
     network = TASK.build_network(build(TASK.recipe_type, metadata["recipe"], ""))
     assert isinstance(network, DeblurNetwork) and isinstance(network.frame.stem, ContrastStem)
     network.load_state_dict(tensors)
@@ -80,4 +88,11 @@ def main(trained: Path, rounded: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    if len(sys.argv) != 3:
+        print("usage: python -m training.deblur.half_floats TRAINED ROUNDED", file=sys.stderr)
+        sys.exit(2)
+    try:
+        main(Path(sys.argv[1]), Path(sys.argv[2]))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
