@@ -42,18 +42,18 @@ TASKS := reflection udc deblur
 KINDS := reflection shadow stain occlusion
 
 demo: $(STAMP)
-	$(BIN)/afterlens restore reflection $(KINDS:%=tests/degraded/%.jpg) -o $(DEMO)/restored
-	$(BIN)/afterlens restore udc tests/degraded/udc.jpg -o $(DEMO)/restored/udc.png
-	$(BIN)/afterlens restore deblur tests/clips/hands.mkv -o $(DEMO)/restored/hands.mkv
-	$(BIN)/afterlens restore deblur tests/clips/hands -o $(DEMO)/restored/hands
+	$(BIN)/afterlens restore reflection $(KINDS:%=afterlens/samples/degraded/%.jpg) -o $(DEMO)/restored
+	$(BIN)/afterlens restore udc afterlens/samples/degraded/udc.jpg -o $(DEMO)/restored/udc.png
+	$(BIN)/afterlens restore deblur afterlens/samples/clips/hands.mkv -o $(DEMO)/restored/hands.mkv
+	$(BIN)/afterlens restore deblur afterlens/samples/clips/hands -o $(DEMO)/restored/hands
 	$(BIN)/afterlens convert reflection -o $(DEMO)/reflection
 	$(BIN)/afterlens convert udc -o $(DEMO)/udc
 	$(BIN)/afterlens convert deblur -o $(DEMO)/deblur --size 256x256
 	$(foreach task,$(TASKS),$(BIN)/afterlens verify $(DEMO)/$(task) &&) true
 	$(foreach task,$(TASKS),$(BIN)/afterlens bench $(DEMO)/$(task) -o $(DEMO)/$(task).json &&) true
 	$(BIN)/afterlens report $(TASKS:%=$(DEMO)/%) $(TASKS:%=--bench $(DEMO)/%.json) -o $(DEMO)/report.html \
-		$(foreach kind,$(KINDS) udc,--photo tests/degraded/$(kind).jpg=$(DEMO)/restored/$(kind).png) \
-		--photo tests/clips/hands/hands_46.jpg=$(DEMO)/restored/hands/hands_46.png
+		$(foreach kind,$(KINDS) udc,--photo afterlens/samples/degraded/$(kind).jpg=$(DEMO)/restored/$(kind).png) \
+		--photo afterlens/samples/clips/hands/hands_46.jpg=$(DEMO)/restored/hands/hands_46.png
 	@echo "Open $(DEMO)/report.html"
 
 test: $(STAMP)

@@ -1,7 +1,7 @@
 """What became better or worse between two conversions: quality, size, time, operators, inputs and outputs.
 
     result = compare(Path("build/base"), Path("build/new"), limits=Limits(max_slowdown=0.05))
-    print(markdown(result))             # of benchmarks.compare_text
+    print(markdown(result))             # of afterlens.benchmarks.compare_text
     require(result)                     # GateFailed where something is worse than the limits allow
 
 Each side is a bundle, a document of `afterlens bench`, or a proof.json; what both sides know is compared. Milliseconds
@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.compare_text import CONFIDENCE, NAMES, allowed, in_words
-from benchmarks.document import read_document
-from conversion.census import census_of
-from conversion.contract import TensorSpec, integrity_fault, read_bundle
-from conversion.proof import PROOF_FILE, Found, Proven, proof_of, read_proof
-from training.errors import GateFailed, UserError
+from afterlens.benchmarks.compare_text import CONFIDENCE, NAMES, allowed, in_words
+from afterlens.benchmarks.document import read_document
+from afterlens.conversion.bundle.contract import TensorSpec, integrity_fault, read_bundle
+from afterlens.conversion.bundle.operator_counts import operator_counts
+from afterlens.conversion.bundle.proof import PROOF_FILE, Found, Proven, proof_of, read_proof
+from afterlens.training.media.errors import GateFailed, UserError
 
 MAX_FILE_BYTES = 64 << 20
 MIN_ROUNDS = 8
@@ -115,7 +115,7 @@ class Comparison:
     failed: list[str] = field(default_factory=list)  # gates that passed before
     ports: list[str] = field(default_factory=list)  # what changed of inputs and outputs
     operators: dict[str, tuple[int, int]] = field(default_factory=dict)  # counts that changed
-    not_judged: list[str] = field(default_factory=list)
+    not_evaluated: list[str] = field(default_factory=list)
 
 
 def compare(
@@ -133,7 +133,7 @@ def compare(
         limits: how much worse the new side may be.
 
     Returns: base, new, limits, passed, regressions (text, the first one first), added, removed, notes, and artifacts
-    (each with id, changes, failed, ports, operators, not_judged; see `Comparison` and `Change`).
+    (each with id, changes, failed, ports, operators, not_evaluated; see `Comparison` and `Change`).
 
     Raises UserError for what cannot be read, is damaged, or has nothing in common.
     """
@@ -290,7 +290,7 @@ def _compare(key: Key, old: Side, young: Side, limits: Limits) -> Comparison:
         assert old.benchmark is not None and young.benchmark is not None
         _compare_times(found, (old.benchmark, base.timed), (young.benchmark, new.timed), limits.max_slowdown)
     if base.path is not None and new.path is not None:
-        before, after = (census_of(path).operators for path in (base.path, new.path))
+        before, after = (operator_counts(path).operators for path in (base.path, new.path))
         for name in sorted(before.keys() | after.keys()):
             if before.get(name, 0) != after.get(name, 0):
                 found.operators[_plain(name)] = (before.get(name, 0), after.get(name, 0))
@@ -332,32 +332,34 @@ def _compare_proofs(found: Comparison, base: Proven, new: Proven, limits: Limits
     common = before.keys() & after.keys()
     if common:
         worst = [min(CEILING, *(side[one] for one in common)) for side in (before, after)]
-        _judge(found, "fidelity", worst, limits.max_fidelity_drop, f"{len(common)} pictures", new.provenance)
+        _evaluate(
+            found, "fidelity", worst, limits.max_fidelity_drop, f"{len(common)} pictures", new.provenance
+        )
     else:
-        found.not_judged.append("numerics: no picture was run on both sides")
+        found.not_evaluated.append("numerics: no picture was run on both sides")
     if base.quality is None or new.quality is None:
         sides = [name for name, side in (("base", base), ("new", new)) if side.quality is None]
         if len(sides) == 1:
-            found.not_judged.append(f"quality: the {sides[0]} side was not judged against ground truth")
+            found.not_evaluated.append(f"quality: the {sides[0]} side was not judged against ground truth")
         return
     if base.quality.passed and not new.quality.passed:
         found.failed.append("its quality budget")
     scores = [{row.image: row for row in side.rows} for side in (base.quality, new.quality)]
     images = sorted(scores[0].keys() & scores[1].keys())
     if not images:
-        found.not_judged.append("quality: no picture was judged on both sides")
+        found.not_evaluated.append("quality: no picture was judged on both sides")
         return
     over = f"{len(images)} picture{'s' if len(images) > 1 else ''}"
     psnr = [float(np.mean([side[image].psnr for image in images])) for side in scores]
-    _judge(found, "psnr", psnr, limits.max_psnr_drop, over, new.provenance)
+    _evaluate(found, "psnr", psnr, limits.max_psnr_drop, over, new.provenance)
     pairs = [(scores[0][image].ssim, scores[1][image].ssim) for image in images]
     known = [(one, other) for one, other in pairs if one is not None and other is not None]
     if known:
         ssim = [float(value) for value in np.mean(known, axis=0)]
-        _judge(found, "ssim", ssim, limits.max_ssim_drop, over, new.provenance)
+        _evaluate(found, "ssim", ssim, limits.max_ssim_drop, over, new.provenance)
 
 
-def _judge(
+def _evaluate(
     found: Comparison, measure: str, values: Sequence[float], limit: float, over: str, provenance: str
 ) -> None:
     base, new = values
@@ -372,7 +374,7 @@ def _compare_times(found: Comparison, base: Timed, new: Timed, limit: float) -> 
     """Times as multiples of a yardstick of the same rounds."""
     yardstick = _yardstick(base, new)
     if isinstance(yardstick, str):
-        found.not_judged.append(f"time: {yardstick}")
+        found.not_evaluated.append(f"time: {yardstick}")
         return
     name, *rulers = yardstick
     shares = [
@@ -382,7 +384,7 @@ def _compare_times(found: Comparison, base: Timed, new: Timed, limit: float) -> 
         for (_, result), ruler in zip((base, new), rulers, strict=True)
     ]
     if min(len(one) for one in shares) < MIN_ROUNDS:
-        found.not_judged.append(
+        found.not_evaluated.append(
             f"time: fewer than {MIN_ROUNDS} rounds were recorded; run `afterlens bench` again"
         )
         return

@@ -13,7 +13,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from training.images import atomic_path
+from afterlens.training.media.images import atomic_path
 
 CONFIDENCE = 95
 """Of the interval of a time, in percent."""
@@ -125,7 +125,7 @@ def _details(result: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines = [("regression", f"{gate} passed before and fails now") for gate in artifact["failed"]]
         lines += [("inputs and outputs", line) for line in artifact["ports"]]
         lines += [("operators", changed)] if changed else []
-        lines += [("not judged", line) for line in artifact["not_judged"]]
+        lines += [("not judged", line) for line in artifact["not_evaluated"]]
         for line in lines:
             told.setdefault(line, []).append(artifact["id"])
     return [

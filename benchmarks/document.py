@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from training.errors import UserError
+from afterlens.training.media.errors import UserError
 
 SCHEMA_FILE = Path(__file__).with_name("schema.json")
 SCHEMA_VERSION = 1

@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from conversion.census import read_tflite
-from conversion.tflite import pack
-from training.errors import UserError
+from afterlens.conversion.bundle.operator_counts import read_tflite
+from afterlens.conversion.tflite.onnx2tf import pack
+from afterlens.training.media.errors import UserError
 
 COLOURS = 4
 """At most so many channels make a picture; a layer of a network has more."""

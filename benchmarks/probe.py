@@ -17,13 +17,18 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.runners import Graph, open_graph
-from training.errors import UserError
+from afterlens.benchmarks.runners import Graph, open_graph
+from afterlens.training.media.errors import UserError
 
 _MODULES = {
     "tflite": ("ai_edge_litert.interpreter",),
     "onnxruntime": ("onnxruntime",),
-    "pytorch": ("torch", "training.tasks", "training.trained", "conversion.foreign"),
+    "pytorch": (
+        "torch",
+        "afterlens.training.tasks",
+        "afterlens.training.trained",
+        "afterlens.conversion.external",
+    ),
 }
 
 
@@ -43,7 +48,13 @@ def probe(graph: Graph) -> Figures:
     paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
         # -P: else a `benchmarks` folder in the current directory would be taken for ours.
-        [sys.executable, "-P", "-m", "benchmarks.probe", json.dumps(dataclasses.asdict(graph), default=str)],
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "afterlens.benchmarks.probe",
+            json.dumps(dataclasses.asdict(graph), default=str),
+        ],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},

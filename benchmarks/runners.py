@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conversion.contract import SIGNATURE
-from training.errors import UserError
+from afterlens.conversion.bundle.contract import SIGNATURE
+from afterlens.training.media.errors import UserError
 
 if TYPE_CHECKING:
-    from training.deployable import Deployable
+    from afterlens.training.deployable import Deployable
 
 Pixels = NDArray[np.float32]
 
@@ -130,12 +130,14 @@ def _open_torch(graph: Graph) -> Runner:
 
 
 def _deployable(graph: Graph) -> "Deployable":
-    from conversion.foreign import import_foreign
-    from training.tasks import find_task
-    from training.trained import load_network
+    from afterlens.conversion.external import import_external
+    from afterlens.training.tasks import find_task
+    from afterlens.training.trained import load_network
 
     if graph.reference is not None:
-        found = {deployable.inputs[0].shape[2:]: deployable for deployable in import_foreign(graph.reference)}
+        found = {
+            deployable.inputs[0].shape[2:]: deployable for deployable in import_external(graph.reference)
+        }
         return found[graph.height, graph.width]
     task = find_task(graph.task)
     return task.deployable(load_network(task, graph.path)[0], graph.height, graph.width)

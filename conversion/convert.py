@@ -1,7 +1,7 @@
 """A task's deployable graphs -> a bundle folder with TFLite files, Core ML packages, contract and golden vectors.
 
     deployables = [task.deployable(network, height, width) for height, width in task.default_sizes]
-    bundle = convert(deployables, Path("build/bundle"), provenance, golden_photo=Path("tests/photos/room.jpg"))
+    bundle = convert(deployables, Path("build/bundle"), provenance, golden_photo=Path("room.jpg"))
 
 Works offline, in a temporary folder; the bundle appears whole or not at all.
 """
@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
-from conversion.census import census_of
-from conversion.contract import (
+from afterlens.conversion.bundle.contract import (
     CONTRACT_FILE,
     Artifact,
     Bundle,
@@ -35,16 +34,22 @@ from conversion.contract import (
     read_bundle,
     write_contract,
 )
-from conversion.coreml import convert_coreml, minimum_coreml
-from conversion.coreml_compress import COMPRESSED_VARIANTS, MEASURED_PICTURES, compress_and_check, plan_mixed
-from conversion.examples import Example, refuse_unreal
-from conversion.onnx_export import export_onnx
-from conversion.runtimes import open_model, port_faults, to_levels
-from conversion.tflite import Onnx2tf, Reference, finish_tflite, minimum_tflite, nhwc
-from conversion.variants import SCHEMES, Quantizer, quantization_faults
-from training.deployable import Deployable, Port
-from training.errors import UserError
-from training.images import atomic_path, fit, read_photo, write_png
+from afterlens.conversion.bundle.operator_counts import operator_counts
+from afterlens.conversion.bundle.runtimes import open_model, port_faults, to_levels
+from afterlens.conversion.coreml.compress import (
+    COMPRESSED_VARIANTS,
+    MEASURED_PICTURES,
+    compress_and_check,
+    plan_mixed,
+)
+from afterlens.conversion.coreml.convert import convert_coreml, minimum_coreml
+from afterlens.conversion.examples import Example, refuse_unreal
+from afterlens.conversion.tflite.check import SCHEMES, Quantizer, quantization_faults
+from afterlens.conversion.tflite.onnx2tf import Onnx2tf, Reference, finish_tflite, minimum_tflite, nhwc
+from afterlens.conversion.tflite.onnx_export import export_onnx
+from afterlens.training.deployable import Deployable, Port
+from afterlens.training.media.errors import UserError
+from afterlens.training.media.images import atomic_path, fit, read_photo, write_png
 
 VARIANTS = (
     *("float32.tflite", "float16.tflite", *(f"{variant}.tflite" for variant in SCHEMES)),
@@ -106,7 +111,7 @@ def convert(
     quantized = [variant for variant in SCHEMES if f"{variant}.tflite" in variants]
     if set(quantized) - {"dynamic_range_quant"} and examples is None:
         raise UserError(f"{quantized[-1]} takes its ranges from real pictures, and none were given")
-    _refuse_foreign_folder(out)
+    _refuse_other_folder(out)
     photos = [read_photo(path).rgb for path in (golden_photo, *earlier)]
     console = Console(stderr=True)
     first = deployables[0]
@@ -283,7 +288,7 @@ def _artifact(path: Path, deployable: Deployable, kind: str, variant: str, minim
 
 
 def _weight_faults(path: Path, variant: str) -> list[str]:
-    stored = census_of(path).weight_bytes
+    stored = operator_counts(path).weight_bytes
     # Scalars such as the limit of a clamp may keep the other type.
     if stored[variant] >= 0.99 * sum(stored.values()) and stored[variant] > 0:
         return []
@@ -331,7 +336,7 @@ def _size(deployable: Deployable) -> str:
     return f"{width}x{height}"
 
 
-def _refuse_foreign_folder(out: Path) -> None:
+def _refuse_other_folder(out: Path) -> None:
     """Writing a bundle replaces the folder: never one with other things in it."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return

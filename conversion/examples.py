@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.data import seeded
-from training.deployable import Deployable
-from training.errors import UserError
-from training.images import find_photos, fit, read_photo
-from training.task import INPUTS, Sample
+from afterlens.training.data import seeded
+from afterlens.training.deployable import Deployable
+from afterlens.training.media.errors import UserError
+from afterlens.training.media.images import find_photos, fit, read_photo
+from afterlens.training.task import INPUTS, Sample
 
 Picture = NDArray[np.float32]  # (H, W, 3), RGB, [0, 1]
 Degrade = Callable[[Any, Any, str, Any], Sample]  # photo, other photo (3, H, W), kind, generator
@@ -52,7 +52,7 @@ def degraded_examples(
     """``count`` examples with their truth: clean photos, degraded by the task's own synthesis.
 
     Photos and kinds take turns; each input is rounded to 8 bits, as a camera's would be. The graph's inputs are those
-    of ``training.task.INPUTS``, in their order.
+    of ``afterlens.training.task.INPUTS``, in their order.
     """
     height, width = deployable.inputs[0].shape[2:]
     clean = [fit(read_photo(path).rgb, height, width) for path in photos]

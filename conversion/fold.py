@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from conversion.onnx_export import export
-from training.deployable import Deployable
-from training.errors import UserError
+from afterlens.conversion.tflite.onnx_export import export
+from afterlens.training.deployable import Deployable
+from afterlens.training.media.errors import UserError
 
 _CONVOLUTIONS = (torch.ops.aten.conv2d.default, torch.ops.aten.conv_transpose2d.input)
 _NORMALISATION = torch.ops.aten.batch_norm.default

@@ -3,7 +3,7 @@
     python docs/figures.py runs/reflection/metrics.csv
     python docs/figures.py --variants reflection=BUNDLE,BENCH.json udc=BUNDLE,BENCH.json
 
-Writes docs/before_after.jpg (the photos of tests/degraded: input, restored, artefact layer, truth),
+Writes docs/before_after.jpg (the photos of afterlens/samples/degraded: input, restored, layer, truth),
 docs/under_display.jpg (a photo through a display, by the live and the still network), docs/deblurred.jpg (frames with
 known motion, and a real clip), docs/psf.jpg (a panel and its
 point-spread function) and docs/curve.png (mean PSNR on the held-out photos, which metrics.csv has beside the score;
@@ -25,12 +25,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.data import seeded
-from training.images import read_photo
-from training.metrics import psnr
-from training.tasks import find_task
-from training.trained import load_network
-from training.udc.psf import Optics, simulate
+from afterlens.training.data import seeded
+from afterlens.training.media.images import read_photo
+from afterlens.training.metrics import psnr
+from afterlens.training.tasks import find_task
+from afterlens.training.trained import load_network
+from afterlens.training.udc.psf import Optics, simulate
 
 ROOT = Path(__file__).parent.parent
 KINDS = (
@@ -38,11 +38,11 @@ KINDS = (
     "shadow",
     "stain",
     "occlusion",
-)  # files of tests/degraded, all over tests/photos/room.jpg
+)  # files of afterlens/samples/degraded, all over afterlens/samples/calibration/room.jpg
 
 
 def before_after(out: Path) -> None:
-    """One row a photo of tests/degraded, with the PSNR against the clean photo."""
+    """One row a photo of afterlens/samples/degraded, with the PSNR against the clean photo."""
     task = find_task("reflection")
     restorer = task.restorer(load_network(task, task.pretrained)[0])
     figure, axes = plt.subplots(len(KINDS), 4, figsize=(14, 2.05 * len(KINDS)), layout="constrained")
@@ -52,14 +52,14 @@ def before_after(out: Path) -> None:
             for path in (f"degraded/{name}.jpg", "photos/room.jpg")
         )
         with torch.no_grad():
-            restored, artefact = restorer(degraded)
+            restored, layer = restorer(degraded)
         titles = (
             f"{name}: input, {psnr(degraded, truth):.1f} dB",
             f"restored, {psnr(restored, truth):.1f} dB",
             "what was removed",
             "truth",
         )
-        for axis, picture, title in zip(row, (degraded, restored, artefact, truth), titles, strict=True):
+        for axis, picture, title in zip(row, (degraded, restored, layer, truth), titles, strict=True):
             axis.imshow(_pixels(picture))
             axis.set_title(title, fontsize=9)
             axis.axis("off")
@@ -99,9 +99,9 @@ def deblurred(out: Path) -> None:
     cases = (("shake", "shelf", 3), ("object", "hall", 3), ("pan", "hall", 9))
     for row, (kind, name, seed) in zip(axes, cases, strict=False):
         photo, other = (
-            torch.from_numpy(read_photo(ROOT / "tests/judged" / f"{file}.jpg").rgb).permute(2, 0, 1)[
-                :, 80:336, 200:584
-            ]
+            torch.from_numpy(read_photo(ROOT / "afterlens/samples/evaluation" / f"{file}.jpg").rgb).permute(
+                2, 0, 1
+            )[:, 80:336, 200:584]
             for file in (name, "hall" if name == "shelf" else "shelf")
         )
         sample = task.degrade(photo, other, kind, seeded(seed))
@@ -121,7 +121,9 @@ def deblurred(out: Path) -> None:
         row[4].imshow(extent[0], cmap="magma", vmin=0.0, vmax=4.0)
         row[4].set_title("smear that the network sees, pixels", fontsize=9)
     frames = [
-        torch.from_numpy(read_photo(ROOT / "tests/clips/hands" / f"hands_{n}.jpg").rgb).permute(2, 0, 1)[None]
+        torch.from_numpy(read_photo(ROOT / "afterlens/samples/clips/hands" / f"hands_{n}.jpg").rgb).permute(
+            2, 0, 1
+        )[None]
         for n in (45, 46)
     ]
     with torch.no_grad():
@@ -140,7 +142,7 @@ def deblurred(out: Path) -> None:
 
 def point_spread(out: Path) -> None:
     """One period of a panel, nine of them, and what `afterlens psf` makes of them."""
-    panel = ROOT / "tests/panels/pentile.png"
+    panel = ROOT / "afterlens/samples/panels/pentile.png"
     with tempfile.TemporaryDirectory() as work:
         preview = Path(work) / "psf.png"
         simulate(panel, Optics(), 257, Path(work) / "psf.npy", preview)

@@ -22,12 +22,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-PHOTOS = Path(__file__).parent / "photos"
+from afterlens.samples import CALIBRATION
+
+PHOTOS = CALIBRATION[0].parent
 
 
 @pytest.fixture(scope="session")
 def photo_path() -> Path:
-    """A real photo, 768x432 JPEG: a room with a wooden floor, a white wall and a window (tests/photos/SOURCE.md)."""
+    """A real photo, 768x432 JPEG: a room, a wooden floor, a white wall, a window (afterlens/samples/SOURCE.md)."""
     return PHOTOS / "room.jpg"
 
 
@@ -48,9 +50,9 @@ def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of the reflection task whose weights are noise: it changes every picture visibly."""
     import torch
 
-    from training.checkpoint import save_checkpoint
-    from training.recipe import read_recipe
-    from training.tasks import find_task
+    from afterlens.training.checkpoint import save_checkpoint
+    from afterlens.training.recipe import read_recipe
+    from afterlens.training.tasks import find_task
 
     task = find_task("reflection")
     recipe: Any = read_recipe(task.recipe_type, task.recipe_path)
@@ -80,7 +82,7 @@ def cli(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., Result]]:
     """Run the command line in this process (importing PyTorch anew for each would take most of the time)."""
-    import afterlens
+    from afterlens import cli
 
     monkeypatch.setenv("COLUMNS", "200")
     handler = signal.getsignal(signal.SIGTERM)
@@ -88,7 +90,7 @@ def cli(
     def run(*arguments: str | Path) -> Result:
         monkeypatch.setattr(sys, "argv", ["afterlens", *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
-            afterlens.main()
+            cli.main()
         assert isinstance(end.value.code, int)
         return Result(end.value.code, *capfd.readouterr())
 

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-import afterlens
+import afterlens.cli
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
-VERBS = [command.callback.__name__ for command in afterlens.app.registered_commands if command.callback]
+VERBS = [command.callback.__name__ for command in afterlens.cli.app.registered_commands if command.callback]
 
 
 Cli = Callable[..., Any]  # the fixture `cli`: arguments -> code, stdout, stderr
@@ -45,9 +45,9 @@ def test_help_loads_nothing_heavy() -> None:
     script = """
 import sys
 sys.argv = ["afterlens", "--help"]
-import afterlens
+import afterlens.cli
 try:
-    afterlens.main()
+    afterlens.cli.main()
 except SystemExit as end:
     assert end.code == 0
 heavy = {"torch", "tensorflow", "coremltools", "numpy", "cv2", "PIL", "onnx", "matplotlib", "accelerate"}
@@ -83,10 +83,10 @@ def test_the_command_that_help_opens_with_works(
 
 
 def test_the_program_is_named_as_it_can_be_started(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "afterlens.py"), "--help"]
+    command = [sys.executable, "-m", "afterlens", "--help"]
     environment = {**ENVIRONMENT, "PATH": str(tmp_path)}  # no afterlens there
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    assert result.stdout.startswith(f"{sys.executable} afterlens.py restore reflection ")
+    assert result.stdout.startswith(f"{sys.executable} -m afterlens restore reflection ")
 
 
 # --- results -------------------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ def test_any_file_name_will_do(
 
 
 def test_info_counts_what_the_network_has(cli: Cli, random_checkpoint: Path) -> None:
-    from training.checkpoint import load_tensors
+    from afterlens.training.checkpoint import load_tensors
 
     result = cli("info", "reflection", "-c", random_checkpoint, "--json")
     assert result.code == 0, result.stderr
@@ -145,8 +145,8 @@ def test_info_counts_what_the_network_has(cli: Cli, random_checkpoint: Path) -> 
 def test_libraries_cannot_print_into_the_result() -> None:
     script = """
 import os
-import afterlens
-with afterlens._library_output_on_stderr():
+import afterlens.cli
+with afterlens.cli._library_output_on_stderr():
     print("from Python")
     os.write(1, b"from C\\n")
 print("result")
@@ -230,14 +230,14 @@ def test_a_bug_is_one_line_unless_asked_for_more(cli: Cli, monkeypatch: pytest.M
     def defect(name: str) -> None:
         raise ZeroDivisionError("two\nlines")
 
-    monkeypatch.setattr("training.tasks.find_task", defect)
+    monkeypatch.setattr("afterlens.training.tasks.find_task", defect)
     assert_one_line(
         cli("info", "reflection"), 70, "internal error", "ZeroDivisionError: two lines", "AFTERLENS_DEBUG=1"
     )
     monkeypatch.setenv("AFTERLENS_DEBUG", "1")
     monkeypatch.setattr(sys, "argv", ["afterlens", "info", "reflection"])
     with pytest.raises(ZeroDivisionError):
-        afterlens.main()
+        afterlens.cli.main()
 
 
 @pytest.mark.parametrize(("signal_number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -250,7 +250,8 @@ def test_an_interrupted_run_leaves_nothing_half_written(
     out = tmp_path / "out"
     command = [
         sys.executable,
-        str(ROOT / "afterlens.py"),
+        "-m",
+        "afterlens",
         "restore",
         "reflection",
         str(tmp_path),

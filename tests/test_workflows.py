@@ -11,7 +11,7 @@ import pytest
 import typer
 import yaml
 
-import afterlens
+import afterlens.cli
 
 ROOT = Path(__file__).parents[1]
 OWN = ROOT / ".github" / "workflows" / "ci.yml"
@@ -64,7 +64,7 @@ def test_our_own_runs_what_make_test_runs_and_core_ml_itself() -> None:
     lines = "\n".join(step.get("run", "") for step in steps_of(OWN))
     assert "make test" in lines
     tests = re.findall(r"tests/[\w./]+", lines)
-    assert "tests/conversion/test_predict.py" in tests
+    assert "tests/conversion/coreml/test_predict.py" in tests
     assert all((ROOT / path).exists() for path in tests), tests
     pins = (ROOT / "constraints.txt").read_text()
     (packages,) = re.findall(r"pip install -c constraints\.txt \\\n(.*)\\\n", lines)
@@ -79,9 +79,9 @@ def commands(source: Path) -> list[list[str]]:
     return [shlex.split(line)[1:] for line in lines]
 
 
-@pytest.mark.parametrize("source", [GUIDE, ROOT / "docs" / "foreign.md"], ids=lambda path: path.name)
+@pytest.mark.parametrize("source", [GUIDE, ROOT / "docs" / "external.md"], ids=lambda path: path.name)
 def test_the_commands_of_the_documents_exist(source: Path) -> None:
-    verbs = typer.main.get_command(afterlens.app).commands  # type: ignore[attr-defined]
+    verbs = typer.main.get_command(afterlens.cli.app).commands  # type: ignore[attr-defined]
     found = commands(source)
     assert len(found) >= 6
     for verb, *words in found:

@@ -142,7 +142,7 @@ class PyramidPooling(nn.Module):
     """Features at ``scales`` halving scales and their global mean, each through its own 1x1 convolution.
 
     Follows PSPNet's pyramid pooling (Zhao et al., CVPR 2017) with two changes that conversion wants: the pools are
-    chained 2x2 averages (an adaptive pool is baked into the artefact with wrong kernels at other sizes), and every
+    chained 2x2 averages (an adaptive pool is baked into the artifact with wrong kernels at other sizes), and every
     scale stays at its own size until :class:`ScaleSelection` fuses them.
 
     Takes ``(N, C, H, W)`` with H and W divisible by ``2 ** (scales - 1)``; returns ``scales + 1`` tensors of C

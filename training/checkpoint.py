@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from training.errors import UserError
-from training.images import atomic_path
+from afterlens.training.media.errors import UserError
+from afterlens.training.media.images import atomic_path
 
 METADATA_KEY = "afterlens"
 

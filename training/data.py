@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from training.errors import UserError
-from training.images import read_photo
+from afterlens.training.media.errors import UserError
+from afterlens.training.media.images import read_photo
 
 SMALLEST = 64  # pixels; photos with a shorter side teach nothing about the scale of things
 

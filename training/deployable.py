@@ -12,7 +12,7 @@ class Port:
     """One input or output of a deployable graph.
 
     Attributes:
-        name: the tensor's name in every artefact; apps bind by it, never by position.
+        name: the tensor's name in every artifact; apps bind by it, never by position.
         shape: ``(1, C, H, W)``, torch order and fixed: dynamic shapes lose the phones' accelerators.
         range: the smallest and largest value, before any 8-bit image coding.
         colour_space: how an app reads the values; ``"sRGB"`` for display-encoded RGB.

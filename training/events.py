@@ -21,7 +21,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor
 
-from training.errors import UserError
+from afterlens.training.media.errors import UserError
 
 
 class EventFile:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from training.clips import is_video, open_clip
-from training.errors import UserError
-from training.images import atomic_path, write_png
+from afterlens.training.media.clips import is_video, open_clip
+from afterlens.training.media.errors import UserError
+from afterlens.training.media.images import atomic_path, write_png
 
 Rgb = NDArray[np.uint8]  # (H, W, 3)
 

@@ -30,16 +30,16 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
-from training.checkpoint import load_checkpoint, load_weights, remove_partial_files, save_checkpoint
-from training.data import SMALLEST, find_faults, fingerprint, seeded, split_photos
-from training.errors import UserError
-from training.frames import photos_of
-from training.images import find_photos
-from training.metrics import psnr_each
-from training.recipe import TrainingRecipe, read_recipe
-from training.runlog import RunLog, tracked
-from training.state import TrainingState
-from training.task import Objective, Sample, Task
+from afterlens.training.checkpoint import load_checkpoint, load_weights, remove_partial_files, save_checkpoint
+from afterlens.training.data import SMALLEST, find_faults, fingerprint, seeded, split_photos
+from afterlens.training.frames import photos_of
+from afterlens.training.media.errors import UserError
+from afterlens.training.media.images import find_photos
+from afterlens.training.metrics import psnr_each
+from afterlens.training.recipe import TrainingRecipe, read_recipe
+from afterlens.training.runlog import RunLog, tracked
+from afterlens.training.state import TrainingState
+from afterlens.training.task import Objective, Sample, Task
 
 CLEAN_PSNR = 45.0
 """Decibels above which no error can be seen: more do not count."""
@@ -375,7 +375,7 @@ def _next(batches: Iterator[Sample]) -> Sample:
     except UserError as error:
         # From a loader process it comes with that process's traceback, whose last line is the message.
         raise UserError(
-            str(error).strip().splitlines()[-1].removeprefix("training.errors.UserError: ")
+            str(error).strip().splitlines()[-1].removeprefix("afterlens.training.media.errors.UserError: ")
         ) from error
 
 

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from training.checkpoint import load_tensors
-from training.errors import UserError
+from afterlens.training.checkpoint import load_tensors
+from afterlens.training.media.errors import UserError
 
 
 def truncated_pixel_loss(result: Tensor, target: Tensor, threshold: float) -> Tensor:
@@ -27,8 +27,8 @@ def charbonnier(result: Tensor, target: Tensor, epsilon: float = 1e-3) -> Tensor
 def relative_squared_error(result: Tensor, target: Tensor, damage: Tensor, floor: float) -> Tensor:
     """Mean over the photos of their mean squared error over ``damage + floor``; ``damage``: ``(N,)``, the input's own.
 
-    Squared, since most of what an artefact changes is nothing: the median, which an absolute error asks for, stays at
-    "change nothing" for thousands of steps. Relative, so that strong artefacts do not drown out faint ones; the smaller
+    Squared, since most of what a layer changes is nothing: the median, which an absolute error asks for, stays at
+    "change nothing" for thousands of steps. Relative, so that strong layers do not drown out faint ones; the smaller
     ``floor`` is, the more it costs to touch what is clean.
     """
     error = (result - target).square().mean(dim=(1, 2, 3))

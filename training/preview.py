@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from training.data import SMALLEST, cached_photo, find_faults, random_crop, ranked, seeded
-from training.errors import UserError
-from training.images import find_photos, write_png
-from training.recipe import read_recipe
-from training.task import Task
+from afterlens.training.data import SMALLEST, cached_photo, find_faults, random_crop, ranked, seeded
+from afterlens.training.media.errors import UserError
+from afterlens.training.media.images import find_photos, write_png
+from afterlens.training.recipe import read_recipe
+from afterlens.training.task import Task
 
 _COLUMNS = 8
 _LABEL = 24  # pixels, height of a kind's title
 
 
 def contact_sheet(task: Task, data: Sequence[Path], out: Path, *, overrides: Sequence[str] = ()) -> None:
-    """Writes a PNG to ``out``: one row a kind of artefact, titled, each column an input over its target.
+    """Writes a PNG to ``out``: one row a kind of degradation, titled, each column an input over its target.
 
     The pictures are made by the same functions as the training samples, from photos picked by the hash of their names.
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from training.errors import UserError
+from afterlens.training.media.errors import UserError
 
 R = TypeVar("R")
 

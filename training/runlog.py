@@ -15,8 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, t
 from rich.table import Column
 from torch import Tensor
 
-from training.events import EventFile
-from training.images import atomic_path
+from afterlens.training.events import EventFile
+from afterlens.training.media.images import atomic_path
 
 T = TypeVar("T")
 

@@ -15,11 +15,11 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
-from training.data import SMALLEST, cached_photo, random_crop, seeded, uniform
-from training.errors import UserError
-from training.images import read_photo
-from training.recipe import TrainingRecipe, require
-from training.task import Sample
+from afterlens.training.data import SMALLEST, cached_photo, random_crop, seeded, uniform
+from afterlens.training.media.errors import UserError
+from afterlens.training.media.images import read_photo
+from afterlens.training.recipe import TrainingRecipe, require
+from afterlens.training.task import Sample
 
 Degrade = Callable[[Tensor, Tensor, str, Generator], Tensor]  # photo, other photo, kind
 Prepare = Callable[[Tensor, Generator], Tensor]

@@ -9,9 +9,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from training.checkpoint import load_checkpoint, load_weights, save_checkpoint
-from training.errors import UserError
-from training.recipe import TrainingRecipe
+from afterlens.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from afterlens.training.media.errors import UserError
+from afterlens.training.recipe import TrainingRecipe
 
 
 class TrainingState:

@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.utils.data import Dataset
 
-from training.deployable import Deployable
+from afterlens.training.deployable import Deployable
 
 Sample = dict[str, Tensor]
 
@@ -48,7 +48,7 @@ class Task:
     recipe_type: type
     recipe_path: Path
     pretrained: Path
-    default_sizes: tuple[tuple[int, int], ...]  # (height, width) of the artefacts
+    default_sizes: tuple[tuple[int, int], ...]  # (height, width) of the artifacts
     build_network: Callable[[Any], nn.Module]
     training_set: Callable[[Any, Sequence[Path]], Dataset[Sample]]
     validation_set: Callable[[Any, Sequence[Path]], Dataset[Sample]]

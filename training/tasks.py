@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from training.deblur.task import TASK as DEBLUR
-from training.errors import UserError
-from training.reflection.task import TASK as REFLECTION
-from training.task import Task
-from training.udc.task import TASK as UDC
+from afterlens.training.deblur.task import TASK as DEBLUR
+from afterlens.training.media.errors import UserError
+from afterlens.training.reflection.task import TASK as REFLECTION
+from afterlens.training.task import Task
+from afterlens.training.udc.task import TASK as UDC
 
 TASKS: dict[str, Task] = {task.name: task for task in (REFLECTION, UDC, DEBLUR)}
 

@@ -1,7 +1,7 @@
 """From a checkpoint back to the network that it holds: what every verb but `train` starts with.
 
 network, metadata = load_network(task, Path("best.safetensors"))
-restored, artefact = task.restorer(network)(photo)
+restored, layer = task.restorer(network)(photo)
 """
 
 import tomllib
@@ -10,11 +10,11 @@ from typing import Any
 
 from torch import nn
 
-from training.blocks import fold_weight_norm
-from training.checkpoint import load_checkpoint, load_weights
-from training.errors import UserError
-from training.recipe import build
-from training.task import Task
+from afterlens.training.blocks import fold_weight_norm
+from afterlens.training.checkpoint import load_checkpoint, load_weights
+from afterlens.training.media.errors import UserError
+from afterlens.training.recipe import build
+from afterlens.training.task import Task
 
 
 def load_network(task: Task, path: Path) -> tuple[nn.Module, dict[str, Any]]:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conversion.mil.package import unpack_bits
-from conversion.mil.spatial import bounded, ints
+from afterlens.conversion.mil.package import unpack_bits
+from afterlens.conversion.mil.spatial import bounded, ints
 
 Array = NDArray[Any]
 

@@ -24,10 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from conversion.mil.ops import OPERATORS, TUPLE_PARAMETERS, to_integer
-from conversion.mil.package import Package, TensorType, read_package
-from conversion.mil.spatial import Array
-from training.errors import UserError
+from afterlens.conversion.mil.ops import OPERATORS, TUPLE_PARAMETERS, to_integer
+from afterlens.conversion.mil.package import Package, TensorType, read_package
+from afterlens.conversion.mil.spatial import Array
+from afterlens.training.media.errors import UserError
 
 OnValue = Callable[[str, str, Array], None]
 Override = Callable[[str, str, Array], "Array | None"]
@@ -66,7 +66,7 @@ class FeatureSpec:
 
 @dataclass(frozen=True)
 class OperatorInfo:
-    """One operator for census and lint: type, name (of its first output), and each output's name and type."""
+    """One operator to count and to lint: type, name (of its first output), and each output's name and type."""
 
     op_type: str
     name: str

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from conversion.mil.compressed import COMPRESSED
-from conversion.mil.spatial import SPATIAL, Array, bounded, ints
+from afterlens.conversion.mil.compressed import COMPRESSED
+from afterlens.conversion.mil.spatial import SPATIAL, Array, bounded, ints
 
 Operator = Callable[..., Any]
 

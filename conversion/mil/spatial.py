@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from conversion.mil.package import MAX_ELEMENTS
+from afterlens.conversion.mil.package import MAX_ELEMENTS
 
 Array = NDArray[Any]
 

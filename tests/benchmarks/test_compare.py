@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from benchmarks.compare import Limits, compare, require, share, slowdown_interval
-from benchmarks.compare_text import markdown, table
-from conversion.contract import digest
-from training.errors import GateFailed, UserError
+from afterlens.benchmarks.compare import Limits, compare, require, share, slowdown_interval
+from afterlens.benchmarks.compare_text import markdown, table
+from afterlens.conversion.bundle.contract import digest
+from afterlens.training.media.errors import GateFailed, UserError
 
 HOST = Path(__file__).with_name("host.json")
 FLOAT16 = "TFLite float16 256x256"
@@ -172,7 +172,7 @@ def test_pytorch_stands_in_only_where_it_computed_the_same(tmp_path: Path) -> No
     eager = f"results__{names.index('pytorch')}__artifact__macs"
     result = compare(base, changed(tmp_path / "grown.json", new, **{eager: 10**9}))
     assert "time" not in changes(result)
-    assert "neither the matrix product nor the same network" in result["artifacts"][0]["not_judged"][0]
+    assert "neither the matrix product nor the same network" in result["artifacts"][0]["not_evaluated"][0]
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_times_that_do_not_compare_are_not_judged_and_it_is_said_why(
     result = compare(base, new)
     assert "time" not in changes(result)
     (artifact,) = [artifact for artifact in result["artifacts"] if artifact["id"] == FLOAT16]
-    assert reason in artifact["not_judged"][0]
+    assert reason in artifact["not_evaluated"][0]
     assert reason in markdown(result)
 
 
@@ -234,7 +234,7 @@ def test_only_pictures_that_both_sides_judged_count(tmp_path: Path) -> None:
     other = [{**row, "image": row["image"] + "2"} for row in rows]
     result = compare(base, changed(tmp_path / "new.json", base, artifacts__0__quality__rows=other))
     assert "psnr" not in changes(result)
-    assert result["artifacts"][0]["not_judged"] == ["quality: no picture was judged on both sides"]
+    assert result["artifacts"][0]["not_evaluated"] == ["quality: no picture was judged on both sides"]
 
 
 def test_rounding_far_above_what_matters_is_no_loss(tmp_path: Path) -> None:
@@ -259,7 +259,7 @@ def test_a_proof_of_before_the_judgement_compares_its_numerics(tmp_path: Path) -
     del document["quality"], document["artifacts"][0]["quality"], document["artifacts"][0]["provenance"]
     result = compare(base, write(tmp_path / "new.json", document))
     assert set(changes(result)) == {"fidelity", "bytes"}
-    assert result["artifacts"][0]["not_judged"] == [
+    assert result["artifacts"][0]["not_evaluated"] == [
         "quality: the new side was not judged against ground truth"
     ]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.document import SCHEMA_FILE, check, read_document
-from training.errors import UserError
+from afterlens.benchmarks.document import SCHEMA_FILE, check, read_document
+from afterlens.training.media.errors import UserError
 
 HOST = Path(__file__).with_name("host.json")
 

@@ -10,10 +10,10 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
-from benchmarks.operators import cut, profile_operators
-from conversion.census import read_tflite
-from conversion.tflite import pack
-from training.errors import UserError
+from afterlens.benchmarks.operators import cut, profile_operators
+from afterlens.conversion.bundle.operator_counts import read_tflite
+from afterlens.conversion.tflite.onnx2tf import pack
+from afterlens.training.media.errors import UserError
 
 Array = NDArray[Any]
 SIDE = 32
@@ -225,7 +225,7 @@ def profile(path: Path, rounds: int = 3) -> dict[str, Any]:
 def test_the_profile_adds_up_and_fits_the_schema(pyramid: Path) -> None:
     from jsonschema import Draft202012Validator
 
-    from benchmarks.document import _schema
+    from afterlens.benchmarks.document import _schema
 
     found = profile(pyramid)
     rules = {"$ref": "#/$defs/operators", "$defs": _schema()["$defs"]}

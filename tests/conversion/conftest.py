@@ -7,11 +7,11 @@ import pytest
 from filelock import FileLock
 from torch import nn
 
-from conversion.contract import CONTRACT_FILE, Bundle, digest, read_bundle
-from conversion.convert import convert
-from training.deployable import Deployable
-from training.reflection.task import TASK
-from training.trained import load_network
+from afterlens.conversion.bundle.contract import CONTRACT_FILE, Bundle, digest, read_bundle
+from afterlens.conversion.convert import convert
+from afterlens.training.deployable import Deployable
+from afterlens.training.reflection.task import TASK
+from afterlens.training.trained import load_network
 
 
 @pytest.fixture(scope="session")

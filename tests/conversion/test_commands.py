@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conversion.contract import Bundle, digest
-from training.deployable import Deployable
+from afterlens.conversion.bundle.contract import Bundle, digest
+from afterlens.training.deployable import Deployable
 
 Cli = Callable[..., Any]  # the fixture `cli`: arguments -> code, stdout, stderr
 
@@ -108,7 +108,7 @@ def test_convert_hands_over_sizes_and_provenance(
         calls.append({"graphs": graphs, "out": out, "provenance": provenance, **options})
         return bundle
 
-    monkeypatch.setattr("conversion.convert.convert", converted)
+    monkeypatch.setattr("afterlens.conversion.convert.convert", converted)
     sizes = ("--size", "320x192", "--size", "64x96", "--size", "64x96")
     out = tmp_path / "bundle"
     options = ("-c", random_checkpoint, *sizes, "--photo", photo_path, "--json")

@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-import conversion.convert
-from conversion.contract import CONTRACT_FILE, Bundle, integrity_fault
-from conversion.convert import convert, fit, parameters_and_macs
-from training.deployable import Deployable, Port
-from training.errors import UserError
+import afterlens.conversion.convert
+from afterlens.conversion.bundle.contract import CONTRACT_FILE, Bundle, integrity_fault
+from afterlens.conversion.convert import convert, fit, parameters_and_macs
+from afterlens.training.deployable import Deployable, Port
+from afterlens.training.media.errors import UserError
 
 PROVENANCE = {"checkpoint_sha256": "0" * 64, "recipe": {"steps": 1}, "data_licence": "CC BY 4.0"}
 
@@ -121,11 +121,11 @@ def test_conversion_works_offline_and_leaves_nothing_behind(photo_path: Path, tm
     )
     script = (
         "import sys; from pathlib import Path\n"
-        "from conversion.convert import convert\n"
+        "from afterlens.conversion.convert import convert\n"
         "from tests.conversion.test_convert import PROVENANCE, _tint\n"
         "convert([_tint(64, 96), _tint(96, 64)], Path('bundle'), PROVENANCE, golden_photo=Path(sys.argv[1]))\n"
     )
-    root = Path(conversion.convert.__file__).parents[1]
+    root = Path(__file__).parents[2]
     environment = os.environ | {"PYTHONPATH": f"{site}{os.pathsep}{root}", "TMPDIR": str(scratch)}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # most people do not have it
     done = subprocess.run(
@@ -188,7 +188,7 @@ def test_a_failure_leaves_neither_bundle_nor_scratch(
         path.mkdir()
         raise UserError("no more room")
 
-    monkeypatch.setattr(conversion.convert, "convert_coreml", fail)
+    monkeypatch.setattr(afterlens.conversion.convert, "convert_coreml", fail)
     with pytest.raises(UserError, match="no more room"):
         _convert(tmp_path / "bundle", photo_path)
     assert list(tmp_path.iterdir()) == []
@@ -198,8 +198,10 @@ def test_a_file_that_breaks_its_promise_is_not_shipped(
     photo_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A converter that writes another size than asked for, and says nothing."""
-    honest = conversion.convert.convert_coreml
-    monkeypatch.setattr(conversion.convert, "convert_coreml", lambda _, path: honest(_tint(48, 32), path))
+    honest = afterlens.conversion.convert.convert_coreml
+    monkeypatch.setattr(
+        afterlens.conversion.convert, "convert_coreml", lambda _, path: honest(_tint(48, 32), path)
+    )
     with pytest.raises(UserError, match="converter wrote it wrongly"):
         _convert(tmp_path / "bundle", photo_path)
     assert list(tmp_path.iterdir()) == []

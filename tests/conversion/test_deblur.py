@@ -6,20 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conversion.census import census_of
-from conversion.contract import Bundle, digest
-from conversion.convert import convert
-from conversion.examples import Example, degraded_examples
-from conversion.proof import PROOF_FILE
-from conversion.runtimes import open_artifact
-from conversion.verify import verify
-from training.deblur.task import TASK
-from training.deployable import Deployable
-from training.images import read_photo
-from training.trained import load_network
+from afterlens.conversion.bundle.contract import Bundle, digest
+from afterlens.conversion.bundle.operator_counts import operator_counts
+from afterlens.conversion.bundle.proof import PROOF_FILE
+from afterlens.conversion.bundle.runtimes import open_artifact
+from afterlens.conversion.convert import convert
+from afterlens.conversion.examples import Example, degraded_examples
+from afterlens.conversion.verify.verify import verify
+from afterlens.samples import FRAMES
+from afterlens.training.deblur.task import TASK
+from afterlens.training.deployable import Deployable
+from afterlens.training.media.images import read_photo
+from afterlens.training.trained import load_network
 
 HEIGHT, WIDTH = 72, 128  # the height is padded to 80
-FRAMES = sorted((Path(__file__).parents[1] / "clips" / "hands").glob("*.jpg"))
 VARIANTS = ["float32.tflite", "float16.tflite", "mixed.tflite", "float16.mlpackage"]
 
 
@@ -50,11 +50,11 @@ def test_both_frames_are_named_and_no_warp_gather_or_scatter_is_left(bundle: Bun
     for artifact in bundle.contract.artifacts:
         assert [spec.name for spec in artifact.inputs] == ["current", "previous"]
         assert [spec.name for spec in artifact.outputs] == ["restored"]
-        census = census_of(bundle.path(artifact))
-        assert census.highest_rank == 4
+        counts = operator_counts(bundle.path(artifact))
+        assert counts.highest_rank == 4
         # Slices are those of the matching, which no delegate minds.
         bad = {"TRANSPOSE", "SPLIT", "GATHER", "GATHER_ND", "SCATTER_ND", "gather", "scatter", "resample"}
-        assert not bad & set(census.operators), census.operators
+        assert not bad & set(counts.operators), counts.operators
 
 
 def test_the_golden_input_is_two_frames_in_a_row(bundle: Bundle) -> None:

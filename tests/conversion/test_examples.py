@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from conversion.examples import Example, degraded_examples, plain_examples, refuse_unreal
-from training.deployable import Deployable, Port
-from training.errors import UserError
-from training.reflection.task import TASK
+from afterlens.conversion.examples import Example, degraded_examples, plain_examples, refuse_unreal
+from afterlens.training.deployable import Deployable, Port
+from afterlens.training.media.errors import UserError
+from afterlens.training.reflection.task import TASK
 
 
 def graph(inputs: int = 1) -> Deployable:

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from conversion.fold import fold
-from training.deployable import Deployable, Port
-from training.errors import UserError
+from afterlens.conversion.fold import fold
+from afterlens.training.deployable import Deployable, Port
+from afterlens.training.media.errors import UserError
 
 SHAPE = (1, 3, 8, 10)
 

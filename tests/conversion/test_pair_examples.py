@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from torch import nn
 
-from conversion.examples import pair_examples
-from training.deployable import Deployable, Port
-from training.errors import UserError
+from afterlens.conversion.examples import pair_examples
+from afterlens.training.deployable import Deployable, Port
+from afterlens.training.media.errors import UserError
 
 
 def network(*inputs: str) -> Deployable:

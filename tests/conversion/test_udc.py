@@ -8,17 +8,17 @@ import pytest
 import torch
 from torch import nn
 
-from conversion.census import census_of
-from conversion.contract import digest
-from conversion.convert import convert
-from conversion.proof import PROOF_FILE
-from conversion.verify import verify
-from training.blocks import GroupedBlock
-from training.checkpoint import save_checkpoint
-from training.recipe import read_recipe
-from training.trained import load_network
-from training.udc.network import UnderDisplayNetwork
-from training.udc.task import TASK, UnderDisplayRecipe, build_network
+from afterlens.conversion.bundle.contract import digest
+from afterlens.conversion.bundle.operator_counts import operator_counts
+from afterlens.conversion.bundle.proof import PROOF_FILE
+from afterlens.conversion.convert import convert
+from afterlens.conversion.verify.verify import verify
+from afterlens.training.blocks import GroupedBlock
+from afterlens.training.checkpoint import save_checkpoint
+from afterlens.training.recipe import read_recipe
+from afterlens.training.trained import load_network
+from afterlens.training.udc.network import UnderDisplayNetwork
+from afterlens.training.udc.task import TASK, UnderDisplayRecipe, build_network
 
 HEIGHT, WIDTH = 72, 128  # the height is padded to 80
 
@@ -53,14 +53,14 @@ def test_it_is_converted_counted_and_proven(
 
     convolutions, blocks = layers(network, nn.Conv2d), layers(network, GroupedBlock)
     for artifact in bundle.contract.artifacts:
-        census = census_of(bundle.path(artifact))
-        assert census.highest_rank == 4
+        counts = operator_counts(bundle.path(artifact))
+        assert counts.highest_rank == 4
         if artifact.format == "coreml":
-            assert census.operators["conv"] == convolutions and census.operators["pixel_shuffle"] == 1
-            assert census.operators["relu"] == blocks
+            assert counts.operators["conv"] == convolutions and counts.operators["pixel_shuffle"] == 1
+            assert counts.operators["relu"] == blocks
         else:
-            assert census.operators["CONV_2D"] == convolutions and census.operators["DEPTH_TO_SPACE"] == 1
-            assert not {"TRANSPOSE", "SPLIT", "GATHER", "LOGISTIC"} & set(census.operators)
+            assert counts.operators["CONV_2D"] == convolutions and counts.operators["DEPTH_TO_SPACE"] == 1
+            assert not {"TRANSPOSE", "SPLIT", "GATHER", "LOGISTIC"} & set(counts.operators)
 
     verify(tmp_path / "bundle", {(HEIGHT, WIDTH): graph}, photo_paths[:1], checkpoint=checkpoint)
     proof = json.loads((tmp_path / "bundle" / PROOF_FILE).read_text("utf-8"))

@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from conversion.contract import read_bundle
+from afterlens.conversion.bundle.contract import read_bundle
+from afterlens.training.media.images import write_png
+from afterlens.training.metrics import psnr
 from tests.third_party.quiet_video.network import deployables
 from tests.third_party.quiet_video.train import noisy_pair
-from training.images import write_png
-from training.metrics import psnr
 
 Cli = Callable[..., Any]  # the fixture `cli`: arguments -> code, stdout, stderr
 

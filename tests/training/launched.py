@@ -15,9 +15,9 @@ from pathlib import Path
 from accelerate import Accelerator
 from torch import nn
 
+from afterlens.training.loop import train
+from afterlens.training.task import Objective, Task
 from tests.training.runs import PHOTOS, TASK, TINY
-from training.loop import train
-from training.task import Objective, Task
 
 OVERRIDES = [
     *TINY,

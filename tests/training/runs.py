@@ -16,13 +16,14 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-import training.checkpoint
-import training.runlog
-from training.errors import UserError
-from training.loop import train
-from training.tasks import TASKS
+import afterlens.training.checkpoint
+import afterlens.training.runlog
+from afterlens.samples import CALIBRATION
+from afterlens.training.loop import train
+from afterlens.training.media.errors import UserError
+from afterlens.training.tasks import TASKS
 
-PHOTOS = Path(__file__).parent.parent / "photos"
+PHOTOS = CALIBRATION[0].parent
 TASK = TASKS["reflection"]
 
 # A network of 16 channels on 32-pixel crops: a step takes milliseconds.
@@ -122,7 +123,7 @@ def _run(
 
 def _die_at(moment: str) -> None:
     when, name = moment.split()
-    atomic_path = training.checkpoint.atomic_path
+    atomic_path = afterlens.training.checkpoint.atomic_path
 
     @contextmanager
     def dying(path: Path) -> Iterator[Path]:
@@ -134,5 +135,5 @@ def _die_at(moment: str) -> None:
         if path.name == name:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    for module in (training.checkpoint, training.runlog):
+    for module in (afterlens.training.checkpoint, afterlens.training.runlog):
         module.atomic_path = dying  # type: ignore[attr-defined]

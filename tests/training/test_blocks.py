@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from training.blocks import (
+from afterlens.training.blocks import (
     GROUP_WIDTH,
     GatedConv,
     GroupedGatedBlock,

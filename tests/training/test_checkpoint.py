@@ -10,15 +10,15 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from training import checkpoint
-from training.checkpoint import (
+from afterlens.training import checkpoint
+from afterlens.training.checkpoint import (
     load_checkpoint,
     load_tensors,
     load_weights,
     remove_partial_files,
     save_checkpoint,
 )
-from training.errors import UserError
+from afterlens.training.media.errors import UserError
 
 METADATA = {"task": "reflection", "step": 3, "best": None, "recipe": {"widths": [1, 2], "name": "Ä"}}
 
@@ -86,8 +86,8 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path, monkeypatch: 
         raise Killed
 
     # What SIGKILL leaves: the temporary file stays because no handler runs.
-    monkeypatch.setattr("training.images._remove", lambda temporary: None)
-    monkeypatch.setattr("training.images._sync", killed)
+    monkeypatch.setattr("afterlens.training.media.images._remove", lambda temporary: None)
+    monkeypatch.setattr("afterlens.training.media.images._sync", killed)
     with pytest.raises(Killed):
         checkpoint.save_checkpoint(path, {"other": torch.zeros(9)}, {})
     assert len(list(tmp_path.iterdir())) == 3

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from training.data import (
+from afterlens.training.data import (
     cached_photo,
     find_faults,
     fingerprint,
@@ -17,7 +17,7 @@ from training.data import (
     seeded,
     split_photos,
 )
-from training.errors import UserError
+from afterlens.training.media.errors import UserError
 
 
 def test_faults_come_in_the_order_of_the_files_and_name_them(photo_paths: list[Path], tmp_path: Path) -> None:

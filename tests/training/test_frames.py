@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from afterlens.samples import CLIP
+from afterlens.training.frames import photos_of, sharpest
+from afterlens.training.media.clips import open_clip
+from afterlens.training.media.errors import UserError
 from tests.clip_files import write_clip
-from training.clips import open_clip
-from training.errors import UserError
-from training.frames import photos_of, sharpest
-
-CLIP = Path(__file__).parents[1] / "clips" / "hands.mkv"
 
 
 def test_of_every_second_the_sharpest_frame_is_taken() -> None:

@@ -22,17 +22,17 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader, Dataset
 
+from afterlens.training.checkpoint import load_checkpoint, save_checkpoint
+from afterlens.training.loop import StepSampler, learning_rate, train, validate
+from afterlens.training.media.errors import UserError
+from afterlens.training.recipe import read_recipe
+from afterlens.training.reflection.task import ReflectionRecipe
+from afterlens.training.state import TrainingState
+from afterlens.training.task import Objective, Sample
+from afterlens.training.trained import load_network
 from tests.training import runs
 from tests.training.launched import OVERRIDES
 from tests.training.runs import PHOTOS, TASK, TINY
-from training.checkpoint import load_checkpoint, save_checkpoint
-from training.errors import UserError
-from training.loop import StepSampler, learning_rate, train, validate
-from training.recipe import read_recipe
-from training.reflection.task import ReflectionRecipe
-from training.state import TrainingState
-from training.task import Objective, Sample
-from training.trained import load_network
 
 RECIPE = read_recipe(ReflectionRecipe, TASK.recipe_path, TINY)
 PLAIN = ("training.steps=9", "training.validate_every=4", "training.checkpoint_every=3")

@@ -11,9 +11,7 @@ from safetensors.torch import save_file
 from scipy import ndimage
 from torch import Tensor
 
-from tests.training.vgg import write_vgg_weights
-from training.errors import UserError
-from training.losses import (
+from afterlens.training.losses import (
     PatchDiscriminator,
     VGGFeatureLoss,
     adversarial_loss,
@@ -21,6 +19,8 @@ from training.losses import (
     ssim_loss,
     truncated_pixel_loss,
 )
+from afterlens.training.media.errors import UserError
+from tests.training.vgg import write_vgg_weights
 
 
 @pytest.fixture

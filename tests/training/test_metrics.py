@@ -6,7 +6,7 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
-from training.metrics import PSNR_CAP, psnr, psnr_each, ssim, ssim_each
+from afterlens.training.metrics import PSNR_CAP, psnr, psnr_each, ssim, ssim_each
 
 
 def picture(height: int = 61, width: int = 83) -> Tensor:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.errors import UserError
-from training.preview import contact_sheet
-from training.tasks import TASKS
+from afterlens.training.media.errors import UserError
+from afterlens.training.preview import contact_sheet
+from afterlens.training.tasks import TASKS
 
 TASK = TASKS["reflection"]
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from training.errors import UserError
-from training.recipe import TrainingRecipe, build, read_recipe
-from training.reflection.task import ReflectionRecipe
-from training.tasks import TASKS
+from afterlens.training.media.errors import UserError
+from afterlens.training.recipe import TrainingRecipe, build, read_recipe
+from afterlens.training.reflection.task import ReflectionRecipe
+from afterlens.training.tasks import TASKS
 
 PATH = TASKS["reflection"].recipe_path
 
@@ -87,7 +87,7 @@ def test_wrong_values_name_their_place_and_what_was_expected(override: str, mess
 
 def test_losses_that_leave_a_decoder_untrained_are_refused() -> None:
     with pytest.raises(UserError, match="expected a weight for one of them"):
-        read_recipe(ReflectionRecipe, PATH, ["loss.artefact=0", "loss.reconstruction=0"])
+        read_recipe(ReflectionRecipe, PATH, ["loss.layer=0", "loss.reconstruction=0"])
     with pytest.raises(UserError, match="expected a weight for one of them"):
         read_recipe(ReflectionRecipe, PATH, ["loss.pixel=0", "loss.squared=0", "loss.ssim=0", "loss.vgg=0"])
 

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from training import runlog
-from training.errors import UserError
-from training.events import EventFile
-from training.runlog import RunLog, tracked
+from afterlens.training import runlog
+from afterlens.training.events import EventFile
+from afterlens.training.media.errors import UserError
+from afterlens.training.runlog import RunLog, tracked
 
 VALUES = {"pixel": 0.25, "psnr": 21.5}
 
@@ -44,9 +44,9 @@ def test_terminal_shows_a_live_bar(tmp_path: Path) -> None:
 def test_narrow_terminal_cuts_the_end_off(tmp_path: Path) -> None:
     screen = io.StringIO()
     with RunLog(tmp_path, "train", 100_000, 0, Console(file=screen, force_terminal=True, width=60)) as log:
-        log.step(79, VALUES | {"reconstruction": 0.1, "artefact": 0.2})
+        log.step(79, VALUES | {"reconstruction": 0.1, "layer": 0.2})
     last = screen.getvalue().split("\r")[-1]
-    assert "79/100000" in last and "left" in last and "it/s" in last and "artefact" not in last, last
+    assert "79/100000" in last and "left" in last and "it/s" in last and "layer" not in last, last
 
 
 def test_elsewhere_it_prints_a_line_every_so_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from training.checkpoint import save_checkpoint
-from training.errors import UserError
-from training.recipe import read_recipe
-from training.tasks import TASKS
-from training.trained import load_network
+from afterlens.training.checkpoint import save_checkpoint
+from afterlens.training.media.errors import UserError
+from afterlens.training.recipe import read_recipe
+from afterlens.training.tasks import TASKS
+from afterlens.training.trained import load_network
 
 TASK = TASKS["reflection"]
 NARROW = [

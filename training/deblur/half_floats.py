@@ -1,6 +1,6 @@
 """Weights that float16 files hold exactly: the last step of making the bundled checkpoint.
 
-    python -m training.deblur.half_floats TRAINED ROUNDED
+    python -m afterlens.training.deblur.half_floats TRAINED ROUNDED
 
 Where the motion is in doubt, rounding weights moves the extents by per cents and single pixels by some levels of 255.
 Rounded once, before they are judged and published, they are the same in PyTorch and in every float16 file.
@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from training.checkpoint import load_checkpoint, save_checkpoint
-from training.deblur.network import ContrastStem, DeblurNetwork
-from training.deblur.task import TASK
-from training.errors import UserError
-from training.recipe import build
+from afterlens.training.checkpoint import load_checkpoint, save_checkpoint
+from afterlens.training.deblur.network import ContrastStem, DeblurNetwork
+from afterlens.training.deblur.task import TASK
+from afterlens.training.media.errors import UserError
+from afterlens.training.recipe import build
 
 STEP = 2.0**-10  # of the stem's weights, all below 2: multiples of it are half floats, and so are their sums
 
@@ -89,7 +89,7 @@ def main(trained: Path, rounded: Path) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 3:
-        print("usage: python -m training.deblur.half_floats TRAINED ROUNDED", file=sys.stderr)
+        print("usage: python -m afterlens.training.deblur.half_floats TRAINED ROUNDED", file=sys.stderr)
         sys.exit(2)
     try:
         main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
-from training.blocks import (
+from afterlens.training.blocks import (
     GROUP_WIDTH,
     grouped_blocks,
     halvings,
@@ -32,7 +32,7 @@ from training.blocks import (
     risings,
     upsample2,
 )
-from training.deblur.recurrence import SpatialRecurrence
+from afterlens.training.deblur.recurrence import SpatialRecurrence
 
 MULTIPLE = 16  # the input's sides: stem /4 and two halvings
 
@@ -40,7 +40,7 @@ MOTION = 5
 """Channels of a motion field: flow x, flow y, extent, extent of x over y, extent along the diagonal; all in pixels.
 
 The flow leads from a pixel of the current frame to where the same thing was in the frame before, both at mid-exposure.
-The other three say how it smeared meanwhile: see `training.deblur.motion.smear`.
+The other three say how it smeared meanwhile: see `afterlens.training.deblur.motion.smear`.
 """
 STILL, MOVING = 0.1, 0.5
 """Extents in pixels: what smears less than the first is taken to be sharp, what smears more than the second to move."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from training.blocks import normalised
+from afterlens.training.blocks import normalised
 
 
 class SpatialRecurrence(nn.Module):

@@ -3,7 +3,7 @@
     sample = degrade(photo, other, "object", generator)
     sample["input"], sample["previous"]       # blurred frames, (3, H, W), sRGB [0, 1]
     sample["target"]                          # the sharp frame at mid-exposure
-    sample["motion"]                          # (5, H/4, W/4), exact: see training.deblur.network.MOTION
+    sample["motion"]                          # (5, H/4, W/4), exact: see afterlens.training.deblur.network.MOTION
     sample["sharp"]                           # (1, H, W), 1 where nothing moved during the exposure
 
 A camera's path over a background, and perhaps an object with a path of its own; some dozen sharp frames are averaged in
@@ -23,10 +23,19 @@ from numpy.random import Generator as Rng
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from training.data import uniform
-from training.deblur.motion import SAMPLES, Path, exposure_times, flow, longest_way, random_path, smear, still
-from training.deblur.network import STILL
-from training.light import expand_highlights, to_linear, to_srgb, with_noise
+from afterlens.training.data import uniform
+from afterlens.training.deblur.motion import (
+    SAMPLES,
+    Path,
+    exposure_times,
+    flow,
+    longest_way,
+    random_path,
+    smear,
+    still,
+)
+from afterlens.training.deblur.network import STILL
+from afterlens.training.media.light import expand_highlights, to_linear, to_srgb, with_noise
 
 # "shake": the camera moves, now and then with an object before it that goes its own way. "object": one moves, all else
 # stands still. "pan": the camera follows it, and all else smears. "sharp": nothing smears, whether or not it moves.

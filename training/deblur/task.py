@@ -12,16 +12,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from training.blocks import GROUP_WIDTH
-from training.data import cached_photo, random_crop, seeded, uniform
-from training.deblur.network import FORMS, MULTIPLE, DeblurNetwork, for_deployment
-from training.deblur.synthesis import KINDS, degrade
-from training.deployable import Deployable, Port
-from training.losses import charbonnier, relative_squared_error
-from training.padding import crop_to, pad_to
-from training.recipe import BudgetRecipe, TrainingRecipe, require
-from training.samples import require_shares
-from training.task import Objective, Sample, Task
+from afterlens.training.blocks import GROUP_WIDTH
+from afterlens.training.data import cached_photo, random_crop, seeded, uniform
+from afterlens.training.deblur.network import FORMS, MULTIPLE, DeblurNetwork, for_deployment
+from afterlens.training.deblur.synthesis import KINDS, degrade
+from afterlens.training.deployable import Deployable, Port
+from afterlens.training.losses import charbonnier, relative_squared_error
+from afterlens.training.padding import crop_to, pad_to
+from afterlens.training.recipe import BudgetRecipe, TrainingRecipe, require
+from afterlens.training.samples import require_shares
+from afterlens.training.task import Objective, Sample, Task
 
 _FOLDER = Path(__file__).parent
 _MARGIN = 16  # pixels of a photo that move into the picture; the rest is mirrored

@@ -1,9 +1,9 @@
-"""The dual-branch network: one shared encoder, a decoder for the background and one for the artefact layer.
+"""The dual-branch network: one shared encoder, a decoder for the background and one for the layer.
 
     network = ReflectionNetwork()
-    background, artefact = network(image)        # image: (N, 3, H, W), RGB, [0, 1], H and W divisible by 32
+    background, layer = network(image)        # image: (N, 3, H, W), RGB, [0, 1], H and W divisible by 32
 
-``artefact`` is signed, ``image - background``: positive where light was added (reflection), negative where it was
+``layer`` is signed, ``image - background``: positive where light was added (reflection), negative where it was
 taken away (shadow).
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from training.blocks import (
+from afterlens.training.blocks import (
     GROUP_WIDTH,
     GatedConv,
     GroupedGatedBlock,
@@ -86,22 +86,22 @@ class ReflectionNetwork(nn.Module):
         self.encoder = Encoder(widths, depths)
         self.skips = nn.ModuleList(SkipPyramid(w, s) for w, s in zip(widths, (3, 3, 2), strict=True))
         self.background = Decoder(widths, decoder_widths)
-        self.artefact = Decoder(widths, decoder_widths)
+        self.layer = Decoder(widths, decoder_widths)
         fine = decoder_widths[0]
         groups = fine // GROUP_WIDTH
         self.background_feature = GatedConv(fine, fine, 3, groups)
-        self.artefact_feature = GatedConv(fine, fine, 3, groups)
+        self.layer_feature = GatedConv(fine, fine, 3, groups)
         # They start at zero, and so does the whole change: random ones taught the network to close its gates for good.
         self.offset_head = photo_head(fine)
         self.gain_head = photo_head(fine)
-        self.artefact_head = photo_head(fine)
+        self.layer_head = photo_head(fine)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """``(N, 3, H, W)`` RGB [0, 1] -> background (not clipped, near [0, 1]) and signed artefact, same shape."""
+        """``(N, 3, H, W)`` RGB [0, 1] -> background (not clipped, near [0, 1]) and signed layer, same shape."""
         skips = [pyramid(f) for pyramid, f in zip(self.skips, self.encoder(image), strict=True)]
         background = self.background_feature(self.background(skips))
         # What is taken from the image has a part in proportion to it: a shadow is a smooth gain, and as a plain
         # difference it would carry all of the photo's own texture.
         residual = self.offset_head(background) + self.gain_head(background) * image
-        artefact = self.artefact_head(self.artefact_feature(self.artefact(skips)))
-        return image - residual, artefact
+        layer = self.layer_head(self.layer_feature(self.layer(skips)))
+        return image - residual, layer

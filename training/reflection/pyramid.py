@@ -1,8 +1,8 @@
 """High resolution by a Laplacian pyramid: the network sees the smallest level, the rest is rebuilt around it.
 
-    restored, artefact = PyramidRestorer(network)(photo)     # (1, 3, H, W), RGB, [0, 1], any size
+    restored, layer = PyramidRestorer(network)(photo)     # (1, 3, H, W), RGB, [0, 1], any size
 
-Plain rebuilding would bring the artefact's edges back, since they are in the Laplacian levels of the photo. So they
+Plain rebuilding would bring the layer's edges back, since they are in the Laplacian levels of the photo. So they
 are multiplied by a gate that says what share of the local detail belongs to the background: both decoders' layers are
 known at the smallest level, their detail energy is compared there, and the share is upsampled.
 
@@ -19,14 +19,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.blocks import upsample2
-from training.padding import crop_to, margins, pad_to, repeat_edges
-from training.reflection.network import MULTIPLE
+from afterlens.training.blocks import upsample2
+from afterlens.training.padding import crop_to, margins, pad_to, repeat_edges
+from afterlens.training.reflection.network import MULTIPLE
 
 LONGEST_BASE = 512  # pixels: about the scale of things in training, and it bounds the cost
 
 _WEIGHTS = ("picture_weights", "gate_weights", "mean_weights")  # buffers of a graph of fixed size
-_GATE_FLOOR = 0.002  # detail energy below which nothing is taken for an artefact's edge
+_GATE_FLOOR = 0.002  # detail energy below which nothing is taken for a layer's edge
 
 
 def levels_for(height: int, width: int) -> int:
@@ -46,12 +46,12 @@ def _detail(x: Tensor) -> Tensor:
     return F.avg_pool2d(detail.square(), 2).mean(dim=1, keepdim=True)
 
 
-def _gate(background: Tensor, artefact: Tensor) -> Tensor:
-    """Share of the local detail that is the background's, ``(N, 1, h, w)`` in (0, 1]; 1 where there is no artefact.
+def _gate(background: Tensor, layer: Tensor) -> Tensor:
+    """Share of the local detail that is the background's, ``(N, 1, h, w)`` in (0, 1]; 1 where there is no layer.
 
     The Wiener gain of two uncorrelated signals, ``b^2 / (b^2 + a^2)`` with local mean energies.
     """
-    own, alien = upsample2(_detail(background)) + _GATE_FLOOR, upsample2(_detail(artefact))
+    own, alien = upsample2(_detail(background)) + _GATE_FLOOR, upsample2(_detail(layer))
     return own / (own + alien)
 
 
@@ -91,10 +91,10 @@ def _upsample(x: Tensor, weights: Tensor) -> Tensor:
 
 
 class PyramidRestorer(nn.Module):
-    """Pyramid, network, gate and rebuild as one graph: RGB in, ``(restored, artefact)`` out, at the photo's size.
+    """Pyramid, network, gate and rebuild as one graph: RGB in, ``(restored, layer)`` out, at the photo's size.
 
     Args:
-        network: takes sides divisible by 32, returns background and signed artefact.
+        network: takes sides divisible by 32, returns background and signed layer.
         size: ``(height, width)`` of a graph of fixed size; None reads it from each photo.
         gated: False rebuilds plainly (for the ablation).
     """
@@ -107,46 +107,46 @@ class PyramidRestorer(nn.Module):
                 self.register_buffer(name, weights, persistent=False)
 
     def forward(self, photo: Tensor) -> tuple[Tensor, Tensor]:
-        """``(1, 3, H, W)`` RGB [0, 1] -> restored in [0, 1], same size; ``0.5 + artefact / 2``, smallest level."""
+        """``(1, 3, H, W)`` RGB [0, 1] -> restored in [0, 1], same size; ``0.5 + layer / 2``, smallest level."""
         height, width = self.size if self.size is not None else (photo.shape[-2], photo.shape[-1])
         levels = levels_for(height, width)
         if levels == 0:
-            restored, artefact, _ = self._base(photo)
-            return restored.clamp(0.0, 1.0), _as_picture(artefact)
+            restored, layer, _ = self._base(photo)
+            return restored.clamp(0.0, 1.0), _as_picture(layer)
         padded, top, left = pad_to(photo, 2**levels, 2**levels)
         pixels = F.pixel_unshuffle(padded, 2**levels)
         picture, single, mean = self._weights(levels, padded)
         small = F.conv2d(pixels, mean)
-        background, artefact, gate = self._base(small)
+        background, layer, gate = self._base(small)
         if self.gated:
             pixels = pixels * _upsample(gate, single)
             small = small * gate
         restored = F.relu(pixels + _upsample(background - small, picture)).clamp(max=1.0)
         restored = F.pixel_shuffle(restored, 2**levels)
-        return crop_to(restored, top, left, height, width), _as_picture(artefact)
+        return crop_to(restored, top, left, height, width), _as_picture(layer)
 
     def _weights(self, levels: int, like: Tensor) -> tuple[Tensor, ...]:
         made = _fixed_weights(levels) if self.size is None else (getattr(self, name) for name in _WEIGHTS)
         return tuple(weights.to(like) for weights in made)
 
     def _base(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Background, signed artefact and gate at the smallest level."""
+        """Background, signed layer and gate at the smallest level."""
         height, width = image.shape[-2:]
         rows, columns = margins(height, MULTIPLE), margins(width, MULTIPLE)
         (top, _), (left, _) = rows, columns
         padded = repeat_edges(image, rows, columns)
-        background, artefact = self.network(padded)
-        gate = _gate(background, artefact)
+        background, layer = self.network(padded)
+        gate = _gate(background, layer)
         return (
             crop_to(background, top, left, height, width),
-            crop_to(artefact, top, left, height, width),
+            crop_to(layer, top, left, height, width),
             crop_to(gate, top, left, height, width),
         )
 
 
-def _as_picture(artefact: Tensor) -> Tensor:
+def _as_picture(layer: Tensor) -> Tensor:
     """Signed [-1, 1] -> [0, 1], where 0.5 is "nothing".
 
     Clamped before the scaling: TFLite's converter folds a plain + 0.5 into the convolution before it.
     """
-    return artefact.clamp(-1.0, 1.0) * 0.5 + 0.5
+    return layer.clamp(-1.0, 1.0) * 0.5 + 0.5

@@ -1,4 +1,4 @@
-"""Degradations that put an artefact over a clean photo: reflection, shadow, water stain, occlusion.
+"""Degradations that put a layer over a clean photo: reflection, shadow, water stain, occlusion.
 
 Every function is pure: float tensors ``(3, H, W)``, RGB, [0, 1] in and out, and all randomness comes from the
 ``torch.Generator`` that is passed in. ``degrade`` picks one kind; the rest are its parts.
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from training.data import uniform
+from afterlens.training.data import uniform
 
 KINDS = ("region", "reflection", "shadow", "stain", "occlusion", "clean")
 
@@ -126,7 +126,7 @@ def feather(mask: Tensor, sigma: float) -> Tensor:
     return soft / soft.max().clamp_min(1e-6)
 
 
-# --- artefacts ----------------------------------------------------------------------------------------------
+# --- layers ----------------------------------------------------------------------------------------------
 
 
 def add_region(
@@ -256,7 +256,7 @@ def _random_occlusion(photo: Tensor, other: Tensor, generator: Generator) -> Ten
 
 
 def degrade(photo: Tensor, other: Tensor, kind: str, generator: Generator) -> Tensor:
-    """Puts one random artefact of ``kind`` over ``photo``; ``other`` is a second photo of the same shape.
+    """Puts one random layer of ``kind`` over ``photo``; ``other`` is a second photo of the same shape.
 
     Raises ``ValueError`` for a kind that is not in ``KINDS``.
     """
@@ -301,4 +301,4 @@ def degrade(photo: Tensor, other: Tensor, kind: str, generator: Generator) -> Te
         return add_stain(photo, mask, flow, uniform(generator, 1.0, 4.0), gain, uniform(generator, 1.0, 5.0))
     if kind == "occlusion":
         return _random_occlusion(photo, other, generator)
-    raise ValueError(f"unknown kind of artefact {kind!r}: expected one of {', '.join(KINDS)}")
+    raise ValueError(f"unknown kind of degradation {kind!r}: expected one of {', '.join(KINDS)}")

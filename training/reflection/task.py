@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from training.blocks import GROUP_WIDTH
-from training.deployable import Deployable, Port
-from training.losses import (
+from afterlens.training.blocks import GROUP_WIDTH
+from afterlens.training.deployable import Deployable, Port
+from afterlens.training.losses import (
     PatchDiscriminator,
     VGGFeatureLoss,
     adversarial_loss,
@@ -22,18 +22,18 @@ from training.losses import (
     truncated_pixel_loss,
     vgg_file,
 )
-from training.recipe import BudgetRecipe, TrainingRecipe, require
-from training.reflection.network import MULTIPLE, ReflectionNetwork
-from training.reflection.pyramid import PyramidRestorer, levels_for
-from training.reflection.synthesis import KINDS, degrade
-from training.samples import (
+from afterlens.training.recipe import BudgetRecipe, TrainingRecipe, require
+from afterlens.training.reflection.network import MULTIPLE, ReflectionNetwork
+from afterlens.training.reflection.pyramid import PyramidRestorer, levels_for
+from afterlens.training.reflection.synthesis import KINDS, degrade
+from afterlens.training.samples import (
     DegradedPhotos,
     SynthesisRecipe,
     of_one_frame,
     training_samples,
     validation_samples,
 )
-from training.task import Objective, Sample, Task
+from afterlens.training.task import Objective, Sample, Task
 
 _FOLDER = Path(__file__).parent
 
@@ -61,7 +61,7 @@ class LossRecipe:
     threshold: float
     squared: float
     floor: float
-    artefact: float
+    layer: float
     reconstruction: float
     ssim: float
     vgg: float
@@ -74,7 +74,7 @@ class LossRecipe:
             "pixel",
             "threshold",
             "squared",
-            "artefact",
+            "layer",
             "reconstruction",
             "ssim",
             "vgg",
@@ -83,9 +83,9 @@ class LossRecipe:
             require(key, getattr(self, key), 0.0 <= getattr(self, key) < math.inf, "zero or more")
         require("floor", self.floor, 0.0 < self.floor < math.inf, "above zero")
         background = self.pixel + self.squared + self.ssim + self.vgg
-        artefact = self.artefact + self.reconstruction
+        layer = self.layer + self.reconstruction
         require("pixel + squared + ssim + vgg", background, background > 0.0, "a weight for one of them")
-        require("artefact + reconstruction", artefact, artefact > 0.0, "a weight for one of them")
+        require("layer + reconstruction", layer, layer > 0.0, "a weight for one of them")
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class ReflectionRecipe:
     budgets: BudgetRecipe
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a crop that the network can't take, or an unknown kind of artefact."""
+        """Raises ValueError for a crop that the network can't take, or an unknown kind of degradation."""
         crop = self.training.crop
         require("training.crop", crop, crop % MULTIPLE == 0, f"a multiple of {MULTIPLE}")
         self.synthesis.require_kinds(KINDS)
@@ -130,7 +130,7 @@ def objective(recipe: ReflectionRecipe, device: torch.device) -> Objective:
 
     def losses(network: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
         image, target = batch["input"], batch["target"]
-        background, artefact = (output.float() for output in network(image))
+        background, layer = (output.float() for output in network(image))
         damage = (image - target).square().mean(dim=(1, 2, 3))
         terms: dict[str, Tensor] = {}
         if weights.pixel > 0.0:
@@ -139,12 +139,12 @@ def objective(recipe: ReflectionRecipe, device: torch.device) -> Objective:
             terms["squared"] = weights.squared * relative_squared_error(
                 background, target, damage, weights.floor
             )
-        if weights.artefact > 0.0:
-            terms["artefact"] = weights.artefact * relative_squared_error(
-                artefact, image - target, damage, weights.floor
+        if weights.layer > 0.0:
+            terms["layer"] = weights.layer * relative_squared_error(
+                layer, image - target, damage, weights.floor
             )
         if weights.reconstruction > 0.0:
-            terms["reconstruction"] = weights.reconstruction * (image - background - artefact).abs().mean()
+            terms["reconstruction"] = weights.reconstruction * (image - background - layer).abs().mean()
         if weights.ssim > 0.0:
             terms["ssim"] = weights.ssim * ssim_loss(background, target)
         if vgg is not None:
@@ -160,7 +160,7 @@ def objective(recipe: ReflectionRecipe, device: torch.device) -> Objective:
 
 
 def deployable(network: nn.Module, height: int, width: int) -> Deployable:
-    """RGB in, RGB out at ``height`` x ``width``; the artefact layer as a second picture in which 0.5 is "nothing".
+    """RGB in, RGB out at ``height`` x ``width``; the layer as a second picture in which 0.5 is "nothing".
 
     The second is as large as what the network sees: enlarged in the graph it would cost a tenth of a 1280x720 run.
     """
@@ -177,7 +177,7 @@ def deployable(network: nn.Module, height: int, width: int) -> Deployable:
                 "restored", shape, (0.0, 1.0), meaning="photo without reflection, shadow, stain and occlusion"
             ),
             Port(
-                "artefact",
+                "layer",
                 (1, 3, -(-height // block), -(-width // block)),
                 (0.0, 1.0),
                 meaning="what was removed: 0.5 + (photo - restored) / 2",

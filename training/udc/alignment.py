@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 
-from training.data import SMALLEST
-from training.errors import UserError
-from training.images import atomic_path, read_photo, write_png
-from training.progress import progress_bar
-from training.udc.registration import MATCHED, Registration, centred, enlargement, register, warp
+from afterlens.training.data import SMALLEST
+from afterlens.training.media.errors import UserError
+from afterlens.training.media.images import atomic_path, read_photo, write_png
+from afterlens.training.media.progress import progress_bar
+from afterlens.training.udc.registration import MATCHED, Registration, centred, enlargement, register, warp
 
 RGB = NDArray[np.float32]  # (H, W, 3), [0, 1]
 Box = tuple[int, int, int, int]  # left, top, width, height in input pixels

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from training.blocks import grouped_blocks, halvings, photo_head, photo_stem, risings, upsample2
+from afterlens.training.blocks import grouped_blocks, halvings, photo_head, photo_stem, risings, upsample2
 
 MULTIPLE = 16  # the input's sides: stem /4 and two halvings
 

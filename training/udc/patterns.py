@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from training.data import uniform
+from afterlens.training.data import uniform
 
 # Periods of panels above a camera in µm: 400 pixels an inch are 63, the thinned-out region of some phones has 200.
 _PERIOD = (45.0, 130.0)

@@ -23,10 +23,10 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from training.data import seeded, uniform
-from training.errors import UserError
-from training.images import atomic_path, read_photo, write_png
-from training.udc.patterns import TRAINING_FAMILIES, random_pattern
+from afterlens.training.data import seeded, uniform
+from afterlens.training.media.errors import UserError
+from afterlens.training.media.images import atomic_path, read_photo, write_png
+from afterlens.training.udc.patterns import TRAINING_FAMILIES, random_pattern
 
 LARGEST_GRID = 8192  # samples a side: 1.5 GB of memory
 LARGEST_RANDOM = 129  # pixels: the window up to which `random_psf` stays fast

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.errors import UserError
+from afterlens.training.media.errors import UserError
 
 Grey = NDArray[np.float32]
 Mapping = NDArray[np.float64]

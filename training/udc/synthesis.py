@@ -22,10 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from training.data import seeded, uniform
-from training.light import expand_highlights, to_linear, to_srgb, with_noise
-from training.udc.patterns import HELD_OUT_FAMILIES, TRAINING_FAMILIES
-from training.udc.psf import fast_length, known_psf, random_psf
+from afterlens.training.data import seeded, uniform
+from afterlens.training.media.light import expand_highlights, to_linear, to_srgb, with_noise
+from afterlens.training.udc.patterns import HELD_OUT_FAMILIES, TRAINING_FAMILIES
+from afterlens.training.udc.psf import fast_length, known_psf, random_psf
 
 # "panel": one of PANELS random panels; "held_out_panel": of families of patterns that "panel" never draws, for testing;
 # "known": always the panel of `known_psf`, for a model that has to serve one phone only.

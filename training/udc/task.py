@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from training.blocks import GROUP_WIDTH
-from training.data import uniform
-from training.deployable import Deployable, Port
-from training.losses import VGG19, relative_squared_error, ssim_loss, vgg_file
-from training.padding import crop_to, pad_to
-from training.recipe import BudgetRecipe, TrainingRecipe, require
-from training.samples import (
+from afterlens.training.blocks import GROUP_WIDTH
+from afterlens.training.data import uniform
+from afterlens.training.deployable import Deployable, Port
+from afterlens.training.losses import VGG19, relative_squared_error, ssim_loss, vgg_file
+from afterlens.training.padding import crop_to, pad_to
+from afterlens.training.recipe import BudgetRecipe, TrainingRecipe, require
+from afterlens.training.samples import (
     Degrade,
     DegradedPhotos,
     SynthesisRecipe,
@@ -26,11 +26,11 @@ from training.samples import (
     training_samples,
     validation_samples,
 )
-from training.task import Objective, Sample, Task
-from training.udc.contextual import cobi_loss, patches, sampled_grid
-from training.udc.network import MULTIPLE, UnderDisplayNetwork
-from training.udc.psf import read_psf
-from training.udc.synthesis import KINDS, add_light_sources, degrade, photograph
+from afterlens.training.task import Objective, Sample, Task
+from afterlens.training.udc.contextual import cobi_loss, patches, sampled_grid
+from afterlens.training.udc.network import MULTIPLE, UnderDisplayNetwork
+from afterlens.training.udc.psf import read_psf
+from afterlens.training.udc.synthesis import KINDS, add_light_sources, degrade, photograph
 
 _FOLDER = Path(__file__).parent
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from conversion.mil.interpret import MilProgram
+from afterlens.conversion.mil.interpret import MilProgram
 
 RNG = np.random.default_rng(7)
 

@@ -11,15 +11,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from conversion.mil.compressed import (
+from afterlens.conversion.mil.compressed import (
     COMPRESSED,
     constexpr_affine_dequantize,
     constexpr_lut_to_dense,
     constexpr_lut_to_sparse,
     constexpr_sparse_to_dense,
 )
-from conversion.mil.interpret import MilProgram
-from conversion.mil.package import unpack_bits
+from afterlens.conversion.mil.interpret import MilProgram
+from afterlens.conversion.mil.package import unpack_bits
 from tests.conversion.mil.programs import RNG, Save, normal
 
 X = normal(1, 8, 6, 6)

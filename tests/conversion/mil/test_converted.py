@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from conversion.mil.interpret import MilProgram
+from afterlens.conversion.mil.interpret import MilProgram
+from afterlens.training.media.errors import UserError
 from tests.conversion.mil.programs import Lambda, Save
-from training.errors import UserError
 
 # Resizing: every mode that coremltools' PyTorch converter translates
 

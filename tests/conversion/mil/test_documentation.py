@@ -12,7 +12,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from conversion.mil.ops import OPERATORS
+from afterlens.conversion.mil.ops import OPERATORS
 from tests.conversion.mil.programs import Save
 
 ROOT = Path(__file__).parents[3]

@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from conversion.mil.interpret import MilProgram
+from afterlens.conversion.mil.interpret import MilProgram
+from afterlens.training.blocks import fold_weight_norm
+from afterlens.training.media.errors import UserError
+from afterlens.training.reflection.network import ReflectionNetwork
 from tests.conversion.mil.programs import RNG, Lambda, Save, normal
-from training.blocks import fold_weight_norm
-from training.errors import UserError
-from training.reflection.network import ReflectionNetwork
 
 
 def psnr(result: NDArray[Any], reference: NDArray[Any], peak: float) -> float:
@@ -310,8 +310,8 @@ class OnPhotos(nn.Module):
         fold_weight_norm(self.network)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        background, artefact = self.network(image)
-        return background.clamp(0, 1) * 255, (artefact * 0.5 + 0.5).clamp(0, 1) * 255
+        background, layer = self.network(image)
+        return background.clamp(0, 1) * 255, (layer * 0.5 + 0.5).clamp(0, 1) * 255
 
 
 @pytest.fixture(scope="module")
@@ -322,7 +322,7 @@ def reflection(coremltools: ModuleType, save_network: Save) -> tuple[OnPhotos, P
         module,
         torch.zeros(1, 3, 96, 128),
         inputs=[ct.ImageType(name="image", shape=(1, 3, 96, 128), scale=1 / 255)],
-        outputs=[ct.ImageType(name="restored"), ct.ImageType(name="artefact")],
+        outputs=[ct.ImageType(name="restored"), ct.ImageType(name="layer")],
         minimum_deployment_target=ct.target.iOS17,
     )
     return module, path
@@ -342,7 +342,7 @@ def test_the_reflection_network_on_a_photo_and_on_noise(
             expected = module(torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255)
         unrounded = program.run({"image": picture}, eight_bit=False)
         rounded = program.run({"image": picture})
-        for name, reference in zip(("restored", "artefact"), expected, strict=True):
+        for name, reference in zip(("restored", "layer"), expected, strict=True):
             wanted = reference[0].permute(1, 2, 0).numpy()
             assert psnr(wanted, picture, 255) < 35  # the network does something
             assert psnr(unrounded[name], wanted, 255) > 65

@@ -15,8 +15,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from conversion.mil.ops import OPERATORS
-from conversion.mil.spatial import SPATIAL
+from afterlens.conversion.mil.ops import OPERATORS
+from afterlens.conversion.mil.spatial import SPATIAL
 from tests.conversion.mil.programs import INPUTS, RNG, Cases, Computed, Save, X, names_of, normal
 
 

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conversion.mil.interpret import MilProgram
-from conversion.mil.package import load_protobuf, read_package
+from afterlens.conversion.mil.interpret import MilProgram
+from afterlens.conversion.mil.package import load_protobuf, read_package
+from afterlens.training.media.errors import UserError
 from tests.conversion.mil.programs import Save, normal
-from training.errors import UserError
 
 MODEL = "Data/com.apple.CoreML/model.mlmodel"
 WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
@@ -291,8 +291,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 import numpy as np
-from conversion.mil.interpret import MilProgram
-from conversion.mil.package import load_protobuf
+from afterlens.conversion.mil.interpret import MilProgram
+from afterlens.conversion.mil.package import load_protobuf
 
 program = MilProgram.load(Path(sys.argv[1]))
 program.run({"x": np.zeros((4, 16), np.float32)})

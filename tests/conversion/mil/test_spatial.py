@@ -14,7 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from conversion.mil.spatial import SPATIAL
+from afterlens.conversion.mil.spatial import SPATIAL
 from tests.conversion.mil.definitions import (
     bilinear_at,
     blocks_loops,

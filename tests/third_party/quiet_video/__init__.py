@@ -1,1 +1,1 @@
-"""A package as another team might have it; afterlens knows nothing of it (docs/foreign.md)."""
+"""A package as another team might have it; afterlens knows nothing of it (docs/external.md)."""

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from training.deployable import Deployable, Port
+from afterlens.training.deployable import Deployable, Port
 
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from training.checkpoint import load_checkpoint, save_checkpoint
-from training.deblur.half_floats import STEP, main
-from training.deblur.network import DeblurNetwork, for_deployment
-from training.deblur.task import TASK
-from training.trained import load_network
+from afterlens.training.checkpoint import load_checkpoint, save_checkpoint
+from afterlens.training.deblur.half_floats import STEP, main
+from afterlens.training.deblur.network import DeblurNetwork, for_deployment
+from afterlens.training.deblur.task import TASK
+from afterlens.training.trained import load_network
 
 
 def distance(weight: torch.Tensor) -> float:

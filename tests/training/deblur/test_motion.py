@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from training.deblur.motion import Path, exposure_times, flow, moved, random_path, smear, still
+from afterlens.training.deblur.motion import Path, exposure_times, flow, moved, random_path, smear, still
 
 SIZE = (97, 129)
 CENTRE = np.array([64.0, 48.0])

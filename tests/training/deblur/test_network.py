@@ -5,10 +5,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.blocks import fold_weight_norm
-from training.deblur.network import FORMS, MOTION, MOVING, MULTIPLE, STILL, DeblurNetwork, for_deployment
-from training.deblur.task import TASK, DeblurRecipe, DeblurStream, build_network
-from training.recipe import read_recipe
+from afterlens.training.blocks import fold_weight_norm
+from afterlens.training.deblur.network import (
+    FORMS,
+    MOTION,
+    MOVING,
+    MULTIPLE,
+    STILL,
+    DeblurNetwork,
+    for_deployment,
+)
+from afterlens.training.deblur.task import TASK, DeblurRecipe, DeblurStream, build_network
+from afterlens.training.recipe import read_recipe
 
 Widths = tuple[int, int, int]
 SMALL: Widths = (16, 16, 16)

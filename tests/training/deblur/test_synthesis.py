@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.data import seeded
-from training.deblur.motion import Path, exposure_times, moved, random_path, still
-from training.deblur.synthesis import (
+from afterlens.training.data import seeded
+from afterlens.training.deblur.motion import Path, exposure_times, moved, random_path, still
+from afterlens.training.deblur.synthesis import (
     CELL,
     KINDS,
     Layer,
@@ -22,7 +22,7 @@ from training.deblur.synthesis import (
     random_shape,
     truth,
 )
-from training.light import to_linear
+from afterlens.training.media.light import to_linear
 
 SIZE = (96, 128)
 

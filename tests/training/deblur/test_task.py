@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from training.deblur.network import MOTION
-from training.deblur.task import (
+from afterlens.training.deblur.network import MOTION
+from afterlens.training.deblur.task import (
     TASK,
     DeblurRecipe,
     DeblurRestorer,
@@ -20,8 +20,8 @@ from training.deblur.task import (
     training_set,
     validation_set,
 )
-from training.errors import UserError
-from training.recipe import read_recipe
+from afterlens.training.media.errors import UserError
+from afterlens.training.recipe import read_recipe
 
 CPU = torch.device("cpu")
 SMALL = [

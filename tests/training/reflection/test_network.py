@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.blocks import GROUP_WIDTH, GatedConv, fold_weight_norm, photo_head, upsample2
-from training.recipe import read_recipe
-from training.reflection.network import MULTIPLE, Decoder, ReflectionNetwork
-from training.reflection.task import TASK, ReflectionRecipe, build_network
+from afterlens.training.blocks import GROUP_WIDTH, GatedConv, fold_weight_norm, photo_head, upsample2
+from afterlens.training.recipe import read_recipe
+from afterlens.training.reflection.network import MULTIPLE, Decoder, ReflectionNetwork
+from afterlens.training.reflection.task import TASK, ReflectionRecipe, build_network
 
 
 @pytest.fixture(scope="module")
@@ -58,16 +58,16 @@ def test_budget_at_256_pixels(network: ReflectionNetwork) -> None:
 @pytest.mark.parametrize(("height", "width"), [(MULTIPLE, MULTIPLE), (64, 160)])
 def test_both_results_have_the_photos_size(network: ReflectionNetwork, height: int, width: int) -> None:
     with torch.no_grad():
-        background, artefact = network(image(height, width))
-    assert background.shape == artefact.shape == (1, 3, height, width)
+        background, layer = network(image(height, width))
+    assert background.shape == layer.shape == (1, 3, height, width)
 
 
 def test_new_network_leaves_every_photo_exactly_as_it_is() -> None:
     photo = image()
     with torch.no_grad():
-        background, artefact = ReflectionNetwork()(photo)
+        background, layer = ReflectionNetwork()(photo)
     assert torch.equal(background, photo)
-    assert not artefact.any()
+    assert not layer.any()
 
 
 def test_closed_gate_leaves_the_photo_exactly_as_it_is(network: ReflectionNetwork) -> None:
@@ -126,7 +126,7 @@ def test_encoder_is_grouped_and_every_3x3_convolution_gated(network: ReflectionN
         assert id(conv) in gated
         assert conv.groups == conv.in_channels // GROUP_WIDTH > 1
     # A decoder's features come through gates as well.
-    for decoder in (network.background, network.artefact):
+    for decoder in (network.background, network.layer):
         assert all(isinstance(fuse, GatedConv) for fuse in decoder.fuse)
 
 
@@ -161,7 +161,7 @@ def test_decoders_share_the_encoder_and_nothing_else(network: ReflectionNetwork)
         gradients = torch.autograd.grad(output.square().sum(), parameters, allow_unused=True)
         return {name.split(".")[0] for name, g in zip(names, gradients, strict=True) if g is not None}
 
-    background, artefact = network(image())
+    background, layer = network(image())
     shared = {"encoder", "skips"}
     assert reached(background) == shared | {
         "background",
@@ -169,14 +169,14 @@ def test_decoders_share_the_encoder_and_nothing_else(network: ReflectionNetwork)
         "offset_head",
         "gain_head",
     }
-    background, artefact = network(image())
-    assert reached(artefact) == shared | {"artefact", "artefact_feature", "artefact_head"}
+    background, layer = network(image())
+    assert reached(layer) == shared | {"layer", "layer_feature", "layer_head"}
 
 
 def test_results_depend_on_every_part_of_the_network(network: ReflectionNetwork) -> None:
-    background, artefact = network(image())
+    background, layer = network(image())
     names, parameters = zip(*network.named_parameters(), strict=True)
-    gradients = torch.autograd.grad((background + artefact).square().sum(), parameters)
+    gradients = torch.autograd.grad((background + layer).square().sum(), parameters)
     idle = [name for name, gradient in zip(names, gradients, strict=True) if not gradient.any()]
     assert not idle, idle
 

@@ -7,15 +7,15 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from training.metrics import psnr
-from training.reflection.network import ReflectionNetwork
-from training.reflection.pyramid import LONGEST_BASE, PyramidRestorer, levels_for
+from afterlens.training.metrics import psnr
+from afterlens.training.reflection.network import ReflectionNetwork
+from afterlens.training.reflection.pyramid import LONGEST_BASE, PyramidRestorer, levels_for
 
 SMALL = ((16, 16, 16), (1, 1, 1), (16, 16))
 
 
 class Nothing(nn.Module):
-    """A network that finds no artefact."""
+    """A network that finds no layer."""
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         return image, torch.zeros_like(image)
@@ -34,12 +34,12 @@ class Oracle(nn.Module):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (33, 31), (64, 64), (517, 300), (721, 1283)])
-def test_photo_without_artefact_comes_back_as_it_was(size: tuple[int, int]) -> None:
+def test_photo_without_layer_comes_back_as_it_was(size: tuple[int, int]) -> None:
     photo = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(1))
-    restored, artefact = PyramidRestorer(Nothing())(photo)
+    restored, layer = PyramidRestorer(Nothing())(photo)
     assert restored.shape == photo.shape
     assert float((restored - photo).abs().max()) < 1e-6
-    assert float((artefact - 0.5).abs().max()) == 0.0
+    assert float((layer - 0.5).abs().max()) == 0.0
 
 
 def test_network_never_sees_a_side_above_the_limit() -> None:
@@ -61,16 +61,16 @@ def test_fixed_size_graph_equals_the_free_one(size: tuple[int, int]) -> None:
         assert torch.equal(a, b)
 
 
-def test_gate_keeps_the_artefacts_edges_out(photo: NDArray[np.float32]) -> None:
+def test_gate_keeps_the_layers_edges_out(photo: NDArray[np.float32]) -> None:
     background = torch.from_numpy(photo).permute(2, 0, 1)[None]
     # 768 rows: the smallest level then needs no padding, which the oracle would not know of.
     background = F.interpolate(background, (768, 1280), mode="bicubic").clamp(0, 1)
     stripes = (torch.arange(1280) // 9 % 2).float().expand(1, 3, 768, 1280).clone()
-    stripes[..., :640] = 0.0  # half of the picture has no artefact
+    stripes[..., :640] = 0.0  # half of the picture has no layer
     degraded = (background + 0.4 * stripes).clamp(0, 1)
     gated = PyramidRestorer(Oracle(background))(degraded)[0]
     plain = PyramidRestorer(Oracle(background), gated=False)(degraded)[0]
     left = (..., slice(0, 600))
     print(f"gated {psnr(gated, background):.2f} dB, plain {psnr(plain, background):.2f} dB")
     assert psnr(gated, background) > psnr(plain, background) + 1.0
-    assert psnr(gated[left], background[left]) > 45.0, "the gate must not soften what has no artefact"
+    assert psnr(gated[left], background[left]) > 45.0, "the gate must not soften what has no layer"

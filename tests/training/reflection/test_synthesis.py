@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Generator, Tensor
 
-from training.data import uniform
-from training.reflection import synthesis
-from training.reflection.synthesis import (
+from afterlens.training.data import uniform
+from afterlens.training.reflection import synthesis
+from afterlens.training.reflection.synthesis import (
     KINDS,
     add_occlusion,
     add_reflection,
@@ -176,7 +176,7 @@ def test_random_masks_are_binary_and_of_plausible_area() -> None:
     assert tenth > 0.02 and 0.1 < half < 0.4 and ninetieth < 0.7
 
 
-# --- artefacts ----------------------------------------------------------------------------------------------
+# --- layers ----------------------------------------------------------------------------------------------
 
 
 def test_region_follows_the_claimed_recipe(scene: Tensor, other: Tensor, mask: Tensor) -> None:
@@ -363,7 +363,7 @@ def test_kinds_do_what_they_are_called(scene: Tensor, other: Tensor) -> None:
 
 def test_unknown_kinds_are_refused(scene: Tensor) -> None:
     with pytest.raises(
-        ValueError, match="unknown kind of artefact 'snow': expected one of region, reflection"
+        ValueError, match="unknown kind of degradation 'snow': expected one of region, reflection"
     ):
         degrade(scene, scene, "snow", generator(0))
     assert synthesis.KINDS[-1] == "clean"

@@ -11,13 +11,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from tests.training.vgg import write_vgg_weights
-from training.data import cached_photo
-from training.errors import UserError
-from training.losses import VGGFeatureLoss, discriminator_loss
-from training.metrics import psnr
-from training.recipe import read_recipe
-from training.reflection.task import (
+from afterlens.training.data import cached_photo
+from afterlens.training.losses import VGGFeatureLoss, discriminator_loss
+from afterlens.training.media.errors import UserError
+from afterlens.training.metrics import psnr
+from afterlens.training.recipe import read_recipe
+from afterlens.training.reflection.task import (
     TASK,
     ReflectionRecipe,
     deployable,
@@ -25,7 +24,8 @@ from training.reflection.task import (
     training_set,
     validation_set,
 )
-from training.samples import find_pairs
+from afterlens.training.samples import find_pairs
+from tests.training.vgg import write_vgg_weights
 
 CPU = torch.device("cpu")
 
@@ -69,7 +69,7 @@ def test_kinds_come_in_the_recipes_shares(photo_paths: list[Path]) -> None:
     expected = shares["clean"] / sum(shares.values())
     deviation = math.sqrt(expected * (1 - expected) / 300)
     print(f"clean: {clean:.3f}, expected {expected:.3f}")
-    # An artefact may miss a crop, and so be a clean sample too.
+    # A layer may miss a crop, and so be a clean sample too.
     assert expected - 3 * deviation < clean < expected + 4 * deviation
     named = [list(shares)[int(samples[i]["kind"])] for i in range(300)]
     assert set(named) == set(shares)
@@ -147,9 +147,9 @@ def test_wrong_pairs_are_refused_before_the_run(pairs: Path) -> None:
 class Fixed(nn.Module):
     """A network that returns what it was given."""
 
-    def __init__(self, background: Tensor, artefact: Tensor) -> None:
+    def __init__(self, background: Tensor, layer: Tensor) -> None:
         super().__init__()
-        self.results = background, artefact
+        self.results = background, layer
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         return self.results
@@ -164,27 +164,27 @@ def batch(photo_paths: list[Path]) -> dict[str, Tensor]:
 def test_terms_are_the_weighted_formulas(batch: dict[str, Tensor]) -> None:
     image, target = batch["input"], batch["target"]
     torch.manual_seed(6)
-    background, artefact = target + 0.05 * torch.randn_like(target), image - target + 0.03
+    background, layer = target + 0.05 * torch.randn_like(target), image - target + 0.03
     weights = [
         "pixel=1.5",
         "threshold=0.02",
         "squared=3.0",
         "floor=0.01",
-        "artefact=0.3",
+        "layer=0.3",
         "reconstruction=0.7",
         "ssim=0.05",
     ]
     made = objective(recipe(*(f"loss.{weight}" for weight in weights)), CPU)
-    result, terms = made.losses(Fixed(background, artefact), batch)
+    result, terms = made.losses(Fixed(background, layer), batch)
     assert torch.equal(result, background)
 
-    b, a, x, t = (tensor.double().numpy() for tensor in (background, artefact, image, target))
+    b, a, x, t = (tensor.double().numpy() for tensor in (background, layer, image, target))
     far, off = np.abs(b - t), np.abs(a - (x - t))
     damage = ((x - t) ** 2).mean(axis=(1, 2, 3), keepdims=True) + 0.01
     expected = {
         "pixel": 1.5 * np.where(far > 0.02, far, 0.0).mean(),
         "squared": 3.0 * (far**2 / damage).mean(),
-        "artefact": 0.3 * (off**2 / damage).mean(),
+        "layer": 0.3 * (off**2 / damage).mean(),
         "reconstruction": 0.7 * np.abs(x - (b + a)).mean(),
     }
     ssim = terms.pop("ssim")
@@ -196,7 +196,7 @@ def test_terms_of_weight_zero_are_not_built(batch: dict[str, Tensor]) -> None:
     zero = [f"loss.{name}=0" for name in ("squared", "reconstruction", "ssim", "vgg", "adversarial")]
     made = objective(recipe(*zero, "loss.vgg_weights=nowhere.safetensors"), CPU)  # not even looked for
     _, terms = made.losses(Fixed(batch["target"], batch["input"]), batch)
-    assert terms.keys() == {"pixel", "artefact"}
+    assert terms.keys() == {"pixel", "layer"}
     assert made.discriminator is None and made.discriminator_losses is None
 
 
@@ -251,7 +251,7 @@ def test_a_few_steps_bring_the_result_nearer_to_the_target(photo_paths: list[Pat
 def test_deployable_names_its_ports() -> None:
     made = deployable(TASK.build_network(recipe()), 64, 96)
     assert [port.name for port in made.inputs] == ["image"]
-    assert [port.name for port in made.outputs] == ["restored", "artefact"]
+    assert [port.name for port in made.outputs] == ["restored", "layer"]
     assert {port.shape for port in (*made.inputs, *made.outputs)} == {(1, 3, 64, 96)}
     with torch.no_grad():
         outputs = made.module(torch.rand(1, 3, 64, 96))

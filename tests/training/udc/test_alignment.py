@@ -15,12 +15,12 @@ from PIL import Image
 from skimage.transform import ProjectiveTransform
 from skimage.transform import warp as resample
 
-from training.errors import UserError
-from training.images import read_photo, write_png
-from training.samples import find_pairs
-from training.udc import registration
-from training.udc.alignment import align, align_pairs, common_box
-from training.udc.registration import local_shifts
+from afterlens.training.media.errors import UserError
+from afterlens.training.media.images import read_photo, write_png
+from afterlens.training.samples import find_pairs
+from afterlens.training.udc import registration
+from afterlens.training.udc.alignment import align, align_pairs, common_box
+from afterlens.training.udc.registration import local_shifts
 
 LIMITS = {"threshold": 16.0, "max_residual": 1.0}
 Array = NDArray[Any]

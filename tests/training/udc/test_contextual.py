@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from training.reflection.synthesis import gaussian_blur
-from training.udc.contextual import BANDWIDTH, SPATIAL, cobi_loss, patches, sampled_grid
+from afterlens.training.reflection.synthesis import gaussian_blur
+from afterlens.training.udc.contextual import BANDWIDTH, SPATIAL, cobi_loss, patches, sampled_grid
 
 
 def by_loops(result: Tensor, target: Tensor, places: Tensor) -> float:

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.blocks import fold_weight_norm
-from training.recipe import read_recipe
-from training.udc.network import MULTIPLE, UnderDisplayNetwork
-from training.udc.task import TASK, UnderDisplayRecipe, build_network
+from afterlens.training.blocks import fold_weight_norm
+from afterlens.training.recipe import read_recipe
+from afterlens.training.udc.network import MULTIPLE, UnderDisplayNetwork
+from afterlens.training.udc.task import TASK, UnderDisplayRecipe, build_network
 
 # What the recipe file says of the still network.
 STILL = ["network.widths=[96,96,128]", "network.depths=[4,4,3]", "network.decoder_depths=[4,4]"]

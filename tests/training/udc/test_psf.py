@@ -15,8 +15,9 @@ from PIL import Image
 from scipy.special import j1
 from torch import Generator, Tensor
 
-from training.errors import UserError
-from training.udc.patterns import (
+from afterlens.samples import PANEL
+from afterlens.training.media.errors import UserError
+from afterlens.training.udc.patterns import (
     FAMILIES,
     HELD_OUT_FAMILIES,
     TRAINING_FAMILIES,
@@ -27,10 +28,17 @@ from training.udc.patterns import (
     random_pattern,
     rectangle,
 )
-from training.udc.psf import Optics, display_psf, fast_length, known_psf, random_psf, read_pattern, read_psf
+from afterlens.training.udc.psf import (
+    Optics,
+    display_psf,
+    fast_length,
+    known_psf,
+    random_psf,
+    read_pattern,
+    read_psf,
+)
 
 Cli = Callable[..., Any]
-PANEL = Path(__file__).parents[2] / "panels" / "pentile.png"
 GREEN = (550.0, 550.0, 550.0)
 # A slow lens and a small aperture: features of many pixels.
 SLOW = Optics(2.5, 10.0, 0.2, 1.0, GREEN, 0.0)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Generator, Tensor
 
-from training.udc.psf import random_psf
-from training.udc.synthesis import (
+from afterlens.training.udc.psf import random_psf
+from afterlens.training.udc.synthesis import (
     KINDS,
     PANELS,
     SIZE,

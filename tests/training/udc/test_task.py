@@ -9,16 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from tests.training.vgg import write_vgg_weights
-from training.data import cached_photo, random_crop, seeded
-from training.errors import UserError
-from training.losses import ssim_loss
-from training.metrics import psnr
-from training.recipe import read_recipe
-from training.samples import training_samples
-from training.udc.contextual import cobi_loss, patches, sampled_grid
-from training.udc.synthesis import degrade, to_linear, to_srgb
-from training.udc.task import (
+from afterlens.training.data import cached_photo, random_crop, seeded
+from afterlens.training.losses import ssim_loss
+from afterlens.training.media.errors import UserError
+from afterlens.training.metrics import psnr
+from afterlens.training.recipe import read_recipe
+from afterlens.training.samples import training_samples
+from afterlens.training.udc.contextual import cobi_loss, patches, sampled_grid
+from afterlens.training.udc.synthesis import degrade, to_linear, to_srgb
+from afterlens.training.udc.task import (
     TASK,
     UnderDisplayRecipe,
     UnderDisplayRestorer,
@@ -29,6 +28,7 @@ from training.udc.task import (
     training_set,
     validation_set,
 )
+from tests.training.vgg import write_vgg_weights
 
 CPU = torch.device("cpu")
 

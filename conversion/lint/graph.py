@@ -1,0 +1,430 @@
+"""The operators of a TFLite file or a Core ML package in one form, and the layer of the network that each comes from.
+
+    graph = read_graph(Path("reflection_256x256_float16.mlpackage"))
+    for node in graph.nodes:
+        print(node.operator, node.name, node.layer)       # conv conv2d_3_cast_fp16 encoder_levels_0_0_mix
+
+Where an operator reads weights that have a name in the network, that is its layer. Core ML keeps the names (with
+underscores for the dots); TFLite does not, so its weights are compared with those of a Core ML package of the same
+bundle. An operator without weights is "after" the layers that it computes on. What cannot be told is "unknown".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from afterlens.conversion.bundle.operator_counts import read_tflite
+from afterlens.conversion.mil.package import Package, TensorType, read_package
+from afterlens.training.media.errors import UserError
+
+Array = NDArray[np.float32]
+UNKNOWN = "unknown"
+MAX_ORIGINS = 2  # of an operator without weights; the rest is "..."
+# Weights that differ by less than this (RMS, as a share of their own) are the same ones: int8 leaves under 2 %.
+SAME_WEIGHTS = 0.2
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A value that an operator reads or writes; `shape` has None where it is not fixed."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+    constant: bool = False
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator. `options` are TFLite's own options, or the constant arguments of a MIL operator, by name."""
+
+    operator: str  # CONV_2D, "CUSTOM name"; conv
+    version: int  # TFLite's; 0 in Core ML
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    options: Mapping[str, Any]
+    layer: str = UNKNOWN
+
+    @property
+    def name(self) -> str:
+        """Of its first output."""
+        return self.outputs[0].name if self.outputs else "(no output)"
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A floating-point constant as the file stores it, as float32."""
+
+    name: str
+    dtype: str  # "float32" | "float16"
+    value: Array
+    layer: str
+    role: str = ""  # "epsilon": it is that of an operator; "limit": of a clip, which may well be infinite
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A whole file. Constants, and operators that only widen them, are no nodes."""
+
+    nodes: tuple[Node, ...]
+    inputs: tuple[Tensor, ...]
+    constants: tuple[Constant, ...]
+    weights: Mapping[str, Array] = field(default_factory=dict)  # by layer; Core ML only
+
+
+def read_graph(path: Path, named: Mapping[str, Array] | None = None) -> Graph:
+    """Reads a `.tflite` file or an `.mlpackage` folder; UserError where it is missing or damaged.
+
+    Args:
+        named: weights by layer (`Graph.weights` of a Core ML package), to tell a TFLite file's layers by.
+    """
+    if path.suffix == ".mlpackage":
+        return _coreml_graph(read_package(path))
+    model = read_tflite(path)
+    try:
+        return _TfliteReader(model, named or {}).graph()
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+    ) as error:  # numbers out of range
+        raise UserError(f"{path}: the file is damaged ({type(error).__name__}: {error})") from error
+
+
+# Layers
+
+
+@dataclass(frozen=True)
+class _Origin:
+    layers: tuple[str, ...] = ()
+    own: bool = False
+    from_input: bool = False
+
+    def __str__(self) -> str:
+        if not self.layers:
+            return "input" if self.from_input else UNKNOWN
+        shown = ", ".join(self.layers[:MAX_ORIGINS]) + (", ..." if len(self.layers) > MAX_ORIGINS else "")
+        return shown if self.own else f"after {shown}"
+
+
+def _with_layers(
+    steps: Sequence[tuple[Node, Iterable[Any], Iterable[Any], str | None]], inputs: Iterable[Any]
+) -> tuple[Node, ...]:
+    """Nodes with their layers; a step is a node, the keys of what it reads and writes, and its own layer if known."""
+    origins: dict[Any, _Origin] = {key: _Origin(from_input=True) for key in inputs}
+    nodes = []
+    for node, read, written, own in steps:
+        if own is not None:
+            origin = _Origin((own,), own=True)
+        else:
+            sources = [origins[key] for key in read if key in origins]
+            layers = dict.fromkeys(layer for source in sources for layer in source.layers)
+            origin = _Origin(
+                tuple(layers)[: MAX_ORIGINS + 1], from_input=any(source.from_input for source in sources)
+            )
+        nodes.append(replace(node, layer=str(origin)))
+        for key in written:
+            origins[key] = replace(origin, own=False)
+    return tuple(nodes)
+
+
+# Core ML
+
+# "p_module_" is what our converter and torch.export put in front.
+_LAYER = re.compile(r"^(?:[pbc]_)?(?:module_)?(?P<layer>.+?)_(?:weight|bias)(?:_.*)?$")
+# Epsilons that MIL fills in where a package leaves them out, from coremltools 9.0's operator definitions.
+_DEFAULT_EPSILON = {
+    "batch_norm": 1e-5,
+    "instance_norm": 1e-5,
+    "inverse": 1e-4,
+    "l2_norm": 1e-6,
+    "layer_norm": 1e-5,
+    "log": 1e-45,
+    "rsqrt": 1e-12,
+}
+
+
+def _coreml_graph(package: Package) -> Graph:
+    steps: list[tuple[Node, list[str], list[str], str | None]] = []
+    tensors: dict[str, Tensor] = {}
+    values: dict[str, Any] = {}  # of constants that are not packed
+    constants: list[Constant] = []
+    roles: dict[str, str] = {}  # of constants
+    weights: dict[str, Array] = {}
+    inputs = []
+    for function in package.model.mlProgram.functions.values():
+        for value in function.inputs:
+            tensor = _coreml_tensor(value.name, package.tensor_type(value.type))
+            tensors[value.name] = tensor
+            inputs.append(tensor)
+        for operation in _operations(function.block_specializations.values()):
+            outputs = [(output.name, output.type) for output in operation.outputs]
+            if operation.type == "const":
+                name, kind = outputs[0] if outputs else ("", None)
+                if kind is None or kind.WhichOneof("type") != "tensorType":
+                    continue
+                declared = package.tensor_type(kind)
+                tensors[name] = _coreml_tensor(name, declared, constant=True)
+                if "val" in operation.attributes:
+                    values[name] = package.value(operation.attributes["val"])
+                if declared.dtype.name in ("float16", "float32") and name in values:
+                    constants.append(
+                        Constant(name, declared.dtype.name, np.asarray(values[name], np.float32), UNKNOWN)
+                    )
+                continue
+            arguments = {
+                parameter: [binding.name for binding in argument.arguments if binding.name]
+                for parameter, argument in operation.inputs.items()
+            }
+            written = [_coreml_tensor(name, package.tensor_type(kind)) for name, kind in outputs]
+            if (
+                operation.type.startswith("constexpr_") and written
+            ):  # weights that are expanded when the package loads
+                tensors |= {tensor.name: replace(tensor, constant=True) for tensor in written}
+                for parameter, attribute in operation.attributes.items():
+                    kind = attribute.type
+                    if kind.WhichOneof("type") == "tensorType" and parameter != "name":
+                        declared = package.tensor_type(kind)
+                        if declared.dtype.name in ("float16", "float32"):
+                            stored = np.asarray(package.value(attribute), np.float32)
+                            label = f"{written[0].name} {parameter}"
+                            constants.append(Constant(label, declared.dtype.name, stored, UNKNOWN))
+                continue
+            tensors |= {tensor.name: tensor for tensor in written}
+            read = [name for names in arguments.values() for name in names]
+            node = Node(
+                operation.type,
+                0,
+                tuple(tensors[name] for name in read if name in tensors),
+                tuple(written),
+                {
+                    parameter: values[names[0]]
+                    for parameter, names in arguments.items()
+                    if len(names) == 1 and names[0] in values and np.size(values[names[0]]) <= 16
+                },
+            )
+            roles |= dict.fromkeys(arguments.get("epsilon", ()), "epsilon")
+            if operation.type == "clip":  # a clamp of one side has an infinity on the other
+                roles |= dict.fromkeys((*arguments.get("alpha", ()), *arguments.get("beta", ())), "limit")
+            if "epsilon" not in operation.inputs and operation.type in _DEFAULT_EPSILON:
+                # Computed in the type of the result.
+                default = np.float32(_DEFAULT_EPSILON[operation.type])
+                kind = written[0].dtype if written else "float32"
+                constants.append(
+                    Constant(f"{node.name} epsilon", kind, np.array(default), UNKNOWN, "epsilon")
+                )
+            layer = _layer_of(arguments, tensors)
+            # Where coremltools fuses a scale into a convolution, it names the new weights after the operator.
+            if layer is not None and node.name.startswith(f"{layer}_"):
+                layer = None
+            if layer is not None and (name := arguments["weight"][0]) in values:
+                weights[layer] = np.asarray(values[name], np.float32)
+            steps.append((node, read, [tensor.name for tensor in written], layer))
+    layers = {layer for *_, layer in steps if layer is not None}
+    prefix = _common_prefix(sorted(layers))
+    short = [(node, read, to, layer and layer.removeprefix(prefix)) for node, read, to, layer in steps]
+
+    def of_constant(constant: Constant) -> Constant:
+        layer = _layer_in(constant.name)
+        layer = layer.removeprefix(prefix) if layer in layers else UNKNOWN
+        return replace(constant, layer=layer, role=roles.get(constant.name, constant.role))
+
+    return Graph(
+        _with_layers(short, [tensor.name for tensor in inputs]),
+        tuple(inputs),
+        tuple(of_constant(constant) for constant in constants),
+        {layer.removeprefix(prefix): value for layer, value in weights.items()},
+    )
+
+
+def _coreml_tensor(name: str, declared: TensorType, constant: bool = False) -> Tensor:
+    shape = (None,) if declared.any_rank else declared.shape
+    return Tensor(name, declared.dtype.name, shape, constant)
+
+
+def _operations(blocks: Any) -> Iterator[Any]:
+    """Operations in their order, those of inner blocks behind the one that holds them."""
+    for block in blocks:
+        for operation in block.operations:
+            yield operation
+            yield from _operations(operation.blocks)
+
+
+def _layer_of(arguments: Mapping[str, list[str]], tensors: Mapping[str, Tensor]) -> str | None:
+    """The layer whose weights an operator reads."""
+    names = arguments.get("weight", [])
+    if len(names) != 1 or names[0] not in tensors or not tensors[names[0]].constant:
+        return None
+    layer = _layer_in(names[0])
+    return None if layer == UNKNOWN else layer
+
+
+def _layer_in(name: str) -> str:
+    found = _LAYER.match(name)
+    return found["layer"] if found else UNKNOWN
+
+
+def _common_prefix(names: Sequence[str]) -> str:
+    """What all names begin with, up to an underscore: "module_network_", where our converter wrapped the network."""
+    if len(names) < 2:
+        return ""
+    first, last = min(names), max(names)  # what these two share, all do
+    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    return first[: first.rfind("_", 0, length) + 1]
+
+
+# TFLite
+
+# How the weights lie in TFLite, output channels first unless said otherwise -> in PyTorch and Core ML.
+_TO_PYTORCH = {
+    "CONV_2D": (0, 3, 1, 2),
+    "DEPTHWISE_CONV_2D": (3, 0, 1, 2),
+    "TRANSPOSE_CONV": (3, 0, 1, 2),
+    "FULLY_CONNECTED": (0, 1),
+}
+_FLOATS = {"FLOAT32": "<f4", "FLOAT16": "<f2"}
+_INTEGERS = {"INT8": "<i1", "UINT8": "<u1", "INT16": "<i2", "INT32": "<i4", "INT64": "<i8"}
+
+
+class _TfliteReader:
+    """One pass over the flatbuffer; what constants hold is read when it is needed."""
+
+    def __init__(self, model: Any, named: Mapping[str, Array]) -> None:
+        from ai_edge_litert import schema_py_generated as schema
+
+        self.graph_object, self.buffers, self.codes = model.subgraphs[0], model.buffers, model.operatorCodes
+        self.types = {number: name for name, number in vars(schema.TensorType).items() if name.isupper()}
+        self.operators = {n: name for name, n in vars(schema.BuiltinOperator).items() if name.isupper()}
+        self.named = named
+        self.tensors = [self._tensor(entry) for entry in self.graph_object.tensors]
+        # Behind a float16 weight stands an operator that widens it; to us the widened tensor is the constant.
+        self.widened: dict[int, int] = {}
+
+    def graph(self) -> Graph:
+        steps: list[tuple[Node, list[int], list[int], str | None]] = []
+        layers: dict[int, str] = {}  # of constants
+        for entry in self.graph_object.operators:
+            operator, version = self._code(entry.opcodeIndex)
+            read = [self._checked(index) for index in _list(entry.inputs) if index != -1]
+            written = [self._checked(index) for index in _list(entry.outputs)]
+            if operator == "DEQUANTIZE" and len(read) == len(written) == 1 and self.tensors[read[0]].constant:
+                self.widened[written[0]] = read[0]
+                self.tensors[written[0]] = replace(self.tensors[written[0]], constant=True)
+                continue
+            own = self._layer(operator, read)
+            if own is not None:
+                layers |= {index: own for index in read if self.tensors[index].constant}
+            options = {} if entry.builtinOptions is None else dict(vars(entry.builtinOptions))
+            if operator in ("AVERAGE_POOL_2D", "MAX_POOL_2D"):
+                options["kernel_sizes"] = np.array([options["filterHeight"], options["filterWidth"]])
+            if operator == "PAD" and len(read) > 1 and self.tensors[read[1]].constant:
+                options["paddings"] = self._value(read[1])
+            node = Node(
+                operator,
+                version,
+                tuple(self.tensors[index] for index in read),
+                tuple(self.tensors[index] for index in written),
+                options,
+            )
+            steps.append((node, read, written, own))
+        entrances = [self._checked(index) for index in _list(self.graph_object.inputs)]
+        return Graph(
+            _with_layers(steps, entrances),
+            tuple(self.tensors[index] for index in entrances),
+            tuple(self._constants(layers)),
+        )
+
+    def _tensor(self, entry: Any) -> Tensor:
+        name = (entry.name or b"").decode("utf-8", "replace")
+        # A dimension that is open has 1 in `shape` and -1 in the signature.
+        shape = _list(entry.shape if not len(_list(entry.shapeSignature)) else entry.shapeSignature)
+        dtype = self.types.get(entry.type, f"type {entry.type}").lower()
+        constant = self.buffers[entry.buffer].data is not None and len(self.buffers[entry.buffer].data) > 0
+        return Tensor(name, dtype, tuple(None if side < 0 else int(side) for side in shape), constant)
+
+    def _code(self, index: int) -> tuple[str, int]:
+        code = self.codes[index]
+        # Files keep the number in two fields: the older one is a byte and stops at 127.
+        name = self.operators.get(max(code.builtinCode, code.deprecatedBuiltinCode), UNKNOWN)
+        if name == "CUSTOM":
+            name = f"CUSTOM {(code.customCode or b'').decode('utf-8', 'replace')}"
+        return name, int(code.version)
+
+    def _checked(self, index: Any) -> int:
+        if not 0 <= int(index) < len(self.tensors):
+            raise IndexError(f"tensor {index} of {len(self.tensors)}")
+        return int(index)
+
+    def _value(self, index: int) -> NDArray[Any]:
+        """What a constant holds: floats as float32, integers as they are, quantized ones as what they stand for."""
+        index = self.widened.get(index, index)
+        entry = self.graph_object.tensors[index]
+        kind = self.types.get(entry.type, "")
+        layout = _FLOATS.get(kind) or _INTEGERS.get(kind)
+        if layout is None:
+            raise ValueError(f"a constant of type {kind or entry.type}")
+        shape = tuple(int(side) for side in _list(entry.shape))
+        stored = np.frombuffer(bytes(self.buffers[entry.buffer].data), layout).reshape(shape)
+        if kind in _FLOATS:
+            return stored.astype(np.float32)
+        scale = np.asarray(_list(entry.quantization.scale if entry.quantization else None), np.float32)
+        if not scale.size:
+            return stored
+        zero = np.asarray(_list(entry.quantization.zeroPoint), np.float32)
+        along = [1] * stored.ndim
+        if scale.size > 1:
+            along[entry.quantization.quantizedDimension] = scale.size
+        zero = zero if zero.size == scale.size else np.zeros_like(scale)
+        return np.asarray(
+            (stored.astype(np.float32) - zero.reshape(along)) * scale.reshape(along), np.float32
+        )
+
+    def _layer(self, operator: str, read: Sequence[int]) -> str | None:
+        """The layer that has the weights which an operator reads."""
+        if operator not in _TO_PYTORCH or len(read) < 2 or not self.tensors[read[1]].constant:
+            return None
+        weight = self._value(read[1])
+        order = _TO_PYTORCH[operator]
+        if weight.ndim != len(order):
+            return None
+        weight = weight.transpose(order)
+        size = float(np.sqrt(np.mean(np.square(weight)))) if weight.size else 0.0
+        best, nearest = None, SAME_WEIGHTS * size
+        for layer, known in self.named.items():
+            if known.size != weight.size or known.shape[: weight.ndim] != weight.shape[: known.ndim]:
+                continue
+            for candidate in _arrangements(known.reshape(weight.shape)):
+                distance = float(np.sqrt(np.mean(np.square(candidate - weight))))
+                if distance < nearest:
+                    best, nearest = layer, distance
+        return best
+
+    def _constants(self, layers: Mapping[int, str]) -> Iterator[Constant]:
+        originals = {self.widened.get(index, index): layer for index, layer in layers.items()}
+        for index, tensor in enumerate(self.tensors):
+            if tensor.constant and tensor.dtype in ("float32", "float16") and index not in self.widened:
+                yield Constant(tensor.name, tensor.dtype, self._value(index), originals.get(index, UNKNOWN))
+
+
+def _arrangements(weight: Array) -> Iterator[Array]:
+    """The weight, and as `onnx_rewrite` arranges it in front of a pixel-shuffle."""
+    yield weight
+    for block in (2, 3, 4):
+        if weight.shape[0] % block**2 == 0:
+            channels = weight.shape[0] // block**2
+            order = np.arange(weight.shape[0]).reshape(channels, block**2).T.reshape(-1)
+            yield weight[order]
+
+
+def _list(vector: Any) -> Any:
+    """A vector of the flatbuffer, which is None where it is empty."""
+    return () if vector is None else vector

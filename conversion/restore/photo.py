@@ -1,0 +1,260 @@
+"""Restore photos at their own size, by the network itself or by one of its mobile artifacts.
+
+    restore(task, [Path("window.jpg")], Path("clean.png"))
+    restore(task, [Path("photos/")], Path("clean/"), runtime="tflite", bundle=Path("build/reflection"))
+
+With PyTorch the whole photo goes through the Laplacian path. An artifact has one fixed size, so there the photo is
+scaled to fill it (up or down, in proportion), turned by 90 degrees where it fills it better that way, and continued by
+its own mirror image at the sides that stay free. What the network changed is then brought back to the photo's size and
+added to the photo: so all of the photo's detail stays, but so does whatever of a reflection is finer than the
+artifact's pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from afterlens.conversion.bundle.contract import Artifact, Bundle, integrity_fault, read_bundle
+from afterlens.training.media.clips import is_video
+from afterlens.training.media.errors import UserError
+from afterlens.training.media.images import find_photos, read_photo, write_png
+from afterlens.training.media.progress import progress_bar
+from afterlens.training.task import Task
+
+Runtime = Literal["torch", "tflite", "coreml"]
+Image = NDArray[np.float32]  # (H, W, 3) RGB, [0, 1]
+Engine = Callable[[Image], Image]  # a photo of any size -> the restored photo, same size
+Run = Callable[..., dict[str, Image]]  # an opened artifact: its input pictures -> its outputs by name
+
+
+def restore(
+    task: Task,
+    inputs: Sequence[Path],
+    out: Path,
+    *,
+    runtime: Runtime = "torch",
+    checkpoint: Path | None = None,
+    bundle: Path | None = None,
+) -> dict[str, Any]:
+    """Restore the photos in `inputs` (files and folders) and write them as PNG.
+
+    Args:
+        task: whose network it is.
+        out: a `.png` file for one input file, else a folder for PNGs under the inputs' stems.
+        runtime: "torch", or "tflite" / "coreml" to run the artifacts of `bundle`, Core ML by our own executor.
+        checkpoint: for "torch"; None is the bundled one.
+        bundle: for the other two, a folder of `afterlens convert`.
+
+    Returns: `{"task", "runtime", "images": [{"input", "output", "width", "height"}], "failed": [{"input", "reason"}]}`.
+        Of several files, one that cannot be restored is warned about and listed in "failed"; the others are written
+        all the same.
+
+    Raises UserError, before anything is written, for unusable arguments, two inputs of one stem, an output that
+    would replace an input, or an only input that cannot be restored.
+    """
+    jobs = plan(inputs, out)
+    engine = (
+        _torch_engine(task, checkpoint) if runtime == "torch" else _artifact_engine(task, bundle, runtime)
+    )
+    images: list[dict[str, Any]] = []
+    failed: list[dict[str, str]] = []
+    with progress_bar() as progress:
+        bar = progress.add_task(f"restore {task.name}", total=len(jobs))
+        for source, target in jobs:
+            progress.update(bar, description=f"restore {source.name}")
+            try:
+                width, height = _restore_file(engine, source, target)
+            except UserError as error:
+                if len(jobs) == 1:
+                    raise
+                failed.append({"input": str(source), "reason": str(error)})
+                progress.console.print(f"skipped {error}", style="yellow", markup=False, soft_wrap=True)
+            else:
+                images.append({"input": str(source), "output": str(target), "width": width, "height": height})
+            progress.advance(bar)
+    return {"task": task.name, "runtime": runtime, "images": images, "failed": failed}
+
+
+def _restore_file(engine: Engine, source: Path, target: Path) -> tuple[int, int]:
+    """Width and height. A function of its own, so that one photo's arrays are gone before the next is read."""
+    if is_video(source):  # before gigabytes of it are read
+        raise UserError(f"{source}: is a video, expected a photo: this task restores single photos, no clips")
+    photo = read_photo(source)
+    write_png(target, engine(photo.rgb), photo.exif, photo.icc)
+    height, width = photo.rgb.shape[:2]
+    return width, height
+
+
+def plan(inputs: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
+    """Which photo is written where: (input, output) pairs. Raises UserError as described at `restore`."""
+    photos = find_photos(inputs)
+    if len(inputs) == 1 and not inputs[0].is_dir() and not out.is_dir():
+        if out.suffix.lower() != ".png":
+            raise UserError(f"{out}: one input file is written as PNG, expected a name that ends in .png")
+        jobs = [(photos[0], out)]
+    else:
+        if out.exists() and not out.is_dir():
+            raise UserError(f"{out}: expected a folder for the results, got a file")
+        if out.suffix.lower() == ".png":
+            raise UserError(
+                f"{out}: expected a folder for the results of several inputs or a folder, got a .png file"
+            )
+        jobs = [(photo, out / f"{photo.stem}.png") for photo in photos]
+    sources: dict[Path, Path] = {}
+    for photo, target in jobs:
+        if target in sources:
+            raise UserError(
+                f"{sources[target]} and {photo} would both be written to {target}; restore them separately"
+            )
+        sources[target] = photo
+    originals = {photo.resolve() for photo in photos}
+    for photo, target in jobs:
+        if target.resolve() in originals:
+            raise UserError(
+                f"{target}: is an input and would be overwritten by the result of {photo}; give another output"
+            )
+    return jobs
+
+
+def _torch_engine(task: Task, checkpoint: Path | None) -> Engine:
+    from afterlens.training.trained import load_network
+
+    network, _ = load_network(task, checkpoint or task.pretrained)
+    restorer = task.restorer(network).eval()
+
+    def run(rgb: Image) -> Image:
+        restored: Image = by_torch(restorer, rgb)[0]
+        return restored
+
+    return run
+
+
+def by_torch(module: Callable[..., Any], picture: Image, *more: Any) -> tuple[Any, ...]:
+    """What a module makes of a picture (H, W, 3) and what else it wants -> its first output, alike, and the others."""
+    import torch
+
+    try:
+        with torch.inference_mode():
+            restored, *others = module(torch.from_numpy(picture).permute(2, 0, 1)[None], *more)
+    except RuntimeError as error:  # this is how PyTorch says so
+        if "allocate memory" not in str(error):
+            raise
+        height, width = picture.shape[:2]
+        raise UserError(f"{width}x{height} pixels do not fit into this machine's memory") from error
+    return restored[0].permute(1, 2, 0).numpy(), *others
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a photo goes into an artifact: turned by 90 degrees or not, then scaled, then filled up."""
+
+    artifact: Artifact
+    turned: bool
+    scale: float  # artifact pixels per photo pixel
+
+
+def _artifact_engine(task: Task, folder: Path | None, runtime: Runtime) -> Engine:
+    choose = open_runtime(task, folder, runtime)
+
+    def run(rgb: Image) -> Image:
+        return restore_by_artifact(rgb, *choose(*rgb.shape[:2]))
+
+    return run
+
+
+def open_runtime(task: Task, folder: Path | None, runtime: Runtime) -> Callable[[int, int], tuple[Fit, Run]]:
+    """A function that finds the artifact for a height and width, and gives how it fits and how it is run.
+
+    Raises UserError where `folder` is no bundle of the task, or holds no whole artifact for the runtime.
+    """
+    from afterlens.conversion.bundle.runtimes import open_artifact
+
+    if folder is None:
+        raise UserError(
+            f"--runtime {runtime} runs a converted artifact: make one with "
+            f"`afterlens convert {task.name} -o BUNDLE` and add --bundle BUNDLE"
+        )
+    bundle = read_bundle(folder)
+    if bundle.contract.task != task.name:
+        raise UserError(f"{folder}: is a bundle of task {bundle.contract.task!r}, expected {task.name!r}")
+    artifacts = _usable(bundle, runtime)
+    opened: dict[str, Run] = {}
+
+    def choose(height: int, width: int) -> tuple[Fit, Run]:
+        fit = choose_artifact(artifacts, height, width)
+        if fit.artifact.file not in opened:
+            opened[fit.artifact.file] = open_artifact(bundle, fit.artifact)
+        return fit, opened[fit.artifact.file]
+
+    return choose
+
+
+def _usable(bundle: Bundle, runtime: Runtime) -> list[Artifact]:
+    """The runtime's artifacts, one a size, the most precise variant of each."""
+    by_size: dict[tuple[int, int], Artifact] = {}
+    of_runtime = [artifact for artifact in bundle.contract.artifacts if artifact.format == runtime]
+    for artifact in sorted(of_runtime, key=lambda a: a.variant != "float32"):
+        by_size.setdefault((artifact.width, artifact.height), artifact)
+    if not by_size:
+        raise UserError(f"{bundle.folder}: holds no {runtime} artifact; convert again")
+    for artifact in by_size.values():
+        if fault := integrity_fault(bundle.folder, artifact):
+            raise UserError(f"{fault}; convert again")
+    return list(by_size.values())
+
+
+def choose_artifact(artifacts: Sequence[Artifact], height: int, width: int) -> Fit:
+    """The smallest artifact that takes a photo of `height` x `width` whole, else the one that shrinks it least."""
+    fits = [
+        Fit(artifact, turned, min(artifact.height / h, artifact.width / w))
+        for artifact in artifacts
+        for turned, h, w in ((False, height, width), (True, width, height))
+    ]
+
+    def merit(fit: Fit) -> tuple[float, int, float, bool]:
+        area = fit.artifact.width * fit.artifact.height
+        return min(1.0, fit.scale), -area, fit.scale, not fit.turned
+
+    return max(fits, key=merit)
+
+
+def restore_by_artifact(rgb: Image, fit: Fit, run: Run, *others: Image) -> Image:
+    """Restore a photo of any size with an artifact of fixed size; see the top of this file.
+
+    `others` are further pictures of the photo's size, for the artifact's further inputs: they go in the same way.
+    """
+    artifact = fit.artifact
+    pictures = [np.rot90(picture) if fit.turned else picture for picture in (rgb, *others)]
+    height, width = pictures[0].shape[:2]
+    inner_height = max(1, min(artifact.height, round(height * fit.scale)))
+    inner_width = max(1, min(artifact.width, round(width * fit.scale)))
+    small = [_resize(picture, inner_height, inner_width) for picture in pictures]
+    if artifact.inputs[0].dtype == "uint8":  # so that the rounding is not taken for a change
+        small = [np.rint(picture * 255.0) / np.float32(255.0) for picture in small]
+    above, left = (artifact.height - inner_height) // 2, (artifact.width - inner_width) // 2
+    below, right = artifact.height - inner_height - above, artifact.width - inner_width - left
+    sides = ((above, below), (left, right), (0, 0))
+    filled = [np.ascontiguousarray(np.pad(picture, sides, mode="symmetric")) for picture in small]
+    restored = run(*filled)[artifact.outputs[0].name]
+    change = restored[above : above + inner_height, left : left + inner_width] - small[0]
+    change = _resize(change, height, width)
+    result = np.rot90(change, -1) + rgb if fit.turned else change + rgb
+    np.clip(result, 0.0, 1.0, out=result)
+    return result
+
+
+def _resize(image: Image, height: int, width: int) -> Image:
+    """Mean over areas to shrink (no aliasing), linear to enlarge (no overshoot)."""
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = height * width < image.shape[0] * image.shape[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    resized: Any = cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=method)
+    return np.asarray(resized, np.float32).reshape(height, width, 3)

@@ -1,0 +1,212 @@
+"""ONNX -> onnx2tf -> TFLite, in float32 and with float16 weights.
+
+    with Onnx2tf(Path("reflection.onnx"), work) as tool:       # runs beside us, in its own process and folder
+        files = tool.finish()                                   # {"float32": ..., "float16": ...}
+    finish_tflite(files["float16"], Path("out.tflite"), deployable, reference, "float16")
+
+onnx2tf may exit with 0 whatever happened, forgets the names of the outputs and does not promise their order. So each
+file is run on a real photo, its outputs are told apart by what they compute, and the names are written into the file.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from afterlens.conversion.bundle.contract import SIGNATURE
+from afterlens.conversion.bundle.operator_counts import read_tflite
+from afterlens.training.deployable import Deployable, Port
+from afterlens.training.media.errors import UserError
+
+# Sanity limits on the one photo that binds the outputs (largest absolute difference); `verify` has the real gates.
+_LIMITS = {"float32": 1e-3, "float16": 5e-2}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What PyTorch computes in float32 from one real photo: arrays (1, 3, H, W) by port name."""
+
+    inputs: dict[str, NDArray[np.float32]]
+    outputs: dict[str, NDArray[np.float32]]
+
+
+class Onnx2tf:
+    """One run of onnx2tf in its own process and folder, started at once so that others can work beside it."""
+
+    def __init__(self, onnx: Path, folder: Path) -> None:
+        folder.mkdir()
+        shutil.copyfile(onnx, folder / "graph.onnx")  # the tool overwrites its input
+        # It looks for this file of test pictures in its working directory, and downloads one where there is none.
+        pictures = np.random.default_rng(0).random((20, 128, 128, 3), np.float32)
+        np.save(folder / "calibration_image_sample_data_20x128x128x3_float32.npy", pictures)
+        environment = dict(os.environ)
+        # onnxsim is looked up on PATH; without it the tool skips the simplification with a mere warning.
+        environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
+        # TensorFlow imports code that it writes to the temporary folder, and would leave a __pycache__ there.
+        environment["PYTHONDONTWRITEBYTECODE"] = "1"
+        environment["CUDA_VISIBLE_DEVICES"] = ""  # TensorFlow would take all of the GPU's memory
+        # Nothing is to be fetched, and if a new version tries, it shall fail rather than wait.
+        environment |= dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")
+        self.folder, self.log, self.started = folder, folder / "onnx2tf.log", time.perf_counter()
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "onnx2tf", "-i", "graph.onnx", "-o", "out", "-v", "error"],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Ends the process if it is still running: nothing is left behind after an error or Ctrl-C."""
+        self.process.kill()
+        self.process.wait()
+
+    def finish(self) -> dict[str, Path]:
+        """Wait for the tool and return its files by variant; UserError, naming its log, where there are none."""
+        code = self.process.wait()
+        files = {variant: self.folder / "out" / f"graph_{variant}.tflite" for variant in _LIMITS}
+        missing = [variant for variant, file in files.items() if not file.is_file()]
+        if code == 0 and not missing:
+            return files
+        text = self.log.read_text("utf-8", "replace")
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="afterlens-onnx2tf-", suffix=".log", delete=False
+        ) as kept:
+            kept.write(text)
+        last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no output")
+        what = f"exit code {code}" if code else f"no {' and no '.join(missing)} file"
+        raise UserError(f"onnx2tf failed with {what}: {last[:200]} (its log: {kept.name})")
+
+
+def finish_tflite(
+    source: Path, target: Path, deployable: Deployable, reference: Reference, variant: str
+) -> None:
+    """Name the inputs and outputs of a file that onnx2tf wrote, and write it to `target`.
+
+    Raises UserError where the file lacks a port, or computes something else than PyTorch.
+    """
+    inputs, outputs = _bind(source, deployable, reference, variant)
+    _write_signed(source, target, inputs, outputs)
+
+
+def minimum_tflite(path: Path) -> str:
+    """The oldest TensorFlow Lite that has all the file's operators, as its converter recorded it."""
+    model = read_tflite(path)
+    for entry in model.metadata or []:
+        if entry.name == b"min_runtime_version":
+            return "TensorFlow Lite " + bytes(model.buffers[entry.buffer].data).rstrip(b"\0").decode("ascii")
+    raise UserError(f"{path.name}: does not say which runtime it needs (no min_runtime_version)")
+
+
+def nhwc(port: Port) -> tuple[int, int, int, int]:
+    """A port's shape in TFLite's order."""
+    count, channels, height, width = port.shape
+    return count, height, width, channels
+
+
+def _bind(
+    path: Path, deployable: Deployable, reference: Reference, variant: str
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Port name -> tensor number, for inputs (by name, which the tool keeps) and outputs (by what they compute)."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        # Given a path, LiteRT maps the file unchecked; given the bytes, it checks the flatbuffer first.
+        interpreter = Interpreter(model_content=path.read_bytes())
+        interpreter.allocate_tensors()
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"{path.name}: the TFLite runtime refuses it ({_first_line(error)})") from error
+    # Depending on the road that the tool takes inside TensorFlow, "image" or "serving_default_image:0".
+    inputs = {
+        detail["name"].removeprefix("serving_default_").removesuffix(":0"): detail
+        for detail in interpreter.get_input_details()
+    }
+    got = {name: tuple(detail["shape"].tolist()) for name, detail in inputs.items()}
+    expected = {port.name: nhwc(port) for port in deployable.inputs}
+    if got != expected:
+        raise UserError(f"{path.name}: onnx2tf wrote the inputs {got}, expected {expected}")
+    for name, detail in inputs.items():
+        image = np.ascontiguousarray(reference.inputs[name].transpose(0, 2, 3, 1))
+        interpreter.set_tensor(detail["index"], image)
+    interpreter.invoke()
+    left = {d["index"]: interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()}
+    if len(left) != len(deployable.outputs):
+        raise UserError(f"{path.name}: onnx2tf wrote {len(left)} outputs, expected {len(deployable.outputs)}")
+    outputs = {}
+    for port in deployable.outputs:
+        wanted = reference.outputs[port.name].transpose(0, 2, 3, 1)
+        errors = {
+            index: float(np.abs(value - wanted).max()) if value.shape == wanted.shape else np.inf
+            for index, value in left.items()
+        }
+        index = min(errors, key=lambda i: errors[i])
+        if not errors[index] <= _LIMITS[variant]:  # NaN fails too
+            raise UserError(
+                f"{path.name}: no output of the {variant} file is {port.name!r} as PyTorch computes it (the nearest "
+                f"differs by {errors[index]:.3g}, at most {_LIMITS[variant]} is allowed): onnx2tf translated an "
+                "operator wrongly"
+            )
+        outputs[port.name] = index
+        del left[index]
+    return {name: detail["index"] for name, detail in inputs.items()}, outputs
+
+
+def _write_signed(source: Path, target: Path, inputs: dict[str, int], outputs: dict[str, int]) -> None:
+    """Copy a file with a signature that names its inputs and outputs; the tensors get the same names."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = read_tflite(source)
+    tensors = model.subgraphs[0].tensors
+
+    def named(ports: dict[str, int]) -> list[Any]:
+        entries = []
+        for name, index in ports.items():
+            tensors[index].name = name.encode()
+            entry = schema.TensorMapT()
+            entry.name, entry.tensorIndex = name.encode(), index
+            entries.append(entry)
+        return entries
+
+    signature = schema.SignatureDefT()
+    signature.signatureKey = SIGNATURE.encode()
+    signature.subgraphIndex = 0
+    signature.inputs, signature.outputs = named(inputs), named(outputs)
+    model.signatureDefs = [signature]
+    target.write_bytes(pack(model))
+
+
+def pack(model: Any) -> bytes:
+    """The bytes of a TFLite file from its tree of objects (`read_tflite` makes one)."""
+    import flatbuffers
+
+    class AlignedBuilder(flatbuffers.Builder):
+        """Weights start at multiples of 16 bytes, as the schema demands and Python's own builder ignores."""
+
+        def StartVector(self, itemsize: int, count: int, alignment: int) -> Any:  # noqa: N802 - its name
+            return super().StartVector(itemsize, count, 16 if itemsize == 1 else alignment)
+
+    builder = AlignedBuilder(1 << 20)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

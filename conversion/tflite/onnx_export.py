@@ -1,0 +1,85 @@
+"""PyTorch -> ONNX, the way into onnx2tf and into ONNX Runtime.
+
+export_onnx(deployable, Path("work/reflection.onnx"))
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+
+from afterlens.conversion.tflite.onnx_rewrite import reorder_shuffles
+from afterlens.training.deployable import Deployable
+from afterlens.training.media.errors import UserError
+
+
+def export_onnx(deployable: Deployable, path: Path) -> None:
+    """Write the graph to `path`, its inputs and outputs named and shaped as the ports, float32 NCHW.
+
+    Raises UserError where the graph cannot be exported or what was written does not have the ports.
+    """
+    import onnx
+
+    program = export(deployable.module, deployable)
+    try:
+        with quiet():
+            torch.onnx.export(
+                program,
+                f=path,
+                dynamo=True,
+                verbose=False,
+                external_data=False,
+                input_names=[port.name for port in deployable.inputs],
+                output_names=[port.name for port in deployable.outputs],
+            )
+        model = onnx.load(path)
+        reorder_shuffles(model)
+        onnx.checker.check_model(model, full_check=True)
+        onnx.save(model, path)
+    except (RuntimeError, ValueError, onnx.checker.ValidationError, torch.onnx.OnnxExporterError) as error:
+        raise UserError(
+            f"{deployable.task}: the graph cannot be exported to ONNX ({_first_line(error)})"
+        ) from error
+    for written, ports in ((model.graph.input, deployable.inputs), (model.graph.output, deployable.outputs)):
+        got = [(v.name, tuple(d.dim_value for d in v.type.tensor_type.shape.dim)) for v in written]
+        expected = [(port.name, port.shape) for port in ports]
+        if got != expected:
+            raise UserError(f"{deployable.task}: the ONNX export has {got}, expected {expected}")
+
+
+def export(module: nn.Module, deployable: Deployable) -> ExportedProgram:
+    """`torch.export` of a module that takes the deployable's inputs: every shape a constant.
+
+    (A TorchScript trace would keep the arithmetic on shapes, for instance of paddings, as operators in the graph.)
+
+    Raises UserError where the module's Python cannot be captured.
+    """
+    samples = tuple(torch.zeros(port.shape) for port in deployable.inputs)
+    try:
+        with quiet(), torch.no_grad():
+            return torch.export.export(module, samples)
+    except Exception as error:  # the capture raises nearly anything, and wraps what the module raises
+        raise UserError(f"{deployable.task}: the graph cannot be captured ({_first_line(error)})") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the exporters' prints, warnings and log lines off the terminal; what goes wrong is raised."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in ("torch.onnx", "torch.export", "coremltools"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        yield
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

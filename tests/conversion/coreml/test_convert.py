@@ -1,0 +1,106 @@
+"""coremltools' packages: pictures in and out, float16, what they compute, and graphs that cannot be converted."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from afterlens.conversion.bundle.contract import Bundle
+from afterlens.conversion.convert import reference
+from afterlens.conversion.coreml.convert import convert_coreml, minimum_coreml
+from afterlens.conversion.mil.interpret import MilProgram
+from afterlens.conversion.mil.package import read_package
+from afterlens.training.deployable import Deployable, Port
+from afterlens.training.media.errors import UserError
+from afterlens.training.media.images import read_photo
+
+
+@pytest.fixture(scope="module")
+def package(bundle: Bundle) -> Path:
+    return bundle.folder / "reflection_256x256_float16.mlpackage"
+
+
+def test_inputs_and_outputs_are_rgb_pictures_with_names_and_meanings(
+    package: Path, deployable: Deployable
+) -> None:
+    description = read_package(package).model.description
+    for features, ports in (
+        (description.input, deployable.inputs),
+        (description.output, deployable.outputs),
+    ):
+        assert [(f.name, f.shortDescription) for f in features] == [(p.name, p.meaning) for p in ports]
+        for feature in features:
+            image = feature.type.imageType
+            assert (image.width, image.height, image.colorSpace) == (
+                256,
+                256,
+                20,
+            )  # 20 is RGB in FeatureTypes.proto
+    assert description.metadata.shortDescription == deployable.title
+    assert description.metadata.versionString == deployable.version
+    assert minimum_coreml(package) == "iOS 16, macOS 13"
+
+
+def test_everything_between_the_pictures_is_float16(package: Path) -> None:
+    operators = MilProgram.load(package).operators()
+    float32 = [o for o in operators if any(kind.dtype.name == "float32" for _, kind in o.outputs)]
+    assert sorted(name for o in float32 for name, _ in o.outputs) == ["layer", "restored"]
+    assert {o.op_type for o in float32} == {"cast"}
+
+
+def test_the_saved_package_computes_what_pytorch_computes(
+    package: Path, deployable: Deployable, photo_paths: list[Path]
+) -> None:
+    values = reference(deployable, [read_photo(photo_paths[0]).rgb])
+    photo = np.rint(values.inputs["image"][0].transpose(1, 2, 0) * 255).astype(np.uint8)
+    program = MilProgram.load(package)
+    pictures, exact = (program.run({"image": photo}, eight_bit=eight_bit) for eight_bit in (True, False))
+    for name, expected in values.outputs.items():
+        levels = expected[0].transpose(1, 2, 0) * 255
+        psnr = -10 * np.log10(np.mean(((exact[name] - levels) / 255).astype(np.float64) ** 2))
+        step = np.abs(pictures[name].astype(np.float64) - np.rint(levels)).max()
+        print(f"{name}: {psnr:.1f} dB, {step} levels at most")
+        assert psnr > 60
+        assert step <= 1
+
+
+class _Determinant(nn.Module):
+    """Core ML has no determinant."""
+
+    def forward(self, image: Tensor) -> tuple[Tensor]:
+        return (image * torch.linalg.det(image)[..., None, None],)
+
+
+class _DataDependent(nn.Module):
+    """What it computes depends on the picture, in Python."""
+
+    def forward(self, image: Tensor) -> tuple[Tensor]:
+        return (image if image.mean() > 0.5 else 1 - image,)
+
+
+def _deployable(module: nn.Module) -> Deployable:
+    shape = (1, 3, 32, 32)
+    return Deployable(
+        module, "odd", "Odd", "1", (Port("image", shape, (0.0, 1.0)),), (Port("restored", shape, (0.0, 1.0)),)
+    )
+
+
+@pytest.mark.parametrize("module", [_Determinant(), _DataDependent()])
+def test_a_graph_that_cannot_be_converted_is_one_line(module: nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="^odd: ") as caught:
+        convert_coreml(_deployable(module), tmp_path / "odd.mlpackage")
+    assert "\n" not in str(caught.value)
+    assert not any(tmp_path.iterdir())
+
+
+def test_ports_that_are_no_rgb_pictures_are_a_programming_error(tmp_path: Path) -> None:
+    good = _deployable(nn.Identity())
+    for port in (
+        replace(good.inputs[0], range=(-1.0, 1.0)),
+        replace(good.inputs[0], shape=(1, 4, 32, 32)),
+    ):
+        with pytest.raises(ValueError, match="RGB"):
+            convert_coreml(replace(good, inputs=(port,)), tmp_path / "odd.mlpackage")

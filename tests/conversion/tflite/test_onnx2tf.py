@@ -1,0 +1,201 @@
+"""onnx2tf's files: names and signature, what they compute, and what happens when the tool fails."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
+from numpy.typing import NDArray
+
+from afterlens.conversion.bundle.contract import Bundle
+from afterlens.conversion.bundle.operator_counts import operator_counts, read_tflite
+from afterlens.conversion.convert import reference
+from afterlens.conversion.tflite.onnx2tf import Onnx2tf, Reference, finish_tflite, minimum_tflite, nhwc
+from afterlens.training.deployable import Deployable
+from afterlens.training.media.errors import UserError
+from afterlens.training.media.images import read_photo
+
+VARIANTS = ("float32", "float16")
+
+
+def _file(bundle: Bundle, variant: str) -> Path:
+    return bundle.folder / f"reflection_256x256_{variant}.tflite"
+
+
+@pytest.fixture(scope="module")
+def other_photo(deployable: Deployable, photo_paths: list[Path]) -> Reference:
+    """What PyTorch makes of a photo that the conversion did not see."""
+    return reference(deployable, [read_photo(photo_paths[0]).rgb])
+
+
+def _run(path: Path, values: Reference) -> dict[str, NDArray[np.float32]]:
+    runner = Interpreter(str(path)).get_signature_runner("serving_default")
+    outputs = runner(
+        **{name: np.ascontiguousarray(v.transpose(0, 2, 3, 1)) for name, v in values.inputs.items()}
+    )
+    return {name: value.transpose(0, 3, 1, 2) for name, value in outputs.items()}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_signature_has_the_ports_names_shapes_and_types(
+    bundle: Bundle, deployable: Deployable, variant: str
+) -> None:
+    interpreter = Interpreter(str(_file(bundle, variant)))
+    assert interpreter.get_signature_list() == {
+        "serving_default": {"inputs": ["image"], "outputs": ["layer", "restored"]}
+    }
+    runner = interpreter.get_signature_runner()
+    for details in (runner.get_input_details(), runner.get_output_details()):
+        for name, detail in details.items():
+            assert (detail["name"], detail["dtype"]) == (name, np.float32)
+            assert tuple(detail["shape"]) == (1, 256, 256, 3) == nhwc(deployable.inputs[0])
+
+
+@pytest.mark.parametrize(("variant", "least_psnr"), [("float32", 110.0), ("float16", 60.0)])
+def test_each_output_is_what_pytorch_computes(
+    bundle: Bundle, other_photo: Reference, variant: str, least_psnr: float
+) -> None:
+    outputs = _run(_file(bundle, variant), other_photo)
+    for name, expected in other_photo.outputs.items():
+        error = np.abs(outputs[name] - expected)
+        psnr = -10 * np.log10(np.mean(error.astype(np.float64) ** 2))
+        print(f"{variant} {name}: max {error.max():.2e}, {psnr:.1f} dB")
+        assert psnr > least_psnr
+        assert variant == "float16" or error.max() < 1e-4
+
+
+def test_float16_weights_are_stored_in_half_the_bytes(bundle: Bundle) -> None:
+    full, half = (operator_counts(_file(bundle, variant)).weight_bytes for variant in VARIANTS)
+    assert (full["float16"], half["float32"]) == (0, 0)
+    assert half["float16"] * 2 == full["float32"]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_weights_lie_at_multiples_of_16_bytes(bundle: Bundle, variant: str) -> None:
+    data = np.frombuffer(_file(bundle, variant).read_bytes(), np.uint8)
+    model = schema.Model.GetRootAs(data, 0)
+    sizes = 0
+    for index in range(model.BuffersLength()):
+        buffer = model.Buffers(index)
+        if buffer.DataLength():
+            start = buffer.DataAsNumpy().__array_interface__["data"][0] - data.__array_interface__["data"][0]
+            assert start % 16 == 0
+            sizes += buffer.DataLength()
+    assert sizes > 1_000_000
+
+
+def _rewrite(source: Path, target: Path, change: Callable[[Any], None]) -> Path:
+    """A copy of a TFLite file, changed as a tree of objects and without its signature."""
+    import flatbuffers
+
+    model = read_tflite(source)
+    model.signatureDefs = None
+    change(model)
+    builder = flatbuffers.Builder(0)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    target.write_bytes(bytes(builder.Output()))
+    return target
+
+
+def test_outputs_are_told_apart_by_what_they_compute_not_by_their_order(
+    bundle: Bundle, deployable: Deployable, other_photo: Reference, tmp_path: Path
+) -> None:
+    def swap(model: Any) -> None:
+        graph = model.subgraphs[0]
+        graph.outputs = graph.outputs[::-1].copy()
+        for place, index in enumerate(graph.outputs):
+            graph.tensors[index].name = f"Identity_{place}".encode()
+
+    source = _rewrite(_file(bundle, "float32"), tmp_path / "swapped.tflite", swap)
+    finish_tflite(source, tmp_path / "named.tflite", deployable, other_photo, "float32")
+    outputs = _run(tmp_path / "named.tflite", other_photo)
+    for name, expected in other_photo.outputs.items():
+        np.testing.assert_allclose(outputs[name], expected, atol=1e-4)
+
+
+def test_a_file_that_computes_something_else_is_refused(
+    bundle: Bundle, deployable: Deployable, other_photo: Reference, tmp_path: Path
+) -> None:
+    def clip_at_a_quarter(model: Any) -> None:
+        """Shows whatever the weights are, even where the network changes nothing yet."""
+        ones = [b for b in model.buffers if b.data is not None and bytes(b.data) == np.float32(1.0).tobytes()]
+        assert ones
+        for buffer in ones:
+            buffer.data = np.frombuffer(np.float32(0.25).tobytes(), np.uint8)
+
+    source = _rewrite(_file(bundle, "float32"), tmp_path / "clipped.tflite", clip_at_a_quarter)
+    with pytest.raises(UserError, match="as PyTorch computes it"):
+        finish_tflite(source, tmp_path / "named.tflite", deployable, other_photo, "float32")
+    assert not (tmp_path / "named.tflite").exists()
+
+
+def test_another_input_name_or_size_is_refused(
+    bundle: Bundle, deployable: Deployable, other_photo: Reference, tmp_path: Path
+) -> None:
+    for port in (
+        replace(deployable.inputs[0], name="photo"),
+        replace(deployable.inputs[0], shape=(1, 3, 128, 256)),
+    ):
+        with pytest.raises(UserError, match="wrote the inputs"):
+            finish_tflite(
+                _file(bundle, "float32"),
+                tmp_path / "named.tflite",
+                replace(deployable, inputs=(port,)),
+                other_photo,
+                "float32",
+            )
+
+
+def test_the_oldest_runtime_is_read_from_the_file(bundle: Bundle, tmp_path: Path) -> None:
+    assert minimum_tflite(_file(bundle, "float32")).startswith("TensorFlow Lite 2.")
+
+    def forget(model: Any) -> None:
+        model.metadata = None
+
+    with pytest.raises(UserError, match="min_runtime_version"):
+        minimum_tflite(_rewrite(_file(bundle, "float32"), tmp_path / "mute.tflite", forget))
+
+
+def _kept_log(error: UserError) -> Path:
+    """The log that the message names."""
+    return Path(str(error).rsplit("its log: ", 1)[1].rstrip(")"))
+
+
+def test_a_broken_graph_is_one_line_that_names_the_log(tmp_path: Path) -> None:
+    (tmp_path / "broken.onnx").write_text("no graph")
+    with (
+        pytest.raises(UserError, match="onnx2tf failed") as caught,
+        Onnx2tf(tmp_path / "broken.onnx", tmp_path / "w") as tool,
+    ):
+        tool.finish()
+    log = _kept_log(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "Traceback" in log.read_text("utf-8")
+    log.unlink()
+
+
+def test_success_without_files_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "graph.onnx").write_bytes(b"")
+    monkeypatch.setattr(sys, "executable", "/bin/true")
+    with (
+        pytest.raises(UserError, match="no float32 and no float16 file") as caught,
+        Onnx2tf(tmp_path / "graph.onnx", tmp_path / "w") as tool,
+    ):
+        tool.finish()
+    _kept_log(caught.value).unlink()
+
+
+def test_the_tool_does_not_outlive_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "slow"
+    script.write_text("#!/bin/sh\nexec sleep 100\n")
+    script.chmod(0o755)
+    (tmp_path / "graph.onnx").write_bytes(b"")
+    monkeypatch.setattr(sys, "executable", str(script))
+    with pytest.raises(KeyboardInterrupt), Onnx2tf(tmp_path / "graph.onnx", tmp_path / "w") as tool:
+        raise KeyboardInterrupt
+    assert tool.process.returncode == -9

@@ -1,0 +1,89 @@
+"""Pixel-shuffles in TFLite's order of channels: the same picture, and no transpose left."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from afterlens.conversion.tflite.onnx_export import export_onnx
+from afterlens.training.deployable import Deployable, Port
+
+
+class Blocks(nn.Module):
+    """Pixels in channels, changed by convolutions on both sides, in the ways that our networks do."""
+
+    def __init__(self, between: str) -> None:
+        super().__init__()
+        self.between = between
+        self.mean = nn.Conv2d(48, 3, 1)
+        self.up = nn.Conv2d(3, 48, 3, padding=1)
+        self.shared = nn.Conv2d(3, 48, 3, padding=1)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        pixels = F.pixel_unshuffle(image, 4)
+        small = self.mean(pixels)
+        gate = torch.sigmoid(self.shared(small))
+        result = F.relu(pixels * gate + self.up(small)).clamp(max=1.0)
+        if self.between == "softmax":
+            result = result.softmax(dim=1)
+        # The same convolution again, in its own order this time.
+        return F.pixel_shuffle(result, 4), self.shared(0.5 * small).mean(dim=1, keepdim=True).expand(
+            1, 3, -1, -1
+        )
+
+
+def exported(path: Path, between: str) -> tuple[Any, list[np.ndarray[Any, Any]], list[Tensor]]:
+    import onnx
+
+    torch.manual_seed(0)
+    module = Blocks(between).eval()
+    big, small = (1, 3, 32, 48), (1, 3, 8, 12)
+    outputs = (Port("whole", big, (0.0, 1.0)), Port("small", small, (0.0, 1.0)))
+    export_onnx(Deployable(module, "b", "B", "1", (Port("image", big, (0.0, 1.0)),), outputs), path)
+    image = torch.rand(big)
+    got = onnxruntime.InferenceSession(str(path)).run(None, {"image": image.numpy()})
+    with torch.no_grad():
+        return onnx.load(path), got, list(module(image))
+
+
+def test_the_picture_stays_and_the_transposes_go(tmp_path: Path) -> None:
+    model, got, expected = exported(tmp_path / "graph.onnx", "")
+    kinds = Counter(node.op_type for node in model.graph.node)
+    assert kinds["SpaceToDepth"] == kinds["DepthToSpace"] == 1 and kinds["Transpose"] == 0
+    (shuffle,) = [node for node in model.graph.node if node.op_type == "DepthToSpace"]
+    assert {a.name: a.s for a in shuffle.attribute}["mode"] == b"DCR"
+    for one, other in zip(got, expected, strict=True):
+        np.testing.assert_allclose(one, other.numpy(), atol=1e-6)
+
+
+def test_what_mixes_channels_in_between_is_left_alone(tmp_path: Path) -> None:
+    model, got, expected = exported(tmp_path / "graph.onnx", "softmax")
+    (shuffle,) = [node for node in model.graph.node if node.op_type == "DepthToSpace"]
+    assert {a.name: a.s for a in shuffle.attribute}["mode"] == b"CRD"
+    for one, other in zip(got, expected, strict=True):
+        np.testing.assert_allclose(one, other.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+def test_any_number_of_colours(colours: int, tmp_path: Path) -> None:
+    class Head(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, colours * 4, 1)
+
+        def forward(self, image: Tensor) -> tuple[Tensor]:
+            return (F.pixel_shuffle(self.conv(image), 2),)
+
+    module = Head().eval()
+    ports = (Port("image", (1, 3, 8, 8), (0.0, 1.0)),), (Port("out", (1, colours, 16, 16), (0.0, 1.0)),)
+    export_onnx(Deployable(module, "h", "H", "1", *ports), tmp_path / "h.onnx")
+    image = torch.rand(1, 3, 8, 8)
+    (got,) = onnxruntime.InferenceSession(str(tmp_path / "h.onnx")).run(None, {"image": image.numpy()})
+    with torch.no_grad():
+        np.testing.assert_allclose(got, module(image)[0].numpy(), atol=1e-6)

@@ -1,0 +1,79 @@
+"""Artifacts judged by their pictures: the loss against the truth, the worst tile, the budget, the heat-map."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from afterlens.conversion.verify.quality import (
+    evaluate_quality,
+    measure,
+    over_budget,
+    worst_tile,
+    write_heatmap,
+)
+from afterlens.training.media.images import read_photo
+
+Picture = NDArray[np.float32]
+
+
+@pytest.fixture
+def truth() -> Picture:
+    return np.random.default_rng(0).random((64, 80, 3), np.float32) * 0.5 + 0.25
+
+
+def test_losses_are_what_they_are_defined_to_be(truth: Picture) -> None:
+    reference, got, given = truth + np.float32(0.01), truth + np.float32(0.02), truth + np.float32(0.1)
+    row = measure("one", got, reference, given, truth)
+    assert row.reference_psnr == pytest.approx(40.0, abs=1e-3)
+    assert row.psnr == pytest.approx(40.0 - 20.0 * math.log10(2.0), abs=1e-3)
+    assert row.drop == pytest.approx(20.0 * math.log10(2.0), abs=1e-3)
+    assert row.input_psnr == pytest.approx(20.0, abs=1e-3)
+    assert row.fidelity == pytest.approx(40.0, abs=1e-3)
+    assert row.ssim <= row.reference_ssim <= 1.0
+
+
+def test_a_picture_that_is_not_finite_loses_everything(truth: Picture) -> None:
+    broken = truth.copy()
+    broken[:32] = np.nan
+    assert measure("nan", broken, truth, truth, truth).psnr < 12.0
+
+
+def test_the_worst_tile_is_where_the_damage_is(truth: Picture) -> None:
+    reference = truth + np.float32(0.01)
+    got = reference.copy()
+    got[40:48, 30:40] += 0.2
+    tile = worst_tile(got, reference, truth)
+    assert (tile.x, tile.y, tile.width, tile.height) == (30, 40, 10, 8)
+    assert tile.drop > 10.0
+
+
+def test_the_mean_loss_is_gated_and_the_worst_picture_named(truth: Picture) -> None:
+    reference = truth + np.float32(0.01)
+    rows = [
+        measure("good", reference, reference, truth, truth),
+        measure("bad", truth + np.float32(0.0113), reference, truth, truth),
+    ]
+    verdict = evaluate_quality(rows, 0.6)
+    assert verdict["passed"] and over_budget(verdict) is None
+    assert verdict["drop"] == pytest.approx(np.mean([row.drop for row in rows]))
+    assert verdict["worst"]["image"] == "bad"
+    strict = evaluate_quality(rows, 0.5)
+    assert not strict["passed"]
+    assert "at most 0.5 is allowed; worst image bad: 1.06 dB" in (over_budget(strict) or "")
+    assert evaluate_quality(rows, None)["passed"]
+
+
+def test_the_heat_map_is_black_where_nothing_differs(truth: Picture, tmp_path: Path) -> None:
+    got = truth.copy()
+    got[10, 20] += 0.02
+    got[11, 20] += 0.5
+    write_heatmap(tmp_path / "heat.png", got, truth)
+    heat = read_photo(tmp_path / "heat.png").rgb
+    assert heat.shape == truth.shape
+    assert heat[11, 20].tolist() == [1.0, 1.0, 1.0]
+    assert heat[10, 20, 0] > 0.8 and heat[10, 20, 2] == 0.0
+    heat[10:12, 20] = 0.0
+    assert float(heat.max()) == 0.0
