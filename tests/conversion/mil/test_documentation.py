@@ -45,7 +45,7 @@ def test_the_example_runs_as_pasted(coremltools: ModuleType, save_network: Save,
     wanted = re.findall(r'Path\("([^"]+\.mlpackage)"\)', code)
     (tmp_path / wanted[0]).parent.mkdir(parents=True)
     (tmp_path / wanted[0]).symlink_to(package)
-    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    (tmp_path / "afterlens").symlink_to(ROOT / "afterlens")
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
