@@ -1,9 +1,9 @@
-"""What a converted file is made of, counted in the saved file itself: operators, ranks, bytes of weights by type.
+"""Operators, ranks and bytes of weights of a converted file, counted in the saved file itself.
 
     counts = operator_counts(Path("reflection_256x256_float16.tflite"))
     counts.operators          # {"CONV_2D": 70, "ADD": 33, ...}
 
-Read straight from the flatbuffer and the protobuf, so that neither TensorFlow nor coremltools is imported.
+Read from the flatbuffer or the protobuf; neither TensorFlow nor coremltools is imported.
 """
 
 from __future__ import annotations
@@ -15,14 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from afterlens.conversion.mil.package import read_package
-from afterlens.training.media.errors import UserError
-
-MAX_TFLITE_BYTES = 1 << 31  # the format's own limit
+from afterlens.conversion.tflite.graph import (
+    FLOAT16,
+    FLOAT32,
+    is_constant,
+    operator_names,
+    read_tflite,
+    shape_of,
+)
 
 
 @dataclass(frozen=True)
 class OperatorCounts:
-    """Operators by their names in TFLite's or MIL's specification, constants not among them."""
+    """Operators by their names in TFLite's or MIL's specification; constants are not counted."""
 
     operators: dict[str, int]
     highest_rank: int  # of any tensor; GPU delegates stop at 4
@@ -37,51 +42,16 @@ def operator_counts(path: Path) -> OperatorCounts:
     return _coreml_counts(path) if path.suffix == ".mlpackage" else _tflite_counts(path)
 
 
-def read_tflite(path: Path) -> Any:
-    """The flatbuffer of a TFLite file as a tree of objects (`ModelT`); UserError where it is missing or damaged."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    try:
-        if path.stat().st_size > MAX_TFLITE_BYTES:
-            raise UserError(f"{path}: larger than {MAX_TFLITE_BYTES} bytes, this is no TFLite file")
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if data[4:8] != b"TFL3":
-        raise UserError(f"{path}: not a TFLite file (got {data[4:8]!r} where TFL3 belongs); convert again")
-    try:
-        model = schema.ModelT.InitFromPackedBuf(data, 0)
-        if len(model.subgraphs) != 1:
-            raise UserError(f"{path}: holds {len(model.subgraphs)} graphs, expected one")
-    except UserError:
-        raise
-    except Exception as error:  # offsets out of range surface as struct.error, IndexError, TypeError, ...
-        raise UserError(
-            f"{path}: the file is damaged or cut ({type(error).__name__}); convert again"
-        ) from error
-    return model
-
-
 def _tflite_counts(path: Path) -> OperatorCounts:
-    from ai_edge_litert import schema_py_generated as schema
-
     model = read_tflite(path)
-    graph = model.subgraphs[0]
-    names = {number: name for name, number in vars(schema.BuiltinOperator).items() if isinstance(number, int)}
-    operators: Counter[str] = Counter()
-    for operator in graph.operators:
-        code = model.operatorCodes[operator.opcodeIndex]
-        # Files keep the number in two fields: the older one is a byte and stops at 127.
-        name = names.get(max(code.builtinCode, code.deprecatedBuiltinCode), "unknown")
-        operators[f"CUSTOM {code.customCode.decode()}" if name == "CUSTOM" else name] += 1
-    floats = {schema.TensorType.FLOAT32: ("float32", 4), schema.TensorType.FLOAT16: ("float16", 2)}
+    tensors = model.subgraphs[0].tensors
+    floats = {FLOAT32: "float32", FLOAT16: "float16"}
     weights = {"float32": 0, "float16": 0}
-    for tensor in graph.tensors:
-        data = model.buffers[tensor.buffer].data
-        if data is not None and tensor.type in floats:
-            weights[floats[tensor.type][0]] += len(data)
-    rank = max((len(tensor.shape) for tensor in graph.tensors if tensor.shape is not None), default=0)
-    return OperatorCounts(dict(operators.most_common()), rank, weights)
+    for tensor in tensors:
+        if is_constant(model, tensor) and tensor.type in floats:
+            weights[floats[tensor.type]] += len(model.buffers[tensor.buffer].data)
+    rank = max((len(shape_of(tensor)) for tensor in tensors), default=0)
+    return OperatorCounts(dict(Counter(operator_names(model)).most_common()), rank, weights)
 
 
 def _coreml_counts(path: Path) -> OperatorCounts:
