@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from afterlens.benchmarks.compare_text import CONFIDENCE, NAMES, allowed, in_words
 from afterlens.benchmarks.document import read_document
 from afterlens.conversion.bundle.contract import TensorSpec, integrity_fault, read_bundle
-from afterlens.conversion.bundle.operator_counts import operator_counts
 from afterlens.conversion.bundle.proof import PROOF_FILE, Found, Proven, proof_of, read_proof
+from afterlens.conversion.operator_counts import operator_counts
 from afterlens.training.media.errors import GateFailed, UserError
 
 MAX_FILE_BYTES = 64 << 20

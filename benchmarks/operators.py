@@ -1,11 +1,11 @@
-"""Where the time of a TFLite file goes: each operator alone, in a file of its own, in turns with all the others.
+"""Where the time of a TFLite file goes: each operator is timed alone, in a file of its own, in turns with the others.
 
     profile = profile_operators(Path("reflection_256x256_float32.tflite"), matmul=(call, flop))
     max(profile["operators"], key=lambda operator: operator["ms"])      # {"type": "CONV_2D", "ms": 1.39, ...}
 
-The runtime's own profiler sees one XNNPACK partition, not what is in it. An operator alone computes what it computes in
-the whole file, from the same weights, but is called by itself: the sum and the whole, timed in the same rounds, differ
-by 5 to 20 %. With one thread, times are that thread's processor time.
+The runtime's own profiler sees one XNNPACK partition as a whole. An operator alone computes what it computes in the
+whole file, with the same weights, but is invoked by itself: the sum of all and the whole file, timed in the same rounds,
+differ by 5 to 20 %. With one thread, times are that thread's processor time.
 """
 
 from __future__ import annotations
@@ -21,46 +21,45 @@ from typing import Any
 
 import numpy as np
 
-from afterlens.conversion.bundle.operator_counts import read_tflite
-from afterlens.conversion.tflite.onnx2tf import pack
+from afterlens.conversion.tflite.graph import is_constant, operator_names, pack, read_tflite, shape_of
 from afterlens.training.media.errors import UserError
 
 COLOURS = 4
-"""At most so many channels make a picture; a layer of a network has more."""
+"""A picture has at most this many channels; features have more."""
 
 MAX_SECONDS = 20.0
-"""After three rounds, no other is begun later than this: int16 values take a hundred times as long as int8 ones."""
+"""No round after the third starts later than this: int16 takes a hundred times as long as int8."""
 
 _FILTERED = ("CONV_2D", "TRANSPOSE_CONV", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")  # second input: the weights
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One operator of a file, cut out. Tensors are numbered as in the whole file; shapes are those of the tensors."""
+    """One operator cut out of a file. Tensor indices are those of the whole file."""
 
     index: int
     type: str
-    content: bytes  # a TFLite file of this operator, and of those that only unpack its constants
-    inputs: tuple[int, ...]  # those that are computed, in the order of the small file's inputs
+    content: bytes  # a TFLite file of this operator and those that only unpack its constants
+    inputs: tuple[int, ...]  # computed ones, in the order of the small file's inputs
     outputs: tuple[int, ...]
     input_shape: tuple[int, ...]  # of the largest computed input
     weights_shape: tuple[int, ...] | None  # of a convolution or matrix product
     output_shape: tuple[int, ...]  # of the largest
-    macs: int | None  # None: not an operator whose multiply-accumulates are counted
-    outside: bool | None  # works on the picture outside the network; None: there is no telling
+    macs: int | None  # None: multiply-accumulates of this type are not counted
+    outside: bool | None  # works on the picture outside the network; None: unknown
 
 
 def profile_operators(
     path: Path, *, matmul: tuple[Callable[[], object], int], threads: int = 1, rounds: int = 15
 ) -> dict[str, Any]:
-    """Time every operator of a TFLite file that does something at run time.
+    """Time every operator of a TFLite file that computes something at run time.
 
     Args:
         path: a TFLite file.
-        matmul: a matrix product with `threads` threads, and its floating-point operations: the yardstick, timed in
-            every round.
+        matmul: a matrix product with `threads` threads and its number of floating-point operations: the reference
+            speed, timed in every round.
         threads: of the runtime.
-        rounds: at most; in each, every operator runs twice, and the second run counts.
+        rounds: the most rounds; in each, every operator runs twice, and the second run counts.
 
     Returns: `operators` of a result in `schema.json`.
 
@@ -95,8 +94,8 @@ def profile_operators(
 def cut(model: Any, name: str = "the file") -> list[Piece]:
     """The operators of a `ModelT`, in order, each as a file of its own.
 
-    Operators on constants alone are computed when the file loads (the widening of float16 weights): they are part of
-    the files of those that use them. Raises UserError where the graph is damaged.
+    Operators on constants alone run when the file loads (the widening of float16 weights), so they become part of the
+    files of the operators that use them. Raises UserError where the graph is damaged.
     """
     try:
         pieces = _cut(model)
@@ -107,16 +106,13 @@ def cut(model: Any, name: str = "the file") -> list[Piece]:
 
 
 def _cut(model: Any) -> list[Piece]:
-    from ai_edge_litert import schema_py_generated as schema
-
-    names = {number: name for name, number in vars(schema.BuiltinOperator).items() if isinstance(number, int)}
     graph = model.subgraphs[0]
-    # Tensor -> the operators that make it of constants: none where it is stored itself.
+    # Tensor -> the operators that compute it from constants; none where it is stored.
     constants: dict[int, tuple[Any, ...]] = {
-        number: () for number, tensor in enumerate(graph.tensors) if _stored(model, tensor)
+        number: () for number, tensor in enumerate(graph.tensors) if is_constant(model, tensor)
     }
     pieces = []
-    for index, operator in enumerate(graph.operators):
+    for index, (kind, operator) in enumerate(zip(operator_names(model), graph.operators, strict=True)):
         inputs = [int(number) for number in operator.inputs if number >= 0]
         outputs = tuple(int(number) for number in operator.outputs)
         needed = [*(one for number in inputs for one in constants.get(number, ())), operator]
@@ -124,10 +120,8 @@ def _cut(model: Any) -> list[Piece]:
         if inputs and all(number in constants for number in inputs):
             constants |= dict.fromkeys(outputs, chain)
             continue
-        code = model.operatorCodes[operator.opcodeIndex]
-        kind = names.get(max(code.builtinCode, code.deprecatedBuiltinCode), "unknown")
         computed = tuple(dict.fromkeys(number for number in inputs if number not in constants))
-        shapes = {number: _shape(graph.tensors[number]) for number in (*inputs, *outputs)}
+        shapes = {number: shape_of(graph.tensors[number]) for number in (*inputs, *outputs)}
         weights = shapes[inputs[1]] if kind in _FILTERED else None
         output = max((shapes[number] for number in outputs), key=math.prod)
         source = max((shapes[number] for number in computed), key=math.prod, default=())
@@ -138,7 +132,7 @@ def _cut(model: Any) -> list[Piece]:
 
 
 def _file(model: Any, operators: Sequence[Any], inputs: Sequence[int]) -> bytes:
-    """A TFLite file of these operators of `model`, in their order; the last one's outputs are the file's."""
+    """A TFLite file of these operators of `model`, in order; the outputs of the last are those of the file."""
     from ai_edge_litert import schema_py_generated as schema
 
     part = schema.SubGraphT()
@@ -149,7 +143,7 @@ def _file(model: Any, operators: Sequence[Any], inputs: Sequence[int]) -> bytes:
     def add(number: int) -> int:
         if number not in numbers:
             tensor = copy.copy(model.subgraphs[0].tensors[number])
-            stored = _stored(model, tensor)
+            stored = is_constant(model, tensor)
             if stored:
                 buffers.append(model.buffers[tensor.buffer])
             tensor.buffer = len(buffers) - 1 if stored else 0
@@ -170,17 +164,8 @@ def _file(model: Any, operators: Sequence[Any], inputs: Sequence[int]) -> bytes:
     return pack(small)
 
 
-def _stored(model: Any, tensor: Any) -> bool:
-    data = model.buffers[tensor.buffer].data
-    return data is not None and len(data) > 0
-
-
-def _shape(tensor: Any) -> tuple[int, ...]:
-    return () if tensor.shape is None else tuple(int(side) for side in tensor.shape)
-
-
 def _macs(kind: str, source: tuple[int, ...], weights: tuple[int, ...], output: tuple[int, ...]) -> int:
-    """Multiply-accumulates of one run."""
+    """Multiply-accumulates of one run; shapes as TFLite stores them, (N, H, W, C)."""
     if kind == "TRANSPOSE_CONV":  # each input value goes to a window of every output channel
         return math.prod(source) * math.prod(weights[:3])
     if kind == "DEPTHWISE_CONV_2D":
@@ -193,10 +178,10 @@ def _pixels(shape: tuple[int, ...]) -> int:
 
 
 def _with_outside(pieces: list[Piece]) -> list[Piece]:
-    """Say of each operator whether it works on the picture outside a network that sees a smaller one.
+    """Mark the operators that work on the full picture, outside of a network that sees a smaller one.
 
-    The network begins with the first convolution that reads colours. Outside are then more pixels than that reads, and
-    more than it writes where they have more channels than colours: a large picture, folded into channels.
+    The network begins with the first convolution that reads colours. A tensor is outside if it has more pixels than
+    that convolution reads or, with more channels than colours (a large picture folded into channels), than it writes.
     """
     stem = next((p for p in pieces if p.macs is not None and 0 < _channels(p.input_shape) <= COLOURS), None)
     if stem is None:
@@ -222,7 +207,7 @@ def _channels(shape: tuple[int, ...]) -> int:
 
 
 def _open(content: bytes, threads: int) -> Callable[[], object] | None:
-    """What runs a file, its inputs filled; None where the runtime cannot load it, or not this operator alone."""
+    """A call that runs a file on filled inputs; None where the runtime cannot load it, or not this operator alone."""
     from ai_edge_litert.interpreter import Interpreter
 
     rng = np.random.default_rng(0)
@@ -243,13 +228,13 @@ def _values(rng: np.random.Generator, shape: Any, dtype: Any) -> Any:
         return rng.random(shape, np.float32).astype(dtype)
     if dtype in (np.int8, np.uint8, np.int16):  # quantized pictures
         return rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, shape, dtype, endpoint=True)
-    return np.zeros(shape, dtype)  # sizes and positions: any number might point outside a tensor
+    return np.zeros(shape, dtype)  # sizes and positions: other numbers might point outside of a tensor
 
 
 def _rounds(calls: Sequence[Callable[[], object]], rounds: int, threads: int) -> list[list[float]]:
     """Milliseconds of each call in each round: it runs twice, and the second run counts."""
-    # A busy machine interrupts long calls more often than short ones, and the parts would seem less than the whole:
-    # the processor time of the one thread leaves the interruptions out.
+    # A busy machine interrupts long calls more often than short ones, and the whole would seem slower than its parts.
+    # Processor time of the one thread leaves the interruptions out.
     clock = time.thread_time if threads == 1 else time.perf_counter
     samples: list[list[float]] = []
     begun = time.perf_counter()

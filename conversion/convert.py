@@ -34,19 +34,17 @@ from afterlens.conversion.bundle.contract import (
     read_bundle,
     write_contract,
 )
-from afterlens.conversion.bundle.operator_counts import operator_counts
 from afterlens.conversion.bundle.runtimes import open_model, port_faults, to_levels
-from afterlens.conversion.coreml.compress import (
-    COMPRESSED_VARIANTS,
-    MEASURED_PICTURES,
-    compress_and_check,
-    plan_mixed,
-)
+from afterlens.conversion.coreml.check import compress_and_check
+from afterlens.conversion.coreml.compress import COMPRESSED_VARIANTS
 from afterlens.conversion.coreml.convert import convert_coreml, minimum_coreml
+from afterlens.conversion.coreml.plan import MEASURED_PICTURES, plan_mixed
 from afterlens.conversion.examples import Example, refuse_unreal
-from afterlens.conversion.tflite.check import SCHEMES, Quantizer, quantization_faults
+from afterlens.conversion.operator_counts import operator_counts
+from afterlens.conversion.tflite.check import quantization_faults
 from afterlens.conversion.tflite.onnx2tf import Onnx2tf, Reference, finish_tflite, minimum_tflite, nhwc
 from afterlens.conversion.tflite.onnx_export import export_onnx
+from afterlens.conversion.tflite.quantizer import SCHEMES, Quantizer
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import atomic_path, fit, read_photo, write_png

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from afterlens.conversion.bundle.contract import SIGNATURE, Artifact, Bundle, integrity_fault
-from afterlens.conversion.mil.interpret import FeatureSpec, MilProgram
+from afterlens.conversion.mil.features import FeatureSpec
+from afterlens.conversion.mil.interpret import MilProgram
 from afterlens.training.media.errors import UserError
 
 Picture = NDArray[np.float32]  # (H, W, 3), RGB, [0, 1]

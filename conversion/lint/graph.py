@@ -20,8 +20,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from afterlens.conversion.bundle.operator_counts import read_tflite
 from afterlens.conversion.mil.package import Package, TensorType, read_package
+from afterlens.conversion.tflite.graph import (
+    dequantized,
+    is_constant,
+    operator_names,
+    read_tflite,
+    shape_of,
+    type_names,
+)
 from afterlens.training.media.errors import UserError
 
 Array = NDArray[np.float32]
@@ -291,19 +298,13 @@ _TO_PYTORCH = {
     "TRANSPOSE_CONV": (3, 0, 1, 2),
     "FULLY_CONNECTED": (0, 1),
 }
-_FLOATS = {"FLOAT32": "<f4", "FLOAT16": "<f2"}
-_INTEGERS = {"INT8": "<i1", "UINT8": "<u1", "INT16": "<i2", "INT32": "<i4", "INT64": "<i8"}
 
 
 class _TfliteReader:
     """One pass over the flatbuffer; what constants hold is read when it is needed."""
 
     def __init__(self, model: Any, named: Mapping[str, Array]) -> None:
-        from ai_edge_litert import schema_py_generated as schema
-
-        self.graph_object, self.buffers, self.codes = model.subgraphs[0], model.buffers, model.operatorCodes
-        self.types = {number: name for name, number in vars(schema.TensorType).items() if name.isupper()}
-        self.operators = {n: name for name, n in vars(schema.BuiltinOperator).items() if name.isupper()}
+        self.model, self.graph_object = model, model.subgraphs[0]
         self.named = named
         self.tensors = [self._tensor(entry) for entry in self.graph_object.tensors]
         # Behind a float16 weight stands an operator that widens it; to us the widened tensor is the constant.
@@ -312,10 +313,10 @@ class _TfliteReader:
     def graph(self) -> Graph:
         steps: list[tuple[Node, list[int], list[int], str | None]] = []
         layers: dict[int, str] = {}  # of constants
-        for entry in self.graph_object.operators:
-            operator, version = self._code(entry.opcodeIndex)
-            read = [self._checked(index) for index in _list(entry.inputs) if index != -1]
-            written = [self._checked(index) for index in _list(entry.outputs)]
+        for operator, entry in zip(operator_names(self.model), self.graph_object.operators, strict=True):
+            version = int(self.model.operatorCodes[entry.opcodeIndex].version)
+            read = [int(index) for index in entry.inputs if index != -1]
+            written = [int(index) for index in entry.outputs]
             if operator == "DEQUANTIZE" and len(read) == len(written) == 1 and self.tensors[read[0]].constant:
                 self.widened[written[0]] = read[0]
                 self.tensors[written[0]] = replace(self.tensors[written[0]], constant=True)
@@ -336,7 +337,7 @@ class _TfliteReader:
                 options,
             )
             steps.append((node, read, written, own))
-        entrances = [self._checked(index) for index in _list(self.graph_object.inputs)]
+        entrances = [int(index) for index in self.graph_object.inputs]
         return Graph(
             _with_layers(steps, entrances),
             tuple(self.tensors[index] for index in entrances),
@@ -346,47 +347,15 @@ class _TfliteReader:
     def _tensor(self, entry: Any) -> Tensor:
         name = (entry.name or b"").decode("utf-8", "replace")
         # A dimension that is open has 1 in `shape` and -1 in the signature.
-        shape = _list(entry.shape if not len(_list(entry.shapeSignature)) else entry.shapeSignature)
-        dtype = self.types.get(entry.type, f"type {entry.type}").lower()
-        constant = self.buffers[entry.buffer].data is not None and len(self.buffers[entry.buffer].data) > 0
-        return Tensor(name, dtype, tuple(None if side < 0 else int(side) for side in shape), constant)
-
-    def _code(self, index: int) -> tuple[str, int]:
-        code = self.codes[index]
-        # Files keep the number in two fields: the older one is a byte and stops at 127.
-        name = self.operators.get(max(code.builtinCode, code.deprecatedBuiltinCode), UNKNOWN)
-        if name == "CUSTOM":
-            name = f"CUSTOM {(code.customCode or b'').decode('utf-8', 'replace')}"
-        return name, int(code.version)
-
-    def _checked(self, index: Any) -> int:
-        if not 0 <= int(index) < len(self.tensors):
-            raise IndexError(f"tensor {index} of {len(self.tensors)}")
-        return int(index)
+        signature = entry.shapeSignature
+        shape = shape_of(entry) if signature is None or not len(signature) else signature
+        dtype = type_names().get(entry.type, f"type {entry.type}").lower()
+        sides = tuple(None if side < 0 else int(side) for side in shape)
+        return Tensor(name, dtype, sides, is_constant(self.model, entry))
 
     def _value(self, index: int) -> NDArray[Any]:
-        """What a constant holds: floats as float32, integers as they are, quantized ones as what they stand for."""
-        index = self.widened.get(index, index)
-        entry = self.graph_object.tensors[index]
-        kind = self.types.get(entry.type, "")
-        layout = _FLOATS.get(kind) or _INTEGERS.get(kind)
-        if layout is None:
-            raise ValueError(f"a constant of type {kind or entry.type}")
-        shape = tuple(int(side) for side in _list(entry.shape))
-        stored = np.frombuffer(bytes(self.buffers[entry.buffer].data), layout).reshape(shape)
-        if kind in _FLOATS:
-            return stored.astype(np.float32)
-        scale = np.asarray(_list(entry.quantization.scale if entry.quantization else None), np.float32)
-        if not scale.size:
-            return stored
-        zero = np.asarray(_list(entry.quantization.zeroPoint), np.float32)
-        along = [1] * stored.ndim
-        if scale.size > 1:
-            along[entry.quantization.quantizedDimension] = scale.size
-        zero = zero if zero.size == scale.size else np.zeros_like(scale)
-        return np.asarray(
-            (stored.astype(np.float32) - zero.reshape(along)) * scale.reshape(along), np.float32
-        )
+        """A constant: floats as float32, quantized integers as the numbers they stand for, others as they are."""
+        return dequantized(self.model, self.graph_object.tensors[self.widened.get(index, index)])
 
     def _layer(self, operator: str, read: Sequence[int]) -> str | None:
         """The layer that has the weights which an operator reads."""
@@ -423,8 +392,3 @@ def _arrangements(weight: Array) -> Iterator[Array]:
             channels = weight.shape[0] // block**2
             order = np.arange(weight.shape[0]).reshape(channels, block**2).T.reshape(-1)
             yield weight[order]
-
-
-def _list(vector: Any) -> Any:
-    """A vector of the flatbuffer, which is None where it is empty."""
-    return () if vector is None else vector

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from afterlens.conversion.bundle.contract import SIGNATURE
-from afterlens.conversion.bundle.operator_counts import read_tflite
+from afterlens.conversion.tflite.graph import pack, read_tflite
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.media.errors import UserError
 
@@ -191,21 +191,6 @@ def _write_signed(source: Path, target: Path, inputs: dict[str, int], outputs: d
     signature.inputs, signature.outputs = named(inputs), named(outputs)
     model.signatureDefs = [signature]
     target.write_bytes(pack(model))
-
-
-def pack(model: Any) -> bytes:
-    """The bytes of a TFLite file from its tree of objects (`read_tflite` makes one)."""
-    import flatbuffers
-
-    class AlignedBuilder(flatbuffers.Builder):
-        """Weights start at multiples of 16 bytes, as the schema demands and Python's own builder ignores."""
-
-        def StartVector(self, itemsize: int, count: int, alignment: int) -> Any:  # noqa: N802 - its name
-            return super().StartVector(itemsize, count, 16 if itemsize == 1 else alignment)
-
-    builder = AlignedBuilder(1 << 20)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
 
 
 def _first_line(error: Exception) -> str:

@@ -1,48 +1,44 @@
 """A float32 TFLite file -> its quantized variants, written operator by operator into the flatbuffer.
 
     model = read_tflite(Path("reflection_256x256_float32.tflite"))
-    ranges = measure_ranges(model, pictures)                     # what every tensor holds on real pictures
+    ranges = measure_ranges(model, pictures)                     # of every tensor, on real pictures
     data = quantize(model, ranges, Scheme.INT8, keep_float=set())
 
-TFLite's own converter decides by itself what stays in float, takes minutes, and calls the graph by other names. Here
-every operator and range is in our hands. The arithmetic follows TFLite's quantization specification
-(tensorflow.org/lite/performance/quantization_spec): values are ``scale * (q - zero_point)``; int8 values are
-asymmetric, int16 values symmetric, weights symmetric per output channel, and biases int32 (int64 beside int16 values)
-with the scale of the product.
+TFLite's own converter decides by itself what stays in float, takes minutes and renames the graph's tensors. Here every
+operator and range is under our control. Biases are int32 (int64 with int16 activations) with the scale of the product;
+for all other numbers see scales.py.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from afterlens.conversion.tflite.onnx2tf import pack
-
-Picture = NDArray[np.float32]
-
-
-INT16_HEADROOM = 4.0
-"""int16 has steps to spare: pictures unlike those of the calibration, such as noise, need not be cut off."""
+from afterlens.conversion.tflite.graph import (
+    FLOAT32,
+    INT8,
+    INT16,
+    INT32,
+    INT64,
+    activations,
+    array_of,
+    builtin_number,
+    operator_names,
+    pack,
+)
+from afterlens.conversion.tflite.ranges import Ranges
+from afterlens.conversion.tflite.scales import Scheme, quantized_weights, scale_and_zero_point
 
 MINIMUM_RUNTIME = "2.6.0"
-"""Of TensorFlow Lite: the first release that has every version of `_VERSIONS`."""
+"""The first release of TensorFlow Lite that has every version of `_VERSIONS`."""
 
 
-class Scheme(Enum):
-    """How values and weights are stored where an operator is quantized."""
-
-    INT8 = "int8 values, int8 weights"
-    INT16 = "int16 values, int8 weights"
-    DYNAMIC = "float32 values, int8 weights"
-
-
-# Operators with kernels for int8 values, and those of them whose results must keep their inputs' scale.
+# Operators with kernels for int8 activations; the results of `_KEEP_SCALE` must keep their inputs' scale.
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
 _KEEP_SCALE = (
     *(
@@ -64,7 +60,7 @@ _FIXED = {
     "SOFTMAX": (1 / 256, -128, 1 / 32768),
     "TANH": (1 / 128, 0, 1 / 32768),
 }
-# The first version of each operator that takes int8 and int16 values, from TFLite's register of versions.
+# The first version of each operator that takes int8 and int16 activations, from TFLite's register of versions.
 _VERSIONS = {
     "CONV_2D": (3, 4), "DEPTHWISE_CONV_2D": (3, 5), "TRANSPOSE_CONV": (2, 3), "FULLY_CONNECTED": (4, 7),
     "ADD": (2, 3), "SUB": (2, 5), "MUL": (2, 4), "MEAN": (2, 3), "LOGISTIC": (2, 3), "SOFTMAX": (2, 3), "RELU": (2, 3),
@@ -75,62 +71,13 @@ _VERSIONS = {
 }  # fmt: skip
 
 
-def measure_ranges(model: Any, pictures: Sequence[Mapping[str, Picture]]) -> dict[int, tuple[float, float]]:
-    """Runs a float32 model on pictures, (H, W, 3) by input name -> the smallest and largest value of each value tensor.
-
-    Every tensor is made an output of a copy of the graph: so the fast kernels still run, which an interpreter that is
-    told to keep its tensors does without.
-    """
-    from ai_edge_litert.interpreter import Interpreter
-
-    probe, graph = copy.copy(model), copy.copy(model.subgraphs[0])
-    names = {index: graph.tensors[index].name.decode() for index in graph.inputs}
-    watched = value_tensors(model)
-    # Inputs are no outputs: LiteRT gives their memory to later tensors.
-    graph.outputs = [index for index in watched if index not in names]
-    probe.subgraphs, probe.signatureDefs = [graph], []
-    interpreter = Interpreter(model_content=pack(probe), num_threads=1)
-    interpreter.allocate_tensors()
-    ranges: dict[int, tuple[float, float]] = {}
-    for picture in pictures:
-        for index, name in names.items():
-            interpreter.set_tensor(index, np.ascontiguousarray(picture[name][None], np.float32))
-        interpreter.invoke()
-        for index in watched:
-            value = picture[names[index]] if index in names else interpreter.get_tensor(index)
-            low, high = ranges.get(index, (np.inf, -np.inf))
-            ranges[index] = (min(low, float(value.min())), max(high, float(value.max())))
-    return ranges
-
-
-def value_tensors(model: Any) -> list[int]:
-    """Numbers of the float32 tensors that are no constants."""
-    graph = model.subgraphs[0]
-    made = {index for operator in graph.operators for index in operator.outputs} | set(graph.inputs)
-    return sorted(index for index in made if graph.tensors[index].type == _FLOAT32)
-
-
-_FLOAT32, _INT32, _INT64, _INT16, _INT8 = 0, 2, 4, 7, 9  # TensorType of the schema
-
-
-def operator_names(model: Any) -> list[str]:
-    """The type of each operator of the graph, as the schema names it."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    names = {number: name for name, number in vars(schema.BuiltinOperator).items() if isinstance(number, int)}
-    return [
-        names.get(max(code.builtinCode, code.deprecatedBuiltinCode), "unknown")
-        for code in (model.operatorCodes[operator.opcodeIndex] for operator in model.subgraphs[0].operators)
-    ]
-
-
 def quantizable(model: Any, scheme: Scheme) -> list[int]:
-    """Numbers of the operators that the scheme can quantize."""
+    """Indices of the operators that the scheme can quantize."""
     types = CONVOLUTIONS if scheme is Scheme.DYNAMIC else (*CONVOLUTIONS, *_KEEP_SCALE, *_FREE_SCALE)
     excluded = (
         _NO_INT16 if scheme is Scheme.INT16 else ("TRANSPOSE_CONV",) if scheme is Scheme.DYNAMIC else ()
     )
-    floats = set(value_tensors(model))
+    floats = set(activations(model))
     return [
         index
         for index, (name, operator) in enumerate(
@@ -140,19 +87,17 @@ def quantizable(model: Any, scheme: Scheme) -> list[int]:
     ]
 
 
-def quantize(
-    model: Any, ranges: Mapping[int, tuple[float, float]], scheme: Scheme, keep_float: Collection[int] = ()
-) -> bytes:
-    """The file with every operator quantized that the scheme can, but those of ``keep_float`` (their numbers).
+def quantize(model: Any, ranges: Ranges, scheme: Scheme, keep_float: Collection[int] = ()) -> bytes:
+    """The file with every operator quantized that the scheme can quantize, except those at the indices ``keep_float``.
 
-    Inputs and outputs stay float32. ``ranges``: smallest and largest value of each value tensor; not read for DYNAMIC.
+    Inputs and outputs stay float32. ``ranges``: of `measure_ranges`; not read for DYNAMIC.
     """
     return _Rewrite(model, ranges, scheme, set(quantizable(model, scheme)) - set(keep_float)).data()
 
 
 @dataclass(frozen=True)
 class _Clamp:
-    """A clamp of a value tensor that becomes the end of its range."""
+    """A clamp that becomes the end of the range of the tensor it reads."""
 
     tensor: int
     low: float
@@ -160,17 +105,15 @@ class _Clamp:
 
 
 class _Rewrite:
-    """One pass over the graph; the tensors that it appends are the quantized twins of float ones."""
+    """One pass over the graph; the tensors that it appends are quantized twins of the float ones."""
 
-    def __init__(
-        self, model: Any, ranges: Mapping[int, tuple[float, float]], scheme: Scheme, chosen: set[int]
-    ) -> None:
+    def __init__(self, model: Any, ranges: Ranges, scheme: Scheme, chosen: set[int]) -> None:
         from ai_edge_litert import schema_py_generated as schema
 
         self.schema, self.scheme, self.chosen = schema, scheme, chosen
         self.model, self.graph = copy.copy(model), copy.copy(model.subgraphs[0])
         self.types = operator_names(model)
-        self.values = set(value_tensors(model))
+        self.activations = set(activations(model))
         self.tensors, self.buffers = list(self.graph.tensors), list(model.buffers)
         self.codes = list(model.operatorCodes)
         self.twins: dict[tuple[int, str], int] = {}
@@ -182,7 +125,7 @@ class _Rewrite:
 
     def data(self) -> bytes:
         operators: list[Any] = []
-        ready = set()  # twins that hold their values already
+        ready = set()  # twins that are computed already
         for index, operator in enumerate(self.graph.operators):
             if index not in self.chosen:
                 operators.append(operator)
@@ -194,15 +137,15 @@ class _Rewrite:
                 operators.append(changed)
                 continue
             if index in self.clamps:
-                # Its input already ends where it would cut: the same values under another number.
+                # Its input already saturates at the limit: the same tensor under another index.
                 source, output = self.clamps[index].tensor, operator.outputs[0]
-                self.twins[output, "value"] = self._twin(source)
+                self.twins[output, "activation"] = self._twin(source)
                 if output in self.read_as_float:
                     operators.append(self._convert("DEQUANTIZE", self._twin(output), output))
                 continue
             inputs = []
             for place, source in enumerate(operator.inputs):
-                if source in self.values:
+                if source in self.activations:
                     twin = self._twin(source)
                     if twin not in ready:
                         operators.append(self._convert("QUANTIZE", source, twin))
@@ -240,10 +183,10 @@ class _Rewrite:
                     self.buffers[entry.buffer] = buffer
 
     def _free_clamps(self) -> dict[int, _Clamp]:
-        """Clamps that int8 gets for nothing: whose input is made for them alone, by an operator that rounds anew.
+        """Clamps that cost nothing in int8: those of a tensor that only they read, from an operator that requantizes.
 
         That operator's results saturate at the ends of their range, so the range can be the clamp. As an operator of
-        its own an int8 RELU took a third of a 1280x720 run.
+        its own, an int8 RELU took a third of a 1280x720 run.
         """
         readers: dict[int, int] = {}
         makers = {t: i for i, operator in enumerate(self.graph.operators) for t in operator.outputs}
@@ -253,8 +196,8 @@ class _Rewrite:
         found: dict[int, _Clamp] = {}
         for index in sorted(self.chosen):
             operator, name = self.graph.operators[index], self.types[index]
-            values = [tensor for tensor in operator.inputs if tensor in self.values]
-            constants = [tensor for tensor in operator.inputs if tensor not in self.values]
+            values = [tensor for tensor in operator.inputs if tensor in self.activations]
+            constants = [tensor for tensor in operator.inputs if tensor not in self.activations]
             if name not in ("RELU", "MINIMUM", "MAXIMUM") or len(values) != 1:
                 continue
             limits = self._array(constants[0]).reshape(-1) if constants else np.zeros(1)
@@ -270,9 +213,9 @@ class _Rewrite:
                 found[index] = _Clamp(values[0], low, high)
         return found
 
-    def _parameters(self, ranges: Mapping[int, tuple[float, float]]) -> dict[int, tuple[float, int]]:
-        """Scale and zero point of every value tensor; one for all that an operator ties together."""
-        parent = {index: index for index in self.values}
+    def _parameters(self, ranges: Ranges) -> dict[int, tuple[float, int]]:
+        """Scale and zero point of every activation tensor; the same for all that an operator ties together."""
+        parent = {index: index for index in self.activations}
 
         def root(index: int) -> int:
             while parent[index] != index:
@@ -282,7 +225,7 @@ class _Rewrite:
         fixed: dict[int, tuple[float, int]] = {}
         for index in sorted(self.chosen):
             operator = self.graph.operators[index]
-            tied = [t for t in (*operator.inputs, *operator.outputs) if t in self.values]
+            tied = [t for t in (*operator.inputs, *operator.outputs) if t in self.activations]
             if self.types[index] in _KEEP_SCALE or index in self.clamps:
                 for tensor in tied[1:]:
                     parent[root(tensor)] = root(tied[0])
@@ -293,7 +236,7 @@ class _Rewrite:
                     (scale16, 0) if self.scheme is Scheme.INT16 else (scale8, zero8)
                 )
         groups: dict[int, list[int]] = {}
-        for tensor in self.values:
+        for tensor in self.activations:
             groups.setdefault(root(tensor), []).append(tensor)
         numbers: dict[int, tuple[float, int]] = {}
         for top, members in groups.items():
@@ -307,19 +250,19 @@ class _Rewrite:
         return numbers
 
     def _twin(self, tensor: int) -> int:
-        """The quantized form of a value tensor."""
-        key = (tensor, "value")
+        """The quantized form of an activation tensor."""
+        key = (tensor, "activation")
         if key not in self.twins:
             scale, zero_point = self.numbers[tensor]
-            kind = _INT16 if self.scheme is Scheme.INT16 else _INT8
+            kind = INT16 if self.scheme is Scheme.INT16 else INT8
             self.twins[key] = self._append(
                 tensor, kind, self._quantization([scale], [zero_point]), None, self.tensors[tensor].shape
             )
         return self.twins[key]
 
     def _constant(self, index: int, place: int, tensor: int, operator: Any) -> int:
-        """What a quantized operator reads in place of a constant: weights, a bias, or a plain value."""
-        if tensor < 0 or self.tensors[tensor].type != _FLOAT32:
+        """What a quantized operator reads in place of a constant: weights, a bias or a plain operand."""
+        if tensor < 0 or self.tensors[tensor].type != FLOAT32:
             return tensor  # shapes, axes, paddings
         if self.types[index] in CONVOLUTIONS:
             return self._weights(tensor) if place == 1 else self._bias(tensor, operator)
@@ -330,7 +273,7 @@ class _Rewrite:
             scale, zero_point = self.numbers[operator.outputs[0]]
         limit, dtype = (32767, np.int16) if self.scheme is Scheme.INT16 else (127, np.int8)
         stored = np.clip(np.rint(values / scale) + zero_point, -limit - 1, limit).astype(dtype)
-        kind = _INT16 if self.scheme is Scheme.INT16 else _INT8
+        kind = INT16 if self.scheme is Scheme.INT16 else INT8
         return self._append(tensor, kind, self._quantization([scale], [zero_point]), stored, values.shape)
 
     def _weights(self, tensor: int) -> int:
@@ -338,13 +281,13 @@ class _Rewrite:
         if key not in self.twins:
             stored, scales = quantized_weights(self._array(tensor))
             self.twins[key] = self._append(
-                tensor, _INT8, self._quantization(scales.tolist(), [0] * len(scales)), stored, stored.shape
+                tensor, INT8, self._quantization(scales.tolist(), [0] * len(scales)), stored, stored.shape
             )
         return self.twins[key]
 
     def _bias(self, tensor: int, operator: Any) -> int:
         scales = self.numbers[operator.inputs[0]][0] * quantized_weights(self._array(operator.inputs[1]))[1]
-        dtype, kind = (np.int64, _INT64) if self.scheme is Scheme.INT16 else (np.int32, _INT32)
+        dtype, kind = (np.int64, INT64) if self.scheme is Scheme.INT16 else (np.int32, INT32)
         limit = np.iinfo(np.int32).max
         stored = np.clip(np.rint(self._array(tensor) / scales), -limit, limit).astype(dtype)
         return self._append(
@@ -383,12 +326,12 @@ class _Rewrite:
         return _VERSIONS[name][1 if self.scheme is Scheme.INT16 else 0]
 
     def _code(self, name: str, version: int) -> int:
-        """The place of an operator and version in the model's list; a later version if the graph had that already."""
+        """Index of an operator code with at least this version; a later one if the graph had that already."""
         number = getattr(self.schema.BuiltinOperator, name)
-        own = [c for c in self.codes if max(c.builtinCode, c.deprecatedBuiltinCode) == number]
+        own = [c for c in self.codes if builtin_number(c) == number]
         version = max([version, *(c.version for c in own[:1])])
         for index, code in enumerate(self.codes):
-            if max(code.builtinCode, code.deprecatedBuiltinCode) == number and code.version == version:
+            if builtin_number(code) == number and code.version == version:
                 return index
         code = self.schema.OperatorCodeT()
         code.builtinCode, code.version = number, version
@@ -397,32 +340,8 @@ class _Rewrite:
         return len(self.codes) - 1
 
 
-def array_of(model: Any, tensor: Any) -> NDArray[Any]:
-    """The values of a constant, as they are stored."""
-    dtypes = {_FLOAT32: "<f4", _INT32: "<i4", _INT64: "<i8", _INT16: "<i2", _INT8: "i1"}
-    shape = () if tensor.shape is None else tuple(tensor.shape)
-    return np.frombuffer(bytes(model.buffers[tensor.buffer].data), dtypes[tensor.type]).reshape(shape)
-
-
-def scale_and_zero_point(low: float, high: float, scheme: Scheme) -> tuple[float, int]:
-    """For values from ``low`` to ``high``; zero is always among them, and exact."""
-    low, high = min(low, 0.0), max(high, 0.0)
-    if scheme is Scheme.INT16:
-        return INT16_HEADROOM * max(-low, high, 1e-8) / 32767, 0
-    scale = max(high - low, 1e-8) / 255
-    return scale, int(np.clip(np.rint(-128 - low / scale), -128, 127))
-
-
-def quantized_weights(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
-    """Float weights, output channels first -> int8 in [-127, 127] and a scale per output channel."""
-    largest = np.abs(weights).reshape(len(weights), -1).max(axis=1).astype(np.float64)
-    scales = np.maximum(largest, 1e-8) / 127
-    stored = np.rint(weights / scales.reshape(-1, *[1] * (weights.ndim - 1)))
-    return np.clip(stored, -127, 127).astype(np.int8), scales
-
-
 def _without_unused(model: Any) -> Any:
-    """Leaves out the buffers that no tensor reads any more: the float weights behind quantized ones."""
+    """Leaves out tensors and buffers that nothing reads any more: the float weights behind quantized ones."""
     graph = model.subgraphs[0]
     used = set(graph.inputs) | set(graph.outputs)
     for operator in graph.operators:

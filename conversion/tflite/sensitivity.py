@@ -1,50 +1,50 @@
-"""Which layers of a TFLite graph must stay in float: each is quantized alone, and the pictures are looked at.
+"""Which layers of a TFLite graph must stay in float: each is quantized alone, and the loss in PSNR is measured.
 
     keep_float = mixed_plan(model, ranges, Bench(model, examples, "restored"), budget=0.1)
 
-Operators are known by what they compute with (their weights, and those of the convolutions before them) rather than by
-their place, so that what was measured at one size of a network holds for its other sizes.
+Operators are identified by what they compute with (their weights, and those of the convolutions before them) rather
+than by their position, so that what was measured at one size of a network holds for its other sizes.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
 from afterlens.conversion.bundle.runtimes import TfliteSession
 from afterlens.conversion.examples import Example, Picture
-from afterlens.conversion.tflite.onnx2tf import pack
-from afterlens.conversion.tflite.quantize import CONVOLUTIONS, Scheme, operator_names, quantizable, quantize
+from afterlens.conversion.tflite.graph import FLOAT32, is_constant, operator_names, pack
+from afterlens.conversion.tflite.quantize import CONVOLUTIONS, quantizable, quantize
+from afterlens.conversion.tflite.ranges import Ranges
+from afterlens.conversion.tflite.scales import Scheme
 
-UNKNOWN_TRUTH = 1e-3
-"""Mean squared error that PyTorch is taken to make where the truth is not known: 30 dB."""
-
-Ranges = Mapping[int, tuple[float, float]]
+UNKNOWN_ERROR = 1e-3
+"""Mean squared error against the ground truth that is assumed where there is none: 30 dB."""
 
 
 class Bench:
-    """Examples with what the float model makes of them: measures how much a changed file loses."""
+    """Examples with the float model's outputs: measures how much a changed file loses."""
 
     def __init__(self, model: Any, examples: Sequence[Example], output: str, threads: int = 1) -> None:
         self.examples, self.output, self.threads = examples, output, threads
         session = TfliteSession(pack(model), threads)
         self.references = [session.run(example.inputs)[output] for example in examples]
         self.errors = [
-            UNKNOWN_TRUTH
+            UNKNOWN_ERROR
             if example.truth is None
             else max(float(np.square(reference - example.truth).mean()), 1e-6)
             for example, reference in zip(examples, self.references, strict=True)
         ]
 
     def losses(self, data: bytes) -> list[float]:
-        """dB that a file loses on each picture, if its errors have nothing to do with the float model's own.
+        """dB that a file loses on each picture, if its errors are independent of the float model's own.
 
-        ``10 log10(1 + d / e)`` with d the mean squared difference from the float model, e its error against the truth.
-        The difference of two PSNRs would count errors that happen to lead towards the truth as a gain.
+        ``10 log10(1 + d / e)`` with d the mean squared difference from the float model and e the float model's error
+        against the ground truth. A difference of two PSNRs would count errors that happen to cancel as a gain.
         """
         session = TfliteSession(data, self.threads)
         return [
@@ -59,7 +59,7 @@ def _difference(got: Picture, reference: Picture) -> float:
 
 
 def layers(model: Any) -> list[list[int]]:
-    """The operators that int8 can hold, by layer: a convolution and what follows it, up to the next one."""
+    """Indices of the operators that int8 can represent, by layer: a convolution and what follows, up to the next one."""
     found: list[list[int]] = [[]]
     types = operator_names(model)
     for index in quantizable(model, Scheme.INT8):
@@ -76,11 +76,11 @@ def mixed_plan(
     budget: float,
     groups: Sequence[Sequence[int]] | None = None,
 ) -> list[int]:
-    """Numbers of the operators that stay in float32: the most sensitive layers, until no picture loses over ``budget``.
+    """Indices of the operators that stay in float32: the most sensitive layers, until no picture loses over ``budget``.
 
     Args:
-        budget: dB that each picture may lose, as `Bench.losses` counts.
-        groups: the layers that may stay in float; default: all (`layers`).
+        budget: dB that each picture may lose (`Bench.losses`).
+        groups: the layers that may stay in float; all (`layers`) by default.
 
     A layer's sensitivity is the mean loss when it alone is quantized. The number of layers in float is doubled until
     the budget holds, then halved back; where not even the last power of two holds, all stay in float.
@@ -113,9 +113,9 @@ def mixed_plan(
 
 
 def keys(model: Any) -> list[str]:
-    """A name for each operator that is the same in the graphs of all sizes of a network.
+    """A name for each operator that is the same at all sizes of a network.
 
-    A convolution is known by its weights, any other operator by its type and by what made its inputs.
+    A convolution is identified by its weights, any other operator by its type and the operators before it.
     """
     graph, types = model.subgraphs[0], operator_names(model)
     made: dict[int, str] = {}
@@ -124,15 +124,18 @@ def keys(model: Any) -> list[str]:
     for operator, name in zip(graph.operators, types, strict=True):
         digest = hashlib.sha256(name.encode())
         for tensor in operator.inputs:
-            data = model.buffers[graph.tensors[tensor].buffer].data if tensor >= 0 else None
             if tensor in made:
-                # What a convolution reads does not name it: at larger sizes that is a level of a pyramid.
+                # A convolution's inputs do not identify it: at larger sizes they are levels of a pyramid.
                 digest.update(b"" if name == "CONV_2D" else made[tensor].encode())
-            elif data is not None and len(data) and graph.tensors[tensor].type == 0:
-                digest.update(bytes(data))
+            elif (
+                tensor >= 0
+                and graph.tensors[tensor].type == FLOAT32
+                and is_constant(model, graph.tensors[tensor])
+            ):
+                digest.update(bytes(model.buffers[graph.tensors[tensor].buffer].data))
             # Shapes and axes differ between the sizes and are left out.
         key = digest.hexdigest()
-        # Twice the same on the same inputs: told apart by the order.
+        # Equal operators on equal inputs are told apart by their order.
         found.append(f"{key}-{seen[key]}")
         seen[key] += 1
         made |= dict.fromkeys(operator.outputs, key)

@@ -45,7 +45,8 @@ from afterlens.conversion.bundle.runtimes import (
     port_faults,
     to_levels,
 )
-from afterlens.conversion.coreml.compress import COMPRESSED_VARIANTS, compression_faults
+from afterlens.conversion.coreml.check import compression_faults
+from afterlens.conversion.coreml.compress import COMPRESSED_VARIANTS
 from afterlens.conversion.examples import Example
 from afterlens.conversion.verify.gates import (
     MAX_ERROR,

@@ -11,8 +11,7 @@ from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
 from afterlens.benchmarks.operators import cut, profile_operators
-from afterlens.conversion.bundle.operator_counts import read_tflite
-from afterlens.conversion.tflite.onnx2tf import pack
+from afterlens.conversion.tflite.graph import pack, read_tflite
 from afterlens.training.media.errors import UserError
 
 Array = NDArray[Any]

@@ -14,7 +14,7 @@ from afterlens.benchmarks.bench import bench, tables
 from afterlens.benchmarks.document import read_document
 from afterlens.benchmarks.runners import Graph, Pixels, Runner, open_graph
 from afterlens.conversion.bundle.contract import Bundle
-from afterlens.conversion.bundle.operator_counts import operator_counts
+from afterlens.conversion.operator_counts import operator_counts
 from afterlens.training.media.errors import GateFailed, UserError
 from afterlens.training.reflection.task import TASK
 from afterlens.training.trained import load_network

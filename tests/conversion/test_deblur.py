@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from afterlens.conversion.bundle.contract import Bundle, digest
-from afterlens.conversion.bundle.operator_counts import operator_counts
 from afterlens.conversion.bundle.proof import PROOF_FILE
 from afterlens.conversion.bundle.runtimes import open_artifact
 from afterlens.conversion.convert import convert
 from afterlens.conversion.examples import Example, degraded_examples
+from afterlens.conversion.operator_counts import operator_counts
 from afterlens.conversion.verify.verify import verify
 from afterlens.samples import FRAMES
 from afterlens.training.deblur.task import TASK

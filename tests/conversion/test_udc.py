@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from afterlens.conversion.bundle.contract import digest
-from afterlens.conversion.bundle.operator_counts import operator_counts
 from afterlens.conversion.bundle.proof import PROOF_FILE
 from afterlens.conversion.convert import convert
+from afterlens.conversion.operator_counts import operator_counts
 from afterlens.conversion.verify.verify import verify
 from afterlens.training.blocks import GroupedBlock
 from afterlens.training.checkpoint import save_checkpoint

@@ -31,8 +31,8 @@ from afterlens.conversion.lint.lint import lint, require
 from afterlens.conversion.lint.ranges import Range, _add, measure_ranges
 from afterlens.conversion.lint.rules import CATEGORIES, GPU_OPERATORS, RULES, markdown
 from afterlens.conversion.mil.package import read_package
-from afterlens.conversion.tflite.onnx2tf import pack
-from afterlens.conversion.tflite.quantize import quantized_weights
+from afterlens.conversion.tflite.graph import pack
+from afterlens.conversion.tflite.scales import quantized_weights
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.media.errors import GateFailed, UserError
 from afterlens.training.media.images import fit, read_photo

@@ -64,4 +64,4 @@ def test_links_lead_to_files() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
         assert (ROOT / "docs" / target).exists(), target
     for name in re.findall(r"`(\w+\.py)`", TEXT):
-        assert list((ROOT / "tests" / "conversion" / "mil").glob(name)), name
+        assert list((ROOT / "tests" / "conversion" / "mil").rglob(name)), name

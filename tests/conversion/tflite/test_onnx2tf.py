@@ -13,8 +13,9 @@ from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
 from afterlens.conversion.bundle.contract import Bundle
-from afterlens.conversion.bundle.operator_counts import operator_counts, read_tflite
 from afterlens.conversion.convert import reference
+from afterlens.conversion.operator_counts import operator_counts
+from afterlens.conversion.tflite.graph import read_tflite
 from afterlens.conversion.tflite.onnx2tf import Onnx2tf, Reference, finish_tflite, minimum_tflite, nhwc
 from afterlens.training.deployable import Deployable
 from afterlens.training.media.errors import UserError

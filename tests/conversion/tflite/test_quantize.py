@@ -8,21 +8,13 @@ import pytest
 import torch
 
 from afterlens.conversion.bundle.contract import Bundle
-from afterlens.conversion.bundle.operator_counts import read_tflite
 from afterlens.conversion.bundle.runtimes import TfliteSession
 from afterlens.conversion.examples import Example, degraded_examples
 from afterlens.conversion.tflite.check import quantization_faults
-from afterlens.conversion.tflite.onnx2tf import pack
-from afterlens.conversion.tflite.quantize import (
-    Scheme,
-    array_of,
-    measure_ranges,
-    operator_names,
-    quantizable,
-    quantize,
-    quantized_weights,
-    scale_and_zero_point,
-)
+from afterlens.conversion.tflite.graph import array_of, operator_names, pack, read_tflite
+from afterlens.conversion.tflite.quantize import quantizable, quantize
+from afterlens.conversion.tflite.ranges import measure_ranges
+from afterlens.conversion.tflite.scales import Scheme, quantized_weights, scale_and_zero_point
 from afterlens.conversion.tflite.sensitivity import Bench, keys, layers, mixed_plan
 from afterlens.training.deployable import Deployable
 from afterlens.training.reflection.task import TASK

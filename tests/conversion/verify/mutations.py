@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from afterlens.conversion.bundle.contract import digest, read_bundle, write_contract
-from afterlens.conversion.bundle.operator_counts import read_tflite
 from afterlens.conversion.mil.package import read_package
-from afterlens.conversion.tflite.onnx2tf import pack
+from afterlens.conversion.tflite.graph import pack, read_tflite
 
 Array = NDArray[Any]
 Mutation = Callable[[Path], None]

@@ -9,12 +9,9 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from afterlens.conversion.mil.ops.arrays import Array, Operator, bounded, ints
 from afterlens.conversion.mil.package import unpack_bits
-from afterlens.conversion.mil.spatial import bounded, ints
-
-Array = NDArray[Any]
 
 
 def _along(parameter: Array, data: Array, axis: Any) -> Array:
@@ -152,14 +149,14 @@ def dequantize(
     return _along(scale, input, axis) * shifted
 
 
-COMPRESSED = (
-    constexpr_affine_dequantize,
-    constexpr_cast,
-    constexpr_lut_to_dense,
-    constexpr_blockwise_shift_scale,
-    constexpr_sparse_to_dense,
-    constexpr_lut_to_sparse,
-    constexpr_sparse_blockwise_shift_scale,
-    quantize,
-    dequantize,
-)
+COMPRESSED: dict[str, Operator] = {
+    "constexpr_affine_dequantize": constexpr_affine_dequantize,
+    "constexpr_cast": constexpr_cast,
+    "constexpr_lut_to_dense": constexpr_lut_to_dense,
+    "constexpr_blockwise_shift_scale": constexpr_blockwise_shift_scale,
+    "constexpr_sparse_to_dense": constexpr_sparse_to_dense,
+    "constexpr_lut_to_sparse": constexpr_lut_to_sparse,
+    "constexpr_sparse_blockwise_shift_scale": constexpr_sparse_blockwise_shift_scale,
+    "quantize": quantize,
+    "dequantize": dequantize,
+}

@@ -9,9 +9,9 @@ from ai_edge_litert.interpreter import Interpreter
 from torch import nn
 
 from afterlens.conversion.bundle.contract import Bundle
-from afterlens.conversion.bundle.operator_counts import operator_counts
 from afterlens.conversion.convert import convert
 from afterlens.conversion.mil.interpret import MilProgram
+from afterlens.conversion.operator_counts import operator_counts
 from afterlens.training.blocks import GatedConv, ScaleSelection
 from afterlens.training.media.errors import UserError
 from afterlens.training.reflection.task import TASK

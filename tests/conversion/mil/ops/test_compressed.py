@@ -11,16 +11,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from afterlens.conversion.mil.compressed import (
+from afterlens.conversion.mil.interpret import MilProgram
+from afterlens.conversion.mil.ops.compressed import (
     COMPRESSED,
     constexpr_affine_dequantize,
     constexpr_lut_to_dense,
     constexpr_lut_to_sparse,
     constexpr_sparse_to_dense,
 )
-from afterlens.conversion.mil.interpret import MilProgram
 from afterlens.conversion.mil.package import unpack_bits
-from tests.conversion.mil.programs import RNG, Save, normal
+from tests.conversion.mil import programs
+from tests.conversion.mil.programs import RNG, Cases, Computed, Save, names_of, normal
 
 X = normal(1, 8, 6, 6)
 
@@ -167,10 +168,10 @@ def test_a_sparse_convolution_compressed_once_more(
 
 
 def test_no_compressed_operator_is_left_untested() -> None:
-    """Each name stands in a test above; run-time quantization is tested in test_ops.py."""
+    """Each name stands in a test above."""
     text = Path(__file__).read_text("utf-8")
-    for function in COMPRESSED:
-        assert function.__name__ in {"quantize", "dequantize"} or text.count(function.__name__) >= 1
+    for name in COMPRESSED:
+        assert text.count(name) >= 1
 
 
 @pytest.mark.parametrize(("axis", "shape"), [(0, (3, 1)), (1, (1, 4)), (None, (1, 1))])
@@ -293,3 +294,43 @@ def test_packed_bits(bits: int, signed: bool) -> None:
     text += "0" * (-len(text) % 8)
     packed = np.array([int(text[i : i + 8][::-1], 2) for i in range(0, len(text), 8)], np.uint8)
     np.testing.assert_array_equal(unpack_bits(packed, bits, 37, signed), values)
+
+
+def run_time_cases(mb: Any) -> Cases:
+    cases = Cases()
+    add, t = cases.add, torch.from_numpy
+    zero = np.array([3, -4, 0, 7], np.int8)
+    steps = np.array([0.1, 0.02, 0.5, 0.3], np.float32)
+
+    add(
+        "quantize",
+        lambda x, **v: mb.cast(
+            x=mb.quantize(input=x, scale=steps, zero_point=zero, axis=1, output_dtype="int8"), dtype="int32"
+        ),
+        lambda: (torch.round(programs.X["x"] / t(steps)[:, None, None]) + t(zero)[:, None, None]).clamp(
+            -128, 127
+        ),
+    )
+    add(
+        "dequantize",
+        lambda x, **v: mb.dequantize(
+            input=mb.quantize(input=x, scale=steps, zero_point=zero, axis=1, output_dtype="int8"),
+            scale=steps,
+            zero_point=zero,
+            axis=1,
+        ),
+        lambda: torch.fake_quantize_per_channel_affine(
+            programs.X["x"], t(steps), t(zero).int(), 1, -128, 127
+        ),
+    )
+    return cases
+
+
+@pytest.fixture(scope="module")
+def run_time(save_program: Save) -> Computed:
+    return Computed(save_program, run_time_cases, "iOS18")
+
+
+@pytest.mark.parametrize("name", names_of(run_time_cases))
+def test_run_time_quantization_agrees_with_pytorch(run_time: Computed, name: str) -> None:
+    run_time.check(name)

@@ -1,0 +1,58 @@
+"""Palettes against the optimum that dynamic programming finds, and packed bits against those of coremltools."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from afterlens.conversion.coreml.palettes import pack_bits, palettize
+from afterlens.conversion.mil.package import unpack_bits
+from tests.conversion.coreml.packages import Array
+
+
+def _samples() -> dict[str, Array]:
+    generator = np.random.default_rng(3)
+    return {
+        "normal": generator.standard_normal(20000),
+        "long tails": generator.standard_t(3, 20000),
+        "two heaps": np.concatenate([generator.normal(-2, 0.1, 5000), generator.normal(1, 0.5, 15000)]),
+        "one far away": np.concatenate([generator.standard_normal(4000), [60.0]]),
+    }
+
+
+@pytest.mark.parametrize("bits", [4, 6])
+@pytest.mark.parametrize("kind", list(_samples()))
+def test_a_palette_is_nearly_the_best_and_every_value_has_its_nearest(kind: str, bits: int) -> None:
+    """The best: k-means of one dimension solved exactly, by dynamic programming, as coremltools brings it along."""
+    from coremltools._deps import kmeans1d
+
+    values = _samples()[kind].astype(np.float16).astype(np.float32)
+    palette, indices = palettize(values, bits)
+    assert palette.dtype == np.float16 and palette.shape == (1 << bits,)
+    distances = np.abs(values[:, None].astype(np.float64) - palette.astype(np.float64))
+    np.testing.assert_array_equal(distances[np.arange(values.size), indices], distances.min(1))
+    levels, counts = np.unique(values, return_counts=True)
+    best = np.array(kmeans1d.cluster(levels, 1 << bits, weights=counts).centroids)
+    optimum = np.square(np.abs(values[:, None] - best).min(1)).sum()
+    found = np.square(distances.min(1)).sum()
+    print(f"{kind}, {bits} bits: {found / optimum:.4f} of the optimum")
+    assert found < 1.15 * optimum
+
+
+def test_few_different_values_are_kept_exactly() -> None:
+    values = np.array([0.5, -1.0, 0.25] * 5, np.float32)
+    palette, indices = palettize(values, 4)
+    np.testing.assert_array_equal(palette[indices], values)
+
+
+@pytest.mark.parametrize("bits", [4, 6])
+@pytest.mark.parametrize("count", [1, 37, 4096])
+def test_bits_are_packed_as_coremltools_packs_them(bits: int, count: int, cto: ModuleType) -> None:
+    from coremltools.optimize._utils import pack_elements_into_bits
+
+    values = np.random.default_rng(count).integers(0, 1 << bits, count).astype(np.uint8)
+    packed = pack_bits(values, bits)
+    np.testing.assert_array_equal(packed, pack_elements_into_bits(values, bits))
+    np.testing.assert_array_equal(unpack_bits(packed, bits, count), values)

@@ -1,0 +1,133 @@
+"""Mixed packages: their plan keeps its budget, and bits go where the picture needs them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from afterlens.conversion.bundle.contract import digest
+from afterlens.conversion.coreml.check import compress_and_check
+from afterlens.conversion.coreml.compress import (
+    REPRESENTATIONS,
+    compress,
+    weights_of,
+)
+from afterlens.conversion.coreml.convert import convert_coreml
+from afterlens.conversion.coreml.plan import cheapest, lost, plan_mixed
+from afterlens.conversion.mil.interpret import MilProgram
+from afterlens.conversion.mil.package import read_package
+from afterlens.training.media.images import fit
+from tests.conversion.coreml.packages import SIDE, Array, Small, deployable, saved
+
+
+def test_a_mixed_package_follows_its_plan(small: Path, tmp_path: Path) -> None:
+    plan = dict(zip(weights_of(read_package(small)), REPRESENTATIONS, strict=True))
+    compress_and_check(small, "mixed", tmp_path / "mixed.mlpackage", plan)
+    assert saved(tmp_path / "mixed.mlpackage") == {n: kind for n, kind in plan.items() if kind != "float16"}
+
+
+@pytest.mark.parametrize(("judged", "share"), [(True, 0.05), (False, 0.5)])
+def test_a_mixed_network_keeps_its_budget(
+    udc: Path, photo: NDArray[np.float32], judged: bool, share: float, tmp_path: Path
+) -> None:
+    """A share of what palettes of 4 bits everywhere cost; both measured anew, on the saved packages."""
+    truth = fit(photo, SIDE, SIDE)
+    hazy = (np.rint((0.7 * truth + 0.2) * 255) / np.float32(255)).astype(np.float32)
+    truths = [truth] if judged else None
+    everywhere, mixed = tmp_path / "palettized4.mlpackage", tmp_path / "mixed.mlpackage"
+    compress(udc, "palettized4", everywhere)
+    budget = share * _loss(udc, everywhere, hazy, truths)
+    plan = plan_mixed(udc, [{"image": hazy}], truths, budget)
+    compress_and_check(udc, "mixed", mixed, plan)
+    assert saved(mixed) == {name: kind for name, kind in plan.items() if kind != "float16"}
+    loss = _loss(udc, mixed, hazy, truths)
+    sizes = [digest(path)[1] for path in (udc, mixed, everywhere)]
+    print(
+        f"{loss:.4f} of {budget:.4f} dB, {sizes} bytes, {[list(plan.values()).count(k) for k in REPRESENTATIONS]}"
+    )
+    assert 0.3 * budget < loss <= budget + 1e-6
+    assert sizes[2] < sizes[1] < 0.5 * sizes[0]
+
+
+def _loss(original: Path, compressed: Path, picture: Array, truths: list[Array] | None) -> float:
+    levels = {"image": np.rint(picture * 255).astype(np.uint8)}
+    exact, got = (
+        MilProgram.load(path).run(levels, round_storage=False, eight_bit=False)
+        for path in (original, compressed)
+    )
+    return lost(
+        [{name: value / 255 for name, value in got.items()}],
+        [{name: value / 255 for name, value in exact.items()}],
+        truths,
+    )
+
+
+class _Unequal(Small):
+    """Of two equal layers one does nothing."""
+
+    def forward(self, image: Tensor) -> tuple[Tensor]:
+        x = torch.relu(self.body(torch.relu(self.stem(image))))
+        x = 20.0 * torch.relu(self.twin(x)) + 1e-3 * torch.sigmoid(self.other(x))
+        return ((image + 0.3 * self.head(torch.relu(self.up(x)))).clamp(0.0, 1.0),)
+
+
+def test_bits_go_to_the_layer_that_the_picture_depends_on(tmp_path: Path) -> None:
+    path = tmp_path / "unequal.mlpackage"
+    convert_coreml(deployable(_Unequal()), path)
+    picture = np.random.default_rng(5).random((32, 32, 3), np.float32)
+    compress(path, "palettized4", tmp_path / "palettized4.mlpackage")
+    budget = 0.02 * _loss(path, tmp_path / "palettized4.mlpackage", picture, None)
+    plan = plan_mixed(path, [{"image": picture}], None, budget)
+    kinds = {part: next(kind for name, kind in plan.items() if part in name) for part in ("twin", "other")}
+    assert REPRESENTATIONS.index(kinds["other"]) < REPRESENTATIONS.index(kinds["twin"]), plan
+
+
+def test_the_cheapest_plan_within_the_budget_is_found() -> None:
+    """One weight of a hundred kinds: the loss falls with the price, in steps."""
+    asked: list[int] = []
+
+    def plan_at(price: float) -> dict[str, str]:
+        return {"weight": str(min(int(np.log10(price) * 5), 99))}
+
+    def loss(plan: Any) -> float:
+        asked.append(int(plan["weight"]))
+        return 1 - int(plan["weight"]) / 100
+
+    assert cheapest(plan_at, loss, 0.365) == {"weight": "64"}
+    assert len(asked) <= 12
+    assert cheapest(plan_at, loss, 2.0) == {"weight": "0"}
+    assert cheapest(plan_at, loss, 0.001) == {"weight": "99"}
+
+
+def test_errors_that_happen_to_cancel_do_not_count_as_none() -> None:
+    truth = np.full((4, 4, 3), 0.5, np.float32)
+    exact = [{"restored": truth + np.float32(0.1), "layer": truth}]
+    better = [{"restored": truth + np.float32(0.05), "layer": truth}]
+    worse = [{"restored": truth + np.float32(0.2), "layer": truth}]
+    assert lost(exact, exact, [truth]) == pytest.approx(0, abs=1e-6)
+    assert lost(better, exact, [truth]) == pytest.approx(10 * np.log10((0.01 + 0.0025) / 0.01), rel=1e-4)
+    assert lost(worse, exact, [truth]) == pytest.approx(10 * np.log10(0.04 / 0.01), rel=1e-4)
+    # Without a truth, and for outputs that have none: against 30 dB.
+    assert lost(better, exact, None) == pytest.approx(10 * np.log10((0.001 + 0.0025) / 0.001), rel=1e-4)
+    other = [{"restored": exact[0]["restored"], "layer": truth + np.float32(0.01)}]
+    assert lost(other, exact, [truth]) == pytest.approx(10 * np.log10((0.001 + 0.0001) / 0.001), rel=1e-4)
+
+
+@pytest.mark.parametrize(("budget", "pictures", "truths"), [(0.0, 1, None), (0.3, 0, None), (0.3, 1, 2)])
+def test_senseless_arguments_are_a_programming_error(
+    small: Path, budget: float, pictures: int, truths: int | None
+) -> None:
+    picture = np.zeros((32, 32, 3), np.float32)
+    with pytest.raises(ValueError, match="budget"):
+        plan_mixed(
+            small, [{"image": picture}] * pictures, None if truths is None else [picture] * truths, budget
+        )
+
+
+# Bundles
