@@ -26,7 +26,7 @@ from afterlens.training.task import Objective, Sample, Task
 _FOLDER = Path(__file__).parent
 _MARGIN = 16  # pixels of a photo that move into the picture; the rest is mirrored
 _LONE = 0.12  # share of frames without one before them, as at the start of a scene: they stand in for it themselves
-_SMALL_FLOW, _SMALL_SMEAR = 3.0, 0.7  # pixels, from which on an error counts as a share of what it should be
+_SMALL_FLOW, _SMALL_BLUR = 3.0, 0.7  # pixels, from which on an error counts as a share of what it should be
 _GOLDEN = (5.0**0.5 - 1.0) / 2.0
 
 
@@ -69,14 +69,14 @@ class LossRecipe:
     squared: float
     floor: float
     flow: float
-    smear: float
+    blur_covariance: float
     identity: float
 
     def __post_init__(self) -> None:
         """Raises ValueError for a negative weight, or none at all."""
-        for key in ("pixel", "squared", "flow", "smear", "identity"):
+        for key in ("pixel", "squared", "flow", "blur_covariance", "identity"):
             require(key, getattr(self, key), 0.0 <= getattr(self, key) < math.inf, "zero or more")
-        total = self.pixel + self.squared + self.flow + self.smear
+        total = self.pixel + self.squared + self.flow + self.blur_covariance
         require("loss", total, total > 0.0, "a weight for one of its terms")
         require("floor", self.floor, 0.0 < self.floor < math.inf, "above zero")
 
@@ -212,34 +212,34 @@ def objective(recipe: DeblurRecipe, device: torch.device) -> Objective:
         if weights.identity > 0.0:
             changed = ((result - image).abs() * sharp).sum() / (3.0 * sharp.sum() + 1.0)
             terms["identity"] = weights.identity * changed
-        flow, smear = motion_errors([field.float() for field in fields], batch["motion"])
+        flow, blur = motion_errors([field.float() for field in fields], batch["motion"])
         if weights.flow > 0.0:
             terms["flow"] = weights.flow * flow
-        if weights.smear > 0.0:
-            terms["smear"] = weights.smear * smear
+        if weights.blur_covariance > 0.0:
+            terms["blur_covariance"] = weights.blur_covariance * blur
         return result, terms
 
     return Objective(losses)
 
 
 def motion_errors(fields: Sequence[Tensor], truth: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean squared errors of the flow and of the smear, relative to their own size, the mean over the scales.
+    """Mean squared errors of the flow and of the blur covariance, relative to their own size, the mean over the scales.
 
     Squared, since motion has no preferred direction: the median, which an absolute error asks for, is "no motion", and
-    there the network stayed. Relative, since most of what can be restored is restored where the smear is small.
+    there the network stayed. Relative, since most of what can be restored is restored where the blur is small.
 
     Args:
         fields: ``(N, 5, h, w)`` in pixels, at any scales.
         truth: ``(N, 5, H/4, W/4)``, scaled down to each by its mean.
     """
-    flows, smears = [], []
+    flows, blurs = [], []
     for field in fields:
         wanted = F.avg_pool2d(truth, truth.shape[-1] // field.shape[-1])
         error = (field - wanted).square()
         size = wanted[:, :2].square().sum(dim=1, keepdim=True)
         flows.append((error[:, :2] / (size + _SMALL_FLOW**2)).mean())
-        smears.append((error[:, 2:] / (wanted[:, 2:3].square() + _SMALL_SMEAR**2)).mean())
-    return torch.stack(flows).mean(), torch.stack(smears).mean()
+        blurs.append((error[:, 2:] / (wanted[:, 2:3].square() + _SMALL_BLUR**2)).mean())
+    return torch.stack(flows).mean(), torch.stack(blurs).mean()
 
 
 def deployable(network: nn.Module, height: int, width: int) -> Deployable:
