@@ -20,6 +20,7 @@ from afterlens.training.deployable import Deployable, Port
 from afterlens.training.losses import charbonnier, relative_squared_error
 from afterlens.training.padding import crop_to, pad_to
 from afterlens.training.recipe import BudgetRecipe, TrainingRecipe, require
+from afterlens.training.restorer import PaddedRestorer
 from afterlens.training.samples import require_shares
 from afterlens.training.task import Objective, Sample, Task
 
@@ -135,28 +136,13 @@ class MovingScenes(Dataset[Sample]):
         return {**sample, "kind": torch.tensor(kind)}
 
 
-class DeblurRestorer(nn.Module):
-    """The network on frames of any size: two RGB frames in, ``(restored,)`` out.
-
-    Args:
-        size: ``(height, width)`` of a graph of fixed size; None reads it from each frame.
-    """
-
-    def __init__(self, network: nn.Module, size: tuple[int, int] | None = None) -> None:
-        super().__init__()
-        self.network, self.size = network, size
-
-    def forward(self, current: Tensor, previous: Tensor) -> tuple[Tensor]:
-        """``(1, 3, H, W)`` RGB [0, 1], the frame to be restored and the one before it -> the former in [0, 1]."""
-        height, width = self.size if self.size is not None else (current.shape[-2], current.shape[-1])
-        padded, top, left = pad_to(current, MULTIPLE, MULTIPLE)
-        before, _, _ = pad_to(previous, MULTIPLE, MULTIPLE)
-        restored, _ = self.network(padded, before)
-        return (crop_to(restored.clamp(0.0, 1.0), top, left, height, width),)
+def restorer(network: nn.Module, size: tuple[int, int] | None = None) -> PaddedRestorer:
+    """The network on two frames of any size, the current and the previous one, or as a graph of one ``(height, width)``."""
+    return PaddedRestorer(network, MULTIPLE, size)
 
 
 class DeblurStream(nn.Module):
-    """The same on the frames of a clip, one after the other: each is encoded once, and its features handed on."""
+    """The network on the frames of a clip in order: each frame is encoded once, and its features are handed on."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -247,7 +233,7 @@ def deployable(network: nn.Module, height: int, width: int) -> Deployable:
     shape = (1, 3, height, width)
     assert isinstance(network, DeblurNetwork)
     return Deployable(
-        module=DeblurRestorer(for_deployment(network), size=(height, width)).eval(),
+        module=restorer(for_deployment(network), (height, width)).eval(),
         task=TASK.name,
         title=TASK.title,
         version="1.0.0",
@@ -270,7 +256,7 @@ TASK = Task(
     training_set=training_set,
     validation_set=validation_set,
     objective=objective,
-    restorer=DeblurRestorer,
+    restorer=restorer,
     deployable=deployable,
     kinds=KINDS,
     degrade=degrade,

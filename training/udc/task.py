@@ -16,8 +16,8 @@ from afterlens.training.blocks import GROUP_WIDTH
 from afterlens.training.data import uniform
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.losses import VGG19, relative_squared_error, ssim_loss, vgg_file
-from afterlens.training.padding import crop_to, pad_to
 from afterlens.training.recipe import BudgetRecipe, TrainingRecipe, require
+from afterlens.training.restorer import PaddedRestorer
 from afterlens.training.samples import (
     Degrade,
     DegradedPhotos,
@@ -104,25 +104,13 @@ class UnderDisplayRecipe:
         self.synthesis.require_kinds(KINDS)
 
 
-class UnderDisplayRestorer(nn.Module):
-    """The network at a photo's own size: RGB in, ``(restored,)`` out.
+def restorer(network: nn.Module, size: tuple[int, int] | None = None) -> PaddedRestorer:
+    """The network at a photo's own size, or as a graph of one ``(height, width)``.
 
-    A display's ghosts are a fixed number of pixels away, so that unlike a reflection they can't be removed from a
-    smaller picture.
-
-    Args:
-        size: ``(height, width)`` of a graph of fixed size; None reads it from each photo.
+    A display's ghosts lie a fixed number of pixels away, so unlike a reflection they cannot be removed from a scaled
+    picture.
     """
-
-    def __init__(self, network: nn.Module, size: tuple[int, int] | None = None) -> None:
-        super().__init__()
-        self.network, self.size = network, size
-
-    def forward(self, photo: Tensor) -> tuple[Tensor]:
-        """``(1, 3, H, W)`` RGB [0, 1] -> the clear photo in [0, 1], same size."""
-        height, width = self.size if self.size is not None else (photo.shape[-2], photo.shape[-1])
-        padded, top, left = pad_to(photo, MULTIPLE, MULTIPLE)
-        return (crop_to(self.network(padded).clamp(0.0, 1.0), top, left, height, width),)
+    return PaddedRestorer(network, MULTIPLE, size)
 
 
 def build_network(recipe: UnderDisplayRecipe) -> UnderDisplayNetwork:
@@ -199,7 +187,7 @@ def deployable(network: nn.Module, height: int, width: int) -> Deployable:
     """RGB in, RGB out at ``height`` x ``width``."""
     shape = (1, 3, height, width)
     return Deployable(
-        module=UnderDisplayRestorer(network, size=(height, width)).eval(),
+        module=restorer(network, (height, width)).eval(),
         task=TASK.name,
         title=TASK.title,
         version="1.0.0",
@@ -219,7 +207,7 @@ TASK = Task(
     training_set=training_set,
     validation_set=validation_set,
     objective=objective,
-    restorer=UnderDisplayRestorer,
+    restorer=restorer,
     deployable=deployable,
     kinds=KINDS,
     degrade=of_one_frame(degrade),

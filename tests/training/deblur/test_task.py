@@ -12,11 +12,11 @@ from afterlens.training.deblur.network import MOTION
 from afterlens.training.deblur.task import (
     TASK,
     DeblurRecipe,
-    DeblurRestorer,
     build_network,
     deployable,
     motion_errors,
     objective,
+    restorer,
     training_set,
     validation_set,
 )
@@ -127,9 +127,9 @@ def test_frames_of_any_size_are_restored_at_their_size() -> None:
     with torch.no_grad():
         nn.init.normal_(next(network.head.parameters()), 0.0, 0.05)
         frame, before = torch.rand(1, 3, 37, 51), torch.rand(1, 3, 37, 51)
-        (restored,) = DeblurRestorer(network)(frame, before)
+        (restored,) = restorer(network)(frame, before)
         assert restored.shape == frame.shape and float(restored.min()) >= 0.0 and float(restored.max()) <= 1.0
-        assert not torch.equal(restored, DeblurRestorer(network)(frame, frame)[0]), (
+        assert not torch.equal(restored, restorer(network)(frame, frame)[0]), (
             "the frame before does not count"
         )
 

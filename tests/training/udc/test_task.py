@@ -20,7 +20,6 @@ from afterlens.training.udc.synthesis import degrade, to_linear, to_srgb
 from afterlens.training.udc.task import (
     TASK,
     UnderDisplayRecipe,
-    UnderDisplayRestorer,
     add_lamps,
     build_network,
     deployable,
@@ -193,7 +192,7 @@ def test_photos_of_any_size_keep_it_and_the_middle_does_not_depend_on_the_paddin
     with torch.no_grad():
         for weight in network.head.parameters():
             nn.init.normal_(weight, 0.0, 0.02)
-    restorer = UnderDisplayRestorer(network)
+    restorer = TASK.restorer(network)
     photo = random_crop(cached_photo(photo_paths[0]), 96, seeded(1))[None]
     with torch.no_grad():
         for height, width in ((1, 1), (17, 5), (96, 90)):
