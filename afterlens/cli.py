@@ -263,14 +263,14 @@ def align(
     preview.png (red: input, cyan: target). A pair that cannot be read or aligned is named and left out; the exit code
     is 2 only if no pair is left.
     """
-    from afterlens.benchmarks.evaluation.pairs import find_pairs, match_folders
+    from afterlens.training.pairs import find_pairs, match_folders
     from afterlens.training.udc.alignment import align_pairs
 
     if len(folders) > 2:
         raise UserError(f"{len(folders)} folders: expected inputs and targets, or one folder of pairs")
     with _library_output_on_stderr():
         pairs = match_folders(*folders) if len(folders) == 2 else find_pairs(folders[0])
-        files = [(pair.name, pair.input, pair.truth) for pair in pairs]
+        files = [(pair.name, pair.input, pair.target) for pair in pairs]
         result = align_pairs(files, out, threshold=threshold, max_residual=max_residual)
     rows = [
         (

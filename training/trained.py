@@ -18,10 +18,19 @@ from afterlens.training.task import Task
 
 
 def load_network(task: Task, path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The network that the checkpoint's own `[network]` recipe describes, with its weights, in eval mode; the metadata.
+    """The network that a checkpoint describes, in eval mode with weight normalisation folded in; and its metadata.
 
-    Only that table shapes the network. The others are today's: a key that a later version adds to the losses or the
-    synthesis must not make older weights unreadable.
+    Raises UserError where the file is no checkpoint, belongs to another task, or does not fit its recipe.
+    """
+    network, metadata = load_trainable(task, path)
+    return fold_weight_norm(network).eval(), metadata
+
+
+def load_trainable(task: Task, path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The same network as training left it, parameter names as in the checkpoint; and the checkpoint's metadata.
+
+    The checkpoint's own `[network]` table shapes the network. The rest of the recipe is today's: a key that a later
+    version adds to the losses or the synthesis must not make older weights unreadable.
 
     Raises UserError where the file is no checkpoint, belongs to another task, or does not fit its recipe.
     """
@@ -36,4 +45,4 @@ def load_network(task: Task, path: Path) -> tuple[nn.Module, dict[str, Any]]:
         build(task.recipe_type, {**today, "network": recipe["network"]}, f"{path}: recipe")
     )
     load_weights(network, tensors, path)
-    return fold_weight_norm(network).eval(), metadata
+    return network, metadata

@@ -71,8 +71,10 @@ def _restored(restorer: torch.nn.Module, photo: Tensor, length: float, index: in
     """PSNR of a photo blurred in a direction of its own, and what restoration adds to it, dB."""
     angle, speed = index * math.pi / 6.0, length / EXPOSURE
     velocity = np.array([speed * math.cos(angle), speed * math.sin(angle), 0.0, 0.0, 0.0, 0.0])
-    path = motion.Path((photo.shape[1], photo.shape[2]), velocity, np.zeros((0, 6)), np.zeros(0), np.zeros(0))
-    layer = Layer(to_linear(photo).permute(1, 2, 0).contiguous().numpy(), path, 0)
+    trajectory = motion.Trajectory(
+        (photo.shape[1], photo.shape[2]), velocity, np.zeros((0, 6)), np.zeros(0), np.zeros(0)
+    )
+    layer = Layer(to_linear(photo).permute(1, 2, 0).contiguous().numpy(), trajectory, 0)
     current, previous = (
         recorded(average(Scene(layer, None, EXPOSURE), middle), FULL_WELL, READ_NOISE, seeded(0, index))[None]
         for middle in (0.0, -1.0)

@@ -24,12 +24,12 @@ from rich.text import Text
 from torch import Tensor, nn
 
 from afterlens.benchmarks.evaluation.grid import Cell, write_grid
-from afterlens.benchmarks.evaluation.pairs import find_pairs
 from afterlens.training.data import seeded
 from afterlens.training.media.errors import GateFailed, UserError
 from afterlens.training.media.images import atomic_path, find_photos, read_photo
 from afterlens.training.media.progress import progress_bar
 from afterlens.training.metrics import PSNR_CAP, SSIM_WINDOW, psnr, ssim
+from afterlens.training.pairs import find_pairs
 from afterlens.training.task import INPUTS, Task
 from afterlens.training.trained import load_network
 
@@ -192,11 +192,11 @@ def _pairs(task: Task, folder: Path) -> TestSet:
 
     def load(index: int) -> Sample:
         pair = pairs[index]
-        degraded, truth = _tensor(pair.input), _tensor(pair.truth)
+        degraded, truth = _tensor(pair.input), _tensor(pair.target)
         if degraded.shape != truth.shape:
             sizes = " and ".join(f"{image.shape[3]}x{image.shape[2]}" for image in (degraded, truth))
             raise UserError(
-                f"{pair.input} and {pair.truth.name} differ in size: {sizes}; expected a pair of one size"
+                f"{pair.input} and {pair.target.name} differ in size: {sizes}; expected a pair of one size"
             )
         # A lone frame has none before it: to the network, nothing moved since.
         return Sample(pair.name, (degraded, degraded) if task.stream else (degraded,), truth)

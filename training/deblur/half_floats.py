@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from afterlens.training.checkpoint import load_checkpoint, save_checkpoint
-from afterlens.training.deblur.network import ContrastStem, DeblurNetwork
+from afterlens.training.checkpoint import save_checkpoint
+from afterlens.training.deblur.network import DeblurNetwork
 from afterlens.training.deblur.task import TASK
 from afterlens.training.media.errors import UserError
-from afterlens.training.recipe import build
+from afterlens.training.trained import load_trainable
 
 STEP = 2.0**-10  # of the stem's weights, all below 2: multiples of it are half floats, and so are their sums
 
@@ -73,16 +73,13 @@ def _zero_sum(weight: Tensor) -> Tensor:
 
 
 def main(trained: Path, rounded: Path) -> None:
-    """Reads a checkpoint of the deblurring task, writes it with rounded weights.
+    """Reads a checkpoint of the deblurring task and writes it with rounded weights.
 
-    Raises UserError for a file that is none, or of another task.
+    Raises UserError where the file is no checkpoint, belongs to another task, does not fit its recipe, or has a stem
+    weight of 2 or more.
     """
-    tensors, metadata = load_checkpoint(trained)
-    if metadata.get("task") != TASK.name:
-        raise UserError(f"{trained}: holds weights of {metadata.get('task')!r}, expected {TASK.name!r}")
-    network = TASK.build_network(build(TASK.recipe_type, metadata["recipe"], ""))
-    assert isinstance(network, DeblurNetwork) and isinstance(network.frame.stem, ContrastStem)
-    network.load_state_dict(tensors)
+    network, metadata = load_trainable(TASK, trained)
+    assert isinstance(network, DeblurNetwork)
     round_weights(network)
     save_checkpoint(rounded, network.state_dict(), metadata)
 

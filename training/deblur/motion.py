@@ -1,10 +1,10 @@
 """Known motion: how a layer of a scene moves, where it was a frame ago, and how far it smears during the exposure.
 
-    path = random_path(rng, (128, 128), length=12.0, exposure=0.5)
-    path.at(-1.0)                          # homography: from the frame at time 0 to the frame before it
-    smear(path, points, exposure=0.5)      # the second moments of the blur kernel of each point
+    trajectory = random_trajectory(rng, (128, 128), length=12.0, exposure=0.5)
+    trajectory.at(-1.0)                          # homography: from the frame at time 0 to the frame before it
+    blur_covariance(trajectory, points, exposure=0.5)      # the second moments of the blur kernel of each point
 
-Time is counted in frames; 0 is the middle of the current exposure, -1 that of the one before. A path is the camera's
+Time is counted in frames; 0 is the middle of the current exposure, -1 that of the one before. A trajectory is the camera's
 (translation, roll, zoom and tilt: a homography of the picture) or an object's, and is the identity at time 0.
 """
 
@@ -23,8 +23,8 @@ SAMPLES = 9  # of the exposure, for second moments and the number of frames to a
 
 
 @dataclass(frozen=True)
-class Path:
-    """A smooth path of homographies: constant velocity and waves, in six numbers.
+class Trajectory:
+    """A smooth trajectory of homographies: constant velocity and waves, in six numbers.
 
     They are the translation in x and y in pixels, the roll in radians, the logarithm of the zoom, and the tilts, by
     which the picture's far side grows: about each ``2 * tilt`` half a picture away from its centre.
@@ -64,13 +64,13 @@ class Path:
         return result
 
 
-def still(size: tuple[int, int]) -> Path:
-    """The path of what does not move."""
-    return Path(size, np.zeros(6), np.zeros((0, 6)), np.zeros(0), np.zeros(0))
+def still(size: tuple[int, int]) -> Trajectory:
+    """The trajectory of what does not move."""
+    return Trajectory(size, np.zeros(6), np.zeros((0, 6)), np.zeros(0), np.zeros(0))
 
 
-def random_path(rng: Generator, size: tuple[int, int], length: float, exposure: float) -> Path:
-    """A path that smears the middle of the picture by some ``length`` pixels within ``exposure`` frames.
+def random_trajectory(rng: Generator, size: tuple[int, int], length: float, exposure: float) -> Trajectory:
+    """A trajectory that smears the middle of the picture by some ``length`` pixels within ``exposure`` frames.
 
     Most are steady (a pan, a passing car), three in ten a hand's shake: waves of some tenths of a frame's time, with
     which the smear is curved, and the flow to the last frame tells little of it.
@@ -87,12 +87,12 @@ def random_path(rng: Generator, size: tuple[int, int], length: float, exposure: 
     velocity[2:4] = rng.uniform(-0.5, 0.5, 2) * length / exposure / half
     velocity[4:] = rng.uniform(-0.15, 0.15, 2) * length / exposure / half
     if not shaken:
-        return Path(size, velocity, np.zeros((0, 6)), np.zeros(0), np.zeros(0))
+        return Trajectory(size, velocity, np.zeros((0, 6)), np.zeros(0), np.zeros(0))
     count = 3
     waves = rng.normal(0.0, 1.0, (count, 6)) * (1.0 - steady) * length * 0.5
     waves[:, 2:] *= 0.3 / half
     frequencies = rng.uniform(0.4, 1.5, count) / exposure
-    return Path(size, velocity, waves, frequencies, rng.uniform(0.0, 2.0 * math.pi, count))
+    return Trajectory(size, velocity, waves, frequencies, rng.uniform(0.0, 2.0 * math.pi, count))
 
 
 def exposure_times(middle: float, exposure: float, count: int) -> list[float]:
@@ -107,22 +107,22 @@ def moved(homography: Array, points: Array) -> Array:
     return result
 
 
-def flow(path: Path, points: Array) -> Array:
+def flow(trajectory: Trajectory, points: Array) -> Array:
     """From points (..., 2) of the current frame to where they were in the frame before, pixels."""
-    return moved(path.at(-1.0), points) - points
+    return moved(trajectory.at(-1.0), points) - points
 
 
-def smear(path: Path, points: Array, exposure: float) -> Array:
+def blur_covariance(trajectory: Trajectory, points: Array, exposure: float) -> Array:
     """How points (..., 2) of the current frame smear in an exposure: (..., 3), extent and its two directions, pixels.
 
     With ``[[xx, xy], [xy, yy]]`` the covariance of the places that a point takes (the second moments of its blur
     kernel), the extent is ``e = sqrt(xx + yy)``, a straight and even smear of length L having ``L / sqrt(12)``; the
     others are ``(xx - yy) / e`` and ``2 xy / e``: the direction as twice its angle, since a smear has no sign. They
-    are shorter than ``e`` where the path is curved.
+    are shorter than ``e`` where the trajectory is curved.
     """
-    places = np.stack([moved(path.at(time), points) for time in exposure_times(0.0, exposure, SAMPLES)])
+    places = np.stack([moved(trajectory.at(time), points) for time in exposure_times(0.0, exposure, SAMPLES)])
     offsets = places - places.mean(axis=0)
-    # Nine points are less spread than the even path that they stand for.
+    # Nine points are less spread than the even trajectory that they stand for.
     xx, yy, xy = (
         (offsets[..., i] * offsets[..., j]).mean(axis=0) * SAMPLES**2 / (SAMPLES**2 - 1)
         for i, j in ((0, 0), (1, 1), (0, 1))
@@ -132,12 +132,14 @@ def smear(path: Path, points: Array, exposure: float) -> Array:
     return np.stack((extent, (xx - yy) / safe, 2.0 * xy / safe), axis=-1)
 
 
-def longest_way(path: Path, exposure: float, middle: float) -> float:
+def longest_distance(trajectory: Trajectory, exposure: float, middle: float) -> float:
     """The longest way that a corner or the centre goes during the exposure, pixels."""
-    height, width = path.size
+    height, width = trajectory.size
     corners = np.array(
         [(0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1), (width / 2, height / 2)], float
     )
-    places = np.stack([moved(path.at(time), corners) for time in exposure_times(middle, exposure, SAMPLES)])
+    places = np.stack(
+        [moved(trajectory.at(time), corners) for time in exposure_times(middle, exposure, SAMPLES)]
+    )
     way = np.linalg.norm(np.diff(places, axis=0), axis=-1).sum(axis=0).max() * SAMPLES / (SAMPLES - 1)
     return float(way)

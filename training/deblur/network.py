@@ -40,7 +40,7 @@ MOTION = 5
 """Channels of a motion field: flow x, flow y, extent, extent of x over y, extent along the diagonal; all in pixels.
 
 The flow leads from a pixel of the current frame to where the same thing was in the frame before, both at mid-exposure.
-The other three say how it smeared meanwhile: see `afterlens.training.deblur.motion.smear`.
+The other three say how it smeared meanwhile: see `afterlens.training.deblur.motion.blur_covariance`.
 """
 STILL, MOVING = 0.1, 0.5
 """Extents in pixels: what smears less than the first is taken to be sharp, what smears more than the second to move."""

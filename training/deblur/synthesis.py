@@ -6,8 +6,9 @@
     sample["motion"]                          # (5, H/4, W/4), exact: see afterlens.training.deblur.network.MOTION
     sample["sharp"]                           # (1, H, W), 1 where nothing moved during the exposure
 
-A camera's path over a background, and perhaps an object with a path of its own; some dozen sharp frames are averaged in
-linear light over the exposure, as a sensor does, with highlights beyond white; then noise, clipping and the sRGB curve.
+The camera moves over a background, and a foreground object may move on its own trajectory. Up to two dozen sharp
+frames are averaged in linear light over the exposure, as a sensor does, with highlights above white. Sensor noise,
+clipping and the sRGB curve follow.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from torch import Generator, Tensor
 from afterlens.training.data import uniform
 from afterlens.training.deblur.motion import (
     SAMPLES,
-    Path,
+    Trajectory,
+    blur_covariance,
     exposure_times,
     flow,
-    longest_way,
-    random_path,
-    smear,
+    longest_distance,
+    random_trajectory,
     still,
 )
 from afterlens.training.deblur.network import STILL
@@ -50,10 +51,10 @@ Light = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Layer:
-    """Light (h, w, 3), or (h, w, 4) with its cover last, already multiplied; ``margin`` pixels more on each side."""
+    """Light (h, w, 3), or (h, w, 4) with its alpha last, already multiplied; ``margin`` pixels more on each side."""
 
     light: Light
-    path: Path
+    trajectory: Trajectory
     margin: int
 
 
@@ -62,7 +63,7 @@ class Scene:
     """A background, an object before it or none, and the share of a frame's time that the shutter is open."""
 
     background: Layer
-    thing: Layer | None
+    foreground: Layer | None
     exposure: float
 
 
@@ -88,7 +89,7 @@ def degrade(
     read_noise = uniform(generator, 4.0, 16.0)
     frames = [recorded(average(scene, middle), full_well, read_noise, generator) for middle in (0.0, -1.0)]
     target = torch.from_numpy(composite(scene, 0.0)).permute(2, 0, 1)
-    motion, sharp = truth(scene)
+    motion, sharp = ground_truth(scene)
     return {
         "input": frames[0],
         "previous": frames[1],
@@ -101,11 +102,11 @@ def degrade(
 def random_scene(
     photo: Tensor, other: Tensor, kind: str, rng: Rng, generator: Generator, margin: int
 ) -> Scene:
-    """Layers and paths of one of ``KINDS``."""
+    """Layers and trajectories of one of ``KINDS``."""
     height, width = photo.shape[1] - 2 * margin, photo.shape[2] - 2 * margin
     size = (height, width)
     exposure = rng.uniform(0.4, 1.0)  # long: in dim light, where blur comes from
-    camera, own = _random_path(rng, size, exposure), _random_path(rng, size, exposure)
+    camera, own = _random_trajectory(rng, size, exposure), _random_trajectory(rng, size, exposure)
     if kind == "sharp":
         # Nothing moves, or the shutter is so fast that nothing smears: both must be left alone.
         if rng.random() < 0.5:
@@ -120,23 +121,23 @@ def random_scene(
     peak, added = uniform(generator, 1.0, 8.0), uniform(generator, 0.0, 0.2)
     knee = uniform(generator, 0.8, 0.97)
     light = expand_highlights(to_linear(photo), knee, peak, added).permute(1, 2, 0).contiguous().numpy()
-    thing = None
+    foreground = None
     if with_object:
         texture = to_linear(other).permute(1, 2, 0).contiguous().numpy()
-        cover = random_shape(rng, (photo.shape[1], photo.shape[2]), min(size))
-        thing = Layer(np.concatenate((texture * cover, cover), axis=2), own, margin)
-    return Scene(Layer(light, camera, margin), thing, exposure)
+        alpha = random_shape(rng, (photo.shape[1], photo.shape[2]), min(size))
+        foreground = Layer(np.concatenate((texture * alpha, alpha), axis=2), own, margin)
+    return Scene(Layer(light, camera, margin), foreground, exposure)
 
 
-def _random_path(rng: Rng, size: tuple[int, int], exposure: float) -> Path:
+def _random_trajectory(rng: Rng, size: tuple[int, int], exposure: float) -> Trajectory:
     # As many of two to four pixels as of four to eight: most hands and most scenes are calm.
     longest = min(LONGEST, FASTEST * exposure)
     length = SHORTEST * (longest / SHORTEST) ** rng.random()
-    return random_path(rng, size, length, exposure)
+    return random_trajectory(rng, size, length, exposure)
 
 
 def random_shape(rng: Rng, shape: tuple[int, int], side: int) -> Light:
-    """The cover (h, w, 1), [0, 1], of a smooth blob in the middle half, a third to two thirds of ``side`` wide."""
+    """The alpha (h, w, 1), [0, 1], of a smooth blob in the middle half, a third to two thirds of ``side`` wide."""
     count = 24
     angles = np.arange(count) * 2.0 * math.pi / count
     radius = np.full(count, rng.uniform(0.17, 0.34) * side)
@@ -144,32 +145,32 @@ def random_shape(rng: Rng, shape: tuple[int, int], side: int) -> Light:
         radius *= 1.0 + rng.uniform(0.0, 0.25) * np.sin(wave * angles + rng.uniform(0.0, 2.0 * math.pi))
     middle = np.array([shape[1], shape[0]]) / 2.0 + rng.uniform(-0.25, 0.25, 2) * side
     outline = np.stack((np.cos(angles), np.sin(angles)), axis=1) * radius[:, None] + middle
-    cover = np.zeros(shape, np.uint8)
+    alpha = np.zeros(shape, np.uint8)
     # Sixteenths of a pixel.
-    cv2.fillPoly(cover, [np.rint(outline * 16.0).astype(np.int32)], (255,), lineType=cv2.LINE_AA, shift=4)
-    return (cover.astype(np.float32) / np.float32(255.0))[:, :, None]
+    cv2.fillPoly(alpha, [np.rint(outline * 16.0).astype(np.int32)], (255,), lineType=cv2.LINE_AA, shift=4)
+    return (alpha.astype(np.float32) / np.float32(255.0))[:, :, None]
 
 
 def composite(scene: Scene, time: float) -> Light:
     """The sharp frame (H, W, 3) at a time: the background, and the object over it."""
     frame = warped(scene.background, time)
-    if scene.thing is None:
+    if scene.foreground is None:
         return frame
-    return _over(warped(scene.thing, time), frame)
+    return _over(warped(scene.foreground, time), frame)
 
 
 def average(scene: Scene, middle: float) -> Light:
     """The light (H, W, 3) of an exposure around the time ``middle``: sharp frames, a pixel's motion apart, averaged."""
-    layers = [scene.background] + ([scene.thing] if scene.thing is not None else [])
-    longest = max(longest_way(layer.path, scene.exposure, middle) for layer in layers)
+    layers = [scene.background] + ([scene.foreground] if scene.foreground is not None else [])
+    longest = max(longest_distance(layer.trajectory, scene.exposure, middle) for layer in layers)
     times = exposure_times(middle, scene.exposure, max(1, min(MOST_FRAMES, math.ceil(longest))))
     # Where only one of the two layers moves, its own average is enough.
-    if scene.thing is None or not scene.thing.path.moves:
+    if scene.foreground is None or not scene.foreground.trajectory.moves:
         background = _mean(lambda time: warped(scene.background, time), times)
-        return background if scene.thing is None else _over(warped(scene.thing, middle), background)
-    if not scene.background.path.moves:
-        thing = scene.thing
-        return _over(_mean(lambda time: warped(thing, time), times), warped(scene.background, middle))
+        return background if scene.foreground is None else _over(warped(scene.foreground, middle), background)
+    if not scene.background.trajectory.moves:
+        foreground = scene.foreground
+        return _over(_mean(lambda time: warped(foreground, time), times), warped(scene.background, middle))
     return _mean(lambda time: composite(scene, time), times)
 
 
@@ -180,41 +181,47 @@ def _mean(frame_at: Callable[[float], Light], times: list[float]) -> Light:
     return total / np.float32(len(times))
 
 
-def _over(thing: Light, background: Light) -> Light:
-    return background * (1.0 - thing[:, :, 3:]) + thing[:, :, :3]
+def _over(foreground: Light, background: Light) -> Light:
+    return background * (1.0 - foreground[:, :, 3:]) + foreground[:, :, :3]
 
 
 def warped(layer: Layer, time: float) -> Light:
     """A layer where it is at a time, without its margin."""
-    height, width = layer.path.size
-    if not layer.path.moves or time == 0.0:
+    height, width = layer.trajectory.size
+    if not layer.trajectory.moves or time == 0.0:
         return layer.light[layer.margin : layer.margin + height, layer.margin : layer.margin + width]
     shift = np.array([[1.0, 0.0, -layer.margin], [0.0, 1.0, -layer.margin], [0.0, 0.0, 1.0]])
     # What an object does not cover is nothing; a background goes on.
     border = cv2.BORDER_CONSTANT if layer.light.shape[2] == 4 else cv2.BORDER_REFLECT_101
     moved = cv2.warpPerspective(
-        layer.light, layer.path.at(time) @ shift, (width, height), flags=cv2.INTER_LINEAR, borderMode=border
+        layer.light,
+        layer.trajectory.at(time) @ shift,
+        (width, height),
+        flags=cv2.INTER_LINEAR,
+        borderMode=border,
     )
     return np.asarray(moved, np.float32)
 
 
-def truth(scene: Scene) -> tuple[Light, Light]:
+def ground_truth(scene: Scene) -> tuple[Light, Light]:
     """The motion field (5, H/4, W/4) at mid-exposure, and where the frame is sharp (1, H, W)."""
-    height, width = scene.background.path.size
+    height, width = scene.background.trajectory.size
     y, x = np.meshgrid(
         np.arange(CELL / 2 - 0.5, height - CELL / 2 + 0.5, CELL),
         np.arange(CELL / 2 - 0.5, width - CELL / 2 + 0.5, CELL),
         indexing="ij",
     )
     points = np.stack((x, y), axis=-1)
-    field = _motion(scene.background.path, points, scene.exposure)
+    field = _motion(scene.background.trajectory, points, scene.exposure)
     sharp = _sharp(field, height, width)
-    if scene.thing is not None:
-        covers = [warped(scene.thing, time)[:, :, 3] for time in exposure_times(0.0, scene.exposure, SAMPLES)]
-        least, most = np.minimum.reduce(covers), np.maximum.reduce(covers)
-        own = _motion(scene.thing.path, points, scene.exposure)
-        cover = warped(scene.thing, 0.0)[:, :, 3]
-        inside = cv2.resize(cover, (field.shape[1], field.shape[0]), interpolation=cv2.INTER_AREA) > 0.5
+    if scene.foreground is not None:
+        alphas = [
+            warped(scene.foreground, time)[:, :, 3] for time in exposure_times(0.0, scene.exposure, SAMPLES)
+        ]
+        least, most = np.minimum.reduce(alphas), np.maximum.reduce(alphas)
+        own = _motion(scene.foreground.trajectory, points, scene.exposure)
+        alpha = warped(scene.foreground, 0.0)[:, :, 3]
+        inside = cv2.resize(alpha, (field.shape[1], field.shape[0]), interpolation=cv2.INTER_AREA) > 0.5
         # At its edge, or where it passed, a pixel has something of both layers.
         own_sharp = _sharp(own, height, width)
         sharp = np.where(most == 0.0, sharp, np.where(least == 1.0, own_sharp, sharp & own_sharp))
@@ -222,8 +229,8 @@ def truth(scene: Scene) -> tuple[Light, Light]:
     return np.ascontiguousarray(field.transpose(2, 0, 1), np.float32), sharp[None].astype(np.float32)
 
 
-def _motion(path: Path, points: NDArray[np.float64], exposure: float) -> NDArray[np.float64]:
-    return np.concatenate((flow(path, points), smear(path, points, exposure)), axis=-1)
+def _motion(trajectory: Trajectory, points: NDArray[np.float64], exposure: float) -> NDArray[np.float64]:
+    return np.concatenate((flow(trajectory, points), blur_covariance(trajectory, points, exposure)), axis=-1)
 
 
 def _sharp(field: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:

@@ -20,13 +20,14 @@ from afterlens.training.deployable import Deployable, Port
 from afterlens.training.losses import charbonnier, relative_squared_error
 from afterlens.training.padding import crop_to, pad_to
 from afterlens.training.recipe import BudgetRecipe, TrainingRecipe, require
+from afterlens.training.restorer import PaddedRestorer
 from afterlens.training.samples import require_shares
 from afterlens.training.task import Objective, Sample, Task
 
 _FOLDER = Path(__file__).parent
 _MARGIN = 16  # pixels of a photo that move into the picture; the rest is mirrored
 _LONE = 0.12  # share of frames without one before them, as at the start of a scene: they stand in for it themselves
-_SMALL_FLOW, _SMALL_SMEAR = 3.0, 0.7  # pixels, from which on an error counts as a share of what it should be
+_SMALL_FLOW, _SMALL_BLUR = 3.0, 0.7  # pixels, from which on an error counts as a share of what it should be
 _GOLDEN = (5.0**0.5 - 1.0) / 2.0
 
 
@@ -69,14 +70,14 @@ class LossRecipe:
     squared: float
     floor: float
     flow: float
-    smear: float
+    blur_covariance: float
     identity: float
 
     def __post_init__(self) -> None:
         """Raises ValueError for a negative weight, or none at all."""
-        for key in ("pixel", "squared", "flow", "smear", "identity"):
+        for key in ("pixel", "squared", "flow", "blur_covariance", "identity"):
             require(key, getattr(self, key), 0.0 <= getattr(self, key) < math.inf, "zero or more")
-        total = self.pixel + self.squared + self.flow + self.smear
+        total = self.pixel + self.squared + self.flow + self.blur_covariance
         require("loss", total, total > 0.0, "a weight for one of its terms")
         require("floor", self.floor, 0.0 < self.floor < math.inf, "above zero")
 
@@ -135,28 +136,13 @@ class MovingScenes(Dataset[Sample]):
         return {**sample, "kind": torch.tensor(kind)}
 
 
-class DeblurRestorer(nn.Module):
-    """The network on frames of any size: two RGB frames in, ``(restored,)`` out.
-
-    Args:
-        size: ``(height, width)`` of a graph of fixed size; None reads it from each frame.
-    """
-
-    def __init__(self, network: nn.Module, size: tuple[int, int] | None = None) -> None:
-        super().__init__()
-        self.network, self.size = network, size
-
-    def forward(self, current: Tensor, previous: Tensor) -> tuple[Tensor]:
-        """``(1, 3, H, W)`` RGB [0, 1], the frame to be restored and the one before it -> the former in [0, 1]."""
-        height, width = self.size if self.size is not None else (current.shape[-2], current.shape[-1])
-        padded, top, left = pad_to(current, MULTIPLE, MULTIPLE)
-        before, _, _ = pad_to(previous, MULTIPLE, MULTIPLE)
-        restored, _ = self.network(padded, before)
-        return (crop_to(restored.clamp(0.0, 1.0), top, left, height, width),)
+def restorer(network: nn.Module, size: tuple[int, int] | None = None) -> PaddedRestorer:
+    """The network on two frames of any size, the current and the previous one, or as a graph of one ``(height, width)``."""
+    return PaddedRestorer(network, MULTIPLE, size)
 
 
 class DeblurStream(nn.Module):
-    """The same on the frames of a clip, one after the other: each is encoded once, and its features handed on."""
+    """The network on the frames of a clip in order: each frame is encoded once, and its features are handed on."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -212,34 +198,34 @@ def objective(recipe: DeblurRecipe, device: torch.device) -> Objective:
         if weights.identity > 0.0:
             changed = ((result - image).abs() * sharp).sum() / (3.0 * sharp.sum() + 1.0)
             terms["identity"] = weights.identity * changed
-        flow, smear = motion_errors([field.float() for field in fields], batch["motion"])
+        flow, blur = motion_errors([field.float() for field in fields], batch["motion"])
         if weights.flow > 0.0:
             terms["flow"] = weights.flow * flow
-        if weights.smear > 0.0:
-            terms["smear"] = weights.smear * smear
+        if weights.blur_covariance > 0.0:
+            terms["blur_covariance"] = weights.blur_covariance * blur
         return result, terms
 
     return Objective(losses)
 
 
 def motion_errors(fields: Sequence[Tensor], truth: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean squared errors of the flow and of the smear, relative to their own size, the mean over the scales.
+    """Mean squared errors of the flow and of the blur covariance, relative to their own size, the mean over the scales.
 
     Squared, since motion has no preferred direction: the median, which an absolute error asks for, is "no motion", and
-    there the network stayed. Relative, since most of what can be restored is restored where the smear is small.
+    there the network stayed. Relative, since most of what can be restored is restored where the blur is small.
 
     Args:
         fields: ``(N, 5, h, w)`` in pixels, at any scales.
         truth: ``(N, 5, H/4, W/4)``, scaled down to each by its mean.
     """
-    flows, smears = [], []
+    flows, blurs = [], []
     for field in fields:
         wanted = F.avg_pool2d(truth, truth.shape[-1] // field.shape[-1])
         error = (field - wanted).square()
         size = wanted[:, :2].square().sum(dim=1, keepdim=True)
         flows.append((error[:, :2] / (size + _SMALL_FLOW**2)).mean())
-        smears.append((error[:, 2:] / (wanted[:, 2:3].square() + _SMALL_SMEAR**2)).mean())
-    return torch.stack(flows).mean(), torch.stack(smears).mean()
+        blurs.append((error[:, 2:] / (wanted[:, 2:3].square() + _SMALL_BLUR**2)).mean())
+    return torch.stack(flows).mean(), torch.stack(blurs).mean()
 
 
 def deployable(network: nn.Module, height: int, width: int) -> Deployable:
@@ -247,7 +233,7 @@ def deployable(network: nn.Module, height: int, width: int) -> Deployable:
     shape = (1, 3, height, width)
     assert isinstance(network, DeblurNetwork)
     return Deployable(
-        module=DeblurRestorer(for_deployment(network), size=(height, width)).eval(),
+        module=restorer(for_deployment(network), (height, width)).eval(),
         task=TASK.name,
         title=TASK.title,
         version="1.0.0",
@@ -270,7 +256,7 @@ TASK = Task(
     training_set=training_set,
     validation_set=validation_set,
     objective=objective,
-    restorer=DeblurRestorer,
+    restorer=restorer,
     deployable=deployable,
     kinds=KINDS,
     degrade=degrade,

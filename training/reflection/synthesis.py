@@ -222,10 +222,10 @@ def add_stain(photo: Tensor, mask: Tensor, flow: Tensor, sigma: float, gain: flo
     return (photo + soft * (wet - photo)).clamp(0.0, 1.0)
 
 
-def add_occlusion(photo: Tensor, cover: Tensor, mask: Tensor, sigma: float) -> Tensor:
-    """Alpha-over: ``cover`` hides the photo inside the slightly feathered region."""
+def add_occlusion(photo: Tensor, occluder: Tensor, mask: Tensor, sigma: float) -> Tensor:
+    """Alpha-over: ``occluder`` hides the photo inside the slightly feathered region."""
     alpha = feather(mask, sigma)
-    return photo + alpha * (cover - photo)
+    return photo + alpha * (occluder - photo)
 
 
 def _random_occlusion(photo: Tensor, other: Tensor, generator: Generator) -> Tensor:
@@ -251,8 +251,8 @@ def _random_occlusion(photo: Tensor, other: Tensor, generator: Generator) -> Ten
     grain = smooth_noise(height, width, 6.0, generator) * uniform(generator, 0.0, 0.05)
     plain = (colour + grain).clamp(0.0, 1.0)
     mix = uniform(generator, 0.6, 1.0) if uniform(generator, 0, 1) < 0.3 else 0.0
-    cover = plain + mix * (other - plain)
-    return add_occlusion(photo, cover, mask, uniform(generator, 0.5, 3.0))
+    occluder = plain + mix * (other - plain)
+    return add_occlusion(photo, occluder, mask, uniform(generator, 0.5, 3.0))
 
 
 def degrade(photo: Tensor, other: Tensor, kind: str, generator: Generator) -> Tensor:

@@ -88,7 +88,7 @@ def add_light_sources(photo: Tensor, generator: Generator) -> Tensor:
     """
     height, width = photo.shape[-2:]
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    cover = torch.zeros(height, width)
+    alpha = torch.zeros(height, width)
     for _ in range(int(torch.randint(1, 5, (), generator=generator))):
         radius = min(height, width) * 0.006 * 8.0 ** uniform(generator, 0.0, 1.0) + 0.7
         half_length = radius * uniform(generator, 1.0, 8.0) if uniform(generator, 0, 1) < 0.4 else 0.0
@@ -97,12 +97,12 @@ def add_light_sources(photo: Tensor, generator: Generator) -> Tensor:
         along = u * math.cos(angle) + v * math.sin(angle)
         nearest = along.clamp(-half_length, half_length)
         distance = torch.hypot(u - nearest * math.cos(angle), v - nearest * math.sin(angle))
-        cover = torch.maximum(cover, (radius - distance + 0.5).clamp(0.0, 1.0))
+        alpha = torch.maximum(alpha, (radius - distance + 0.5).clamp(0.0, 1.0))
     colour = 1.0 - 0.12 * torch.rand(3, 1, 1, generator=generator) * torch.tensor([0.0, 0.5, 1.0]).view(
         3, 1, 1
     )
-    cover, colour = cover.to(photo), colour.to(photo)
-    return (photo + cover * (colour - photo)).clamp(0.0, 1.0)
+    alpha, colour = alpha.to(photo), colour.to(photo)
+    return (photo + alpha * (colour - photo)).clamp(0.0, 1.0)
 
 
 def form_image(scene: Tensor, psf: Tensor, camera: Camera, generator: Generator) -> Tensor:

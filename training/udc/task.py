@@ -16,8 +16,8 @@ from afterlens.training.blocks import GROUP_WIDTH
 from afterlens.training.data import uniform
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.losses import VGG19, relative_squared_error, ssim_loss, vgg_file
-from afterlens.training.padding import crop_to, pad_to
 from afterlens.training.recipe import BudgetRecipe, TrainingRecipe, require
+from afterlens.training.restorer import PaddedRestorer
 from afterlens.training.samples import (
     Degrade,
     DegradedPhotos,
@@ -27,7 +27,7 @@ from afterlens.training.samples import (
     validation_samples,
 )
 from afterlens.training.task import Objective, Sample, Task
-from afterlens.training.udc.contextual import cobi_loss, patches, sampled_grid
+from afterlens.training.udc.contextual_bilateral import contextual_bilateral_loss, patches, sampled_grid
 from afterlens.training.udc.network import MULTIPLE, UnderDisplayNetwork
 from afterlens.training.udc.psf import read_psf
 from afterlens.training.udc.synthesis import KINDS, add_light_sources, degrade, photograph
@@ -66,19 +66,24 @@ class LossRecipe:
     squared: float
     floor: float
     ssim: float
-    cobi: float
-    cobi_window: int
+    contextual_bilateral: float
+    contextual_bilateral_window: int
     vgg: float
     vgg_weights: str
 
     def __post_init__(self) -> None:
         """Raises ValueError for a negative weight, or none at all."""
-        for key in ("pixel", "squared", "ssim", "cobi", "vgg"):
+        for key in ("pixel", "squared", "ssim", "contextual_bilateral", "vgg"):
             require(key, getattr(self, key), 0.0 <= getattr(self, key) < math.inf, "zero or more")
-        total = self.pixel + self.squared + self.ssim + self.cobi + self.vgg
+        total = self.pixel + self.squared + self.ssim + self.contextual_bilateral + self.vgg
         require("loss", total, total > 0.0, "a weight for one of its terms")
         require("floor", self.floor, 0.0 < self.floor < math.inf, "above zero")
-        require("cobi_window", self.cobi_window, self.cobi_window >= 4, "4 or more")
+        require(
+            "contextual_bilateral_window",
+            self.contextual_bilateral_window,
+            self.contextual_bilateral_window >= 4,
+            "4 or more",
+        )
 
 
 @dataclass(frozen=True)
@@ -99,25 +104,13 @@ class UnderDisplayRecipe:
         self.synthesis.require_kinds(KINDS)
 
 
-class UnderDisplayRestorer(nn.Module):
-    """The network at a photo's own size: RGB in, ``(restored,)`` out.
+def restorer(network: nn.Module, size: tuple[int, int] | None = None) -> PaddedRestorer:
+    """The network at a photo's own size, or as a graph of one ``(height, width)``.
 
-    A display's ghosts are a fixed number of pixels away, so that unlike a reflection they can't be removed from a
-    smaller picture.
-
-    Args:
-        size: ``(height, width)`` of a graph of fixed size; None reads it from each photo.
+    A display's ghosts lie a fixed number of pixels away, so unlike a reflection they cannot be removed from a scaled
+    picture.
     """
-
-    def __init__(self, network: nn.Module, size: tuple[int, int] | None = None) -> None:
-        super().__init__()
-        self.network, self.size = network, size
-
-    def forward(self, photo: Tensor) -> tuple[Tensor]:
-        """``(1, 3, H, W)`` RGB [0, 1] -> the clear photo in [0, 1], same size."""
-        height, width = self.size if self.size is not None else (photo.shape[-2], photo.shape[-1])
-        padded, top, left = pad_to(photo, MULTIPLE, MULTIPLE)
-        return (crop_to(self.network(padded).clamp(0.0, 1.0), top, left, height, width),)
+    return PaddedRestorer(network, MULTIPLE, size)
 
 
 def build_network(recipe: UnderDisplayRecipe) -> UnderDisplayNetwork:
@@ -152,7 +145,7 @@ def _through(psf: Tensor, photo: Tensor, other: Tensor, kind: str, generator: Ge
 
 
 def objective(recipe: UnderDisplayRecipe, device: torch.device) -> Objective:
-    """SSIM and CoBi for captured pairs, L1 and squared error for simulated ones, which fit to the pixel."""
+    """SSIM and contextual bilateral for captured pairs, L1 and squared error for simulated ones, which fit to the pixel."""
     weights = recipe.loss
     vgg: VGG19 | None = None
     if weights.vgg > 0.0:
@@ -169,28 +162,32 @@ def objective(recipe: UnderDisplayRecipe, device: torch.device) -> Objective:
             terms["squared"] = weights.squared * relative_squared_error(result, target, damage, weights.floor)
         if weights.ssim > 0.0:
             terms["ssim"] = weights.ssim * ssim_loss(result, target)
-        if weights.cobi > 0.0:
-            terms["cobi"] = weights.cobi * _cobi(result, target, weights.cobi_window, side=5)
+        if weights.contextual_bilateral > 0.0:
+            terms["contextual_bilateral"] = weights.contextual_bilateral * _contextual_bilateral(
+                result, target, weights.contextual_bilateral_window, side=5
+            )
         if vgg is not None:
             features = zip(vgg(result), vgg(target), strict=True)
-            found = [_cobi(*both, weights.cobi_window, side=1) for both in features]
+            found = [
+                _contextual_bilateral(*both, weights.contextual_bilateral_window, side=1) for both in features
+            ]
             terms["vgg"] = weights.vgg * torch.stack(found).mean()
         return result, terms
 
     return Objective(losses)
 
 
-def _cobi(result: Tensor, target: Tensor, window: int, side: int) -> Tensor:
-    """CoBi of the ``side`` x ``side`` patches within one random window of both."""
+def _contextual_bilateral(result: Tensor, target: Tensor, window: int, side: int) -> Tensor:
+    """The loss of the ``side`` x ``side`` patches within one random window of both."""
     grid = sampled_grid(result.shape[2], result.shape[3], window, result.device)
-    return cobi_loss(patches(result, grid, side), patches(target, grid, side), grid.places)
+    return contextual_bilateral_loss(patches(result, grid, side), patches(target, grid, side), grid.places)
 
 
 def deployable(network: nn.Module, height: int, width: int) -> Deployable:
     """RGB in, RGB out at ``height`` x ``width``."""
     shape = (1, 3, height, width)
     return Deployable(
-        module=UnderDisplayRestorer(network, size=(height, width)).eval(),
+        module=restorer(network, (height, width)).eval(),
         task=TASK.name,
         title=TASK.title,
         version="1.0.0",
@@ -210,7 +207,7 @@ TASK = Task(
     training_set=training_set,
     validation_set=validation_set,
     objective=objective,
-    restorer=UnderDisplayRestorer,
+    restorer=restorer,
     deployable=deployable,
     kinds=KINDS,
     degrade=of_one_frame(degrade),

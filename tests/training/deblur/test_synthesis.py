@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from afterlens.training.data import seeded
-from afterlens.training.deblur.motion import Path, exposure_times, moved, random_path, still
+from afterlens.training.deblur.motion import Trajectory, exposure_times, moved, random_trajectory, still
 from afterlens.training.deblur.synthesis import (
     CELL,
     KINDS,
@@ -19,8 +19,8 @@ from afterlens.training.deblur.synthesis import (
     average,
     composite,
     degrade,
+    ground_truth,
     random_shape,
-    truth,
 )
 from afterlens.training.media.light import to_linear
 
@@ -48,13 +48,13 @@ def spot(x: int, y: int) -> Light:
 @pytest.mark.parametrize("seed", range(6))
 def test_the_averaged_kernel_is_the_trajectory(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    path = random_path(rng, SIZE, 10.0, 0.5)
+    trajectory = random_trajectory(rng, SIZE, 10.0, 0.5)
     for x, y in ((40, 30), (70, 60)):
-        blurred = average(Scene(Layer(spot(x, y), path, 0), None, 0.5), 0.0)[:, :, 0]
+        blurred = average(Scene(Layer(spot(x, y), trajectory, 0), None, 0.5), 0.0)[:, :, 0]
         # The same trajectory, drawn with a thousand points, each shared among its four neighbours.
         line = np.zeros(SIZE, np.float32)
         for time in exposure_times(0.0, 0.5, 1000):
-            ((px, py),) = moved(path.at(time), np.array([[x, y]], float))
+            ((px, py),) = moved(trajectory.at(time), np.array([[x, y]], float))
             left, top = math.floor(px), math.floor(py)
             for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
                 line[top + dy, left + dx] += (1 - abs(px - left - dx)) * (1 - abs(py - top - dy)) / 1000
@@ -66,7 +66,7 @@ def test_the_averaged_kernel_is_the_trajectory(seed: int) -> None:
 
 def test_energy_is_conserved_in_linear_light() -> None:
     light = to_linear(picture(0)).permute(1, 2, 0).numpy()
-    shift = Path(SIZE, np.array([16.0, 6.0, 0, 0, 0, 0]), np.zeros((0, 6)), np.zeros(0), np.zeros(0))
+    shift = Trajectory(SIZE, np.array([16.0, 6.0, 0, 0, 0, 0]), np.zeros((0, 6)), np.zeros(0), np.zeros(0))
     inner = np.s_[24:-24, 24:-24]
     blurred = average(Scene(Layer(light, shift, 0), None, 0.8), 0.0)
     assert blurred[inner].mean() == pytest.approx(light[inner].mean(), rel=0.02)
@@ -74,10 +74,10 @@ def test_energy_is_conserved_in_linear_light() -> None:
 
 
 def test_the_frame_before_shows_the_scene_where_the_flow_says() -> None:
-    path = random_path(np.random.default_rng(3), SIZE, 10.0, 0.3)
+    trajectory = random_trajectory(np.random.default_rng(3), SIZE, 10.0, 0.3)
     light = to_linear(picture(1)).permute(1, 2, 0).numpy()
-    scene = Scene(Layer(light, path, 0), None, 0.3)
-    field, sharp = truth(scene)
+    scene = Scene(Layer(light, trajectory, 0), None, 0.3)
+    field, sharp = ground_truth(scene)
     assert (
         field.shape == (5, SIZE[0] // CELL, SIZE[1] // CELL) and sharp.shape == (1, *SIZE) and not sharp.any()
     )
@@ -92,20 +92,20 @@ def test_the_frame_before_shows_the_scene_where_the_flow_says() -> None:
 
 def test_an_object_has_its_own_motion_and_all_it_touched_is_not_sharp() -> None:
     rng = np.random.default_rng(5)
-    cover = random_shape(rng, SIZE, 96)
-    own = Path(SIZE, np.array([20.0, 0, 0, 0, 0, 0]), np.zeros((0, 6)), np.zeros(0), np.zeros(0))
+    alpha = random_shape(rng, SIZE, 96)
+    own = Trajectory(SIZE, np.array([20.0, 0, 0, 0, 0, 0]), np.zeros((0, 6)), np.zeros(0), np.zeros(0))
     background = to_linear(picture(2)).permute(1, 2, 0).numpy()
-    texture = to_linear(picture(3)).permute(1, 2, 0).numpy() * cover
-    scene = Scene(Layer(background, still(SIZE), 0), Layer(np.concatenate((texture, cover), 2), own, 0), 0.5)
-    field, sharp = truth(scene)
-    inside = cv2.resize(cover, (SIZE[1] // CELL, SIZE[0] // CELL), interpolation=cv2.INTER_AREA) > 0.5
+    texture = to_linear(picture(3)).permute(1, 2, 0).numpy() * alpha
+    scene = Scene(Layer(background, still(SIZE), 0), Layer(np.concatenate((texture, alpha), 2), own, 0), 0.5)
+    field, sharp = ground_truth(scene)
+    inside = cv2.resize(alpha, (SIZE[1] // CELL, SIZE[0] // CELL), interpolation=cv2.INTER_AREA) > 0.5
     assert np.allclose(field[0][inside], -20.0) and np.allclose(field[2][inside], 10.0 / math.sqrt(12.0))
     assert not field[:, ~inside].any()
     blurred, frame = average(scene, 0.0), composite(scene, 0.0)
     unchanged = np.abs(blurred - frame).max(axis=2) < 1e-5
     assert unchanged[sharp[0] > 0].all(), "what is called sharp is as it was"
     # Ten pixels of smear, five on each side of the object.
-    assert 0.5 < sharp.mean() < 1.0 - cover.mean()
+    assert 0.5 < sharp.mean() < 1.0 - alpha.mean()
 
 
 @pytest.mark.parametrize("kind", KINDS)

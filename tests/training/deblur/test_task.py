@@ -12,11 +12,11 @@ from afterlens.training.deblur.network import MOTION
 from afterlens.training.deblur.task import (
     TASK,
     DeblurRecipe,
-    DeblurRestorer,
     build_network,
     deployable,
     motion_errors,
     objective,
+    restorer,
     training_set,
     validation_set,
 )
@@ -78,14 +78,14 @@ def test_samples_depend_on_seed_and_index_alone(photo_paths: list[Path]) -> None
 def test_the_right_answer_costs_nothing_and_each_term_sees_its_own_mistake(batch: dict[str, Tensor]) -> None:
     wanted = torch.where(batch["sharp"] > 0.5, batch["input"], batch["target"])
     best = terms(batch, wanted, batch["motion"])
-    assert set(best) == {"pixel", "squared", "identity", "flow", "smear"}
+    assert set(best) == {"pixel", "squared", "identity", "flow", "blur_covariance"}
     assert max(best.values()) < 1e-6
     shifted = batch["motion"].clone()
     shifted[:, :2] += 8.0
     wrong = terms(batch, wanted, shifted, "loss.flow=1.0")
     length = batch["motion"][:, :2].square().sum(dim=1)
     expected = float((64.0 / (length + 9.0)).mean())
-    assert wrong["flow"] == pytest.approx(expected, rel=1e-4) and wrong["smear"] < 1e-6
+    assert wrong["flow"] == pytest.approx(expected, rel=1e-4) and wrong["blur_covariance"] < 1e-6
     # A denoised sharp region is a changed one.
     denoised = terms(batch, batch["target"], batch["motion"])
     assert denoised["identity"] > 10 * best["identity"] + 1e-4
@@ -97,18 +97,18 @@ def test_the_right_answer_costs_nothing_and_each_term_sees_its_own_mistake(batch
 def test_motion_errors_compare_every_scale_with_the_mean_of_its_cells() -> None:
     truth = torch.arange(64.0).view(1, 1, 8, 8).repeat(1, MOTION, 1, 1)
     halved = torch.nn.functional.avg_pool2d(truth, 2)
-    flow, smear = motion_errors([truth, halved], truth)
-    assert float(flow) == 0.0 and float(smear) == 0.0
+    flow, blur = motion_errors([truth, halved], truth)
+    assert float(flow) == 0.0 and float(blur) == 0.0
 
 
 def test_a_pixel_of_error_weighs_more_where_little_moves() -> None:
     slow, fast = torch.full((1, MOTION, 8, 8), 0.5), torch.full((1, MOTION, 8, 8), 20.0)
-    (slow_flow, slow_smear), (fast_flow, fast_smear) = (motion_errors([t + 1.0], t) for t in (slow, fast))
+    (slow_flow, slow_blur), (fast_flow, fast_blur) = (motion_errors([t + 1.0], t) for t in (slow, fast))
     assert float(slow_flow) == pytest.approx(1.0 / (0.5 + 9.0)) and float(fast_flow) == pytest.approx(
         1.0 / 809.0
     )
-    assert float(slow_smear) == pytest.approx(1.0 / (0.25 + 0.49)) and float(fast_smear) < 0.01 * float(
-        slow_smear
+    assert float(slow_blur) == pytest.approx(1.0 / (0.25 + 0.49)) and float(fast_blur) < 0.01 * float(
+        slow_blur
     )
 
 
@@ -116,7 +116,7 @@ def test_the_first_stage_learns_motion_alone_and_hands_it_on(batch: dict[str, Te
     alone = ["network.form=motion", "loss.pixel=0", "loss.squared=0", "loss.identity=0"]
     network = build_network(recipe(*alone))
     restored, losses = objective(recipe(*alone), CPU).losses(network, batch)
-    assert torch.equal(restored, batch["input"]) and set(losses) == {"flow", "smear"}
+    assert torch.equal(restored, batch["input"]) and set(losses) == {"flow", "blur_covariance"}
     own, whole = network.state_dict(), build_network(recipe()).state_dict()
     assert set(own) < set(whole) and all(own[key].shape == whole[key].shape for key in own)
 
@@ -127,9 +127,9 @@ def test_frames_of_any_size_are_restored_at_their_size() -> None:
     with torch.no_grad():
         nn.init.normal_(next(network.head.parameters()), 0.0, 0.05)
         frame, before = torch.rand(1, 3, 37, 51), torch.rand(1, 3, 37, 51)
-        (restored,) = DeblurRestorer(network)(frame, before)
+        (restored,) = restorer(network)(frame, before)
         assert restored.shape == frame.shape and float(restored.min()) >= 0.0 and float(restored.max()) <= 1.0
-        assert not torch.equal(restored, DeblurRestorer(network)(frame, frame)[0]), (
+        assert not torch.equal(restored, restorer(network)(frame, frame)[0]), (
             "the frame before does not count"
         )
 

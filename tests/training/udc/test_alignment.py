@@ -17,7 +17,7 @@ from skimage.transform import warp as resample
 
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import read_photo, write_png
-from afterlens.training.samples import find_pairs
+from afterlens.training.pairs import check_sizes, find_pairs
 from afterlens.training.udc import registration
 from afterlens.training.udc.alignment import align, align_pairs, common_box
 from afterlens.training.udc.registration import local_shifts
@@ -251,12 +251,13 @@ def test_bad_pairs_stop_no_good_one(
         assert rows[name]["aligned"] == "False"
         assert reason in rows[name]["reason"] or "same scene" in rows[name]["reason"], rows[name]
 
-    ((source, target),) = find_pairs(out)  # as training reads them: sizes and names fit
+    (pair,) = find_pairs(out)  # as training reads them
+    check_sizes([pair], 64)
     left, top, width, height = (int(good[side]) for side in ("left", "top", "width", "height"))
     cut = read_photo(folders[0] / "good.png").rgb[top : top + height, left : left + width]
-    assert np.array_equal(read_photo(source).rgb, cut)  # the input is never resampled
+    assert np.array_equal(read_photo(pair.input).rgb, cut)  # the input is never resampled
     clean = seen(read_photo(folders[1] / "good.png").rgb, mapping((216, 384), 4.0, -2.0))
-    assert np.abs(read_photo(target).rgb - clean[top : top + height, left : left + width]).mean() < 0.01
+    assert np.abs(read_photo(pair.target).rgb - clean[top : top + height, left : left + width]).mean() < 0.01
     with Image.open(out / "preview.png") as preview:
         assert preview.width > 6 * 320
 

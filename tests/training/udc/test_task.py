@@ -15,12 +15,11 @@ from afterlens.training.media.errors import UserError
 from afterlens.training.metrics import psnr
 from afterlens.training.recipe import read_recipe
 from afterlens.training.samples import training_samples
-from afterlens.training.udc.contextual import cobi_loss, patches, sampled_grid
+from afterlens.training.udc.contextual_bilateral import contextual_bilateral_loss, patches, sampled_grid
 from afterlens.training.udc.synthesis import degrade, to_linear, to_srgb
 from afterlens.training.udc.task import (
     TASK,
     UnderDisplayRecipe,
-    UnderDisplayRestorer,
     add_lamps,
     build_network,
     deployable,
@@ -105,7 +104,13 @@ def test_terms_are_the_weighted_formulas(batch: dict[str, Tensor]) -> None:
     image, target = batch["input"], batch["target"]
     torch.manual_seed(6)
     result = target + 0.05 * torch.randn_like(target)
-    weights = ["pixel=1.5", "squared=3.0", "ssim=0.5", "cobi=0.25", "cobi_window=16"]
+    weights = [
+        "pixel=1.5",
+        "squared=3.0",
+        "ssim=0.5",
+        "contextual_bilateral=0.25",
+        "contextual_bilateral_window=16",
+    ]
     made = objective(recipe(*(f"loss.{weight}" for weight in weights)), CPU)
     torch.manual_seed(7)
     got, terms = made.losses(Fixed(result), batch)
@@ -117,7 +122,8 @@ def test_terms_are_the_weighted_formulas(batch: dict[str, Tensor]) -> None:
         "pixel": 1.5 * (result - target).abs().mean(),
         "squared": 3.0 * ((result - target).square().flatten(1).mean(dim=1) / damage).mean(),
         "ssim": 0.5 * ssim_loss(result, target),
-        "cobi": 0.25 * cobi_loss(patches(result, grid), patches(target, grid), grid.places),
+        "contextual_bilateral": 0.25
+        * contextual_bilateral_loss(patches(result, grid), patches(target, grid), grid.places),
     }
     assert terms.keys() == expected.keys()
     for name, value in expected.items():
@@ -129,7 +135,9 @@ def test_vgg_term_needs_its_file_and_is_contextual(batch: dict[str, Tensor], tmp
         objective(recipe("loss.vgg=0.1"), CPU)
     path = tmp_path / "vgg19.safetensors"
     write_vgg_weights(path)
-    made = objective(recipe("loss.vgg=0.1", "loss.cobi_window=8", f"loss.vgg_weights={path}"), CPU)
+    made = objective(
+        recipe("loss.vgg=0.1", "loss.contextual_bilateral_window=8", f"loss.vgg_weights={path}"), CPU
+    )
     values = []
     for result in (batch["target"], batch["input"]):
         torch.manual_seed(1)
@@ -158,7 +166,9 @@ def test_a_recipe_without_any_loss_is_refused() -> None:
 
 def test_a_few_steps_bring_the_result_nearer_to_the_target(photo_paths: list[Path]) -> None:
     """All terms but VGG together, on one batch: the objective points the right way."""
-    settings = recipe("loss.ssim=0.1", "loss.cobi=0.02", "loss.cobi_window=16")
+    settings = recipe(
+        "loss.ssim=0.1", "loss.contextual_bilateral=0.02", "loss.contextual_bilateral_window=16"
+    )
     torch.manual_seed(9)
     network, made = build_network(settings), objective(settings, CPU)
     samples = training_set(settings, photo_paths)
@@ -182,7 +192,7 @@ def test_photos_of_any_size_keep_it_and_the_middle_does_not_depend_on_the_paddin
     with torch.no_grad():
         for weight in network.head.parameters():
             nn.init.normal_(weight, 0.0, 0.02)
-    restorer = UnderDisplayRestorer(network)
+    restorer = TASK.restorer(network)
     photo = random_crop(cached_photo(photo_paths[0]), 96, seeded(1))[None]
     with torch.no_grad():
         for height, width in ((1, 1), (17, 5), (96, 90)):

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from afterlens.benchmarks.evaluation.pairs import find_pairs, match_folders
 from afterlens.training.media.errors import UserError
+from afterlens.training.pairs import Pair, check_sizes, find_pairs, find_scenes, match_folders
 
 
 def make(folder: Path, *names: str) -> Path:
@@ -52,7 +53,7 @@ def test_every_convention_pairs_its_files(
 ) -> None:
     make(tmp_path, *names)
     found = [
-        (pair.name, str(pair.input.relative_to(tmp_path)), str(pair.truth.relative_to(tmp_path)))
+        (pair.name, str(pair.input.relative_to(tmp_path)), str(pair.target.relative_to(tmp_path)))
         for pair in find_pairs(tmp_path)
     ]
     assert found == expected
@@ -103,7 +104,7 @@ def test_empty_subfolders_are_refused(tmp_path: Path) -> None:
 def test_two_folders_are_paired_by_stem(tmp_path: Path) -> None:
     make(tmp_path, "udc/b.png", "udc/a.jpg", "second/a.png", "second/b.png", "second/c.png")
     found = [
-        (pair.name, pair.input.name, pair.truth.name)
+        (pair.name, pair.input.name, pair.target.name)
         for pair in match_folders(tmp_path / "udc", tmp_path / "second")
     ]
     assert found == [("a", "a.jpg", "a.png"), ("b", "b.png", "b.png")]
@@ -111,3 +112,41 @@ def test_two_folders_are_paired_by_stem(tmp_path: Path) -> None:
         match_folders(tmp_path / "second", tmp_path / "udc")
     with pytest.raises(UserError, match="expected a folder of photos, got nothing"):
         match_folders(tmp_path / "udc", tmp_path / "third")
+
+
+def test_scenes_have_every_input_and_the_ground_truth(tmp_path: Path) -> None:
+    make(tmp_path, "current/a.png", "previous/a.jpg", "previous/b.jpg", "target/a.png", "target/b.png")
+    (scene,) = find_scenes(tmp_path, ["current", "previous"])
+    assert scene.name == "a" and scene.target == tmp_path / "target" / "a.png"
+    assert scene.inputs == {
+        "current": tmp_path / "current" / "a.png",
+        "previous": tmp_path / "previous" / "a.jpg",
+    }
+    with pytest.raises(UserError, match="1 of 2 inputs .* no current/b for b.jpg"):
+        find_scenes(tmp_path, ["previous", "current"])
+    with pytest.raises(UserError, match="next: expected a folder of photos, got nothing"):
+        find_scenes(tmp_path, ["current", "next"])
+
+
+@pytest.mark.parametrize("names", [("image/a.png", "target/a.png"), ("input/a.png", "target/a.png")])
+def test_a_single_input_may_be_a_pair_of_any_convention(tmp_path: Path, names: tuple[str, str]) -> None:
+    make(tmp_path, *names)
+    (scene,) = find_scenes(tmp_path, ["image"])
+    assert scene.inputs == {"image": tmp_path / names[0]} and scene.target == tmp_path / names[1]
+
+
+def test_pairs_of_two_sizes_too_small_or_damaged_are_refused(tmp_path: Path) -> None:
+    def photo(name: str, width: int, height: int) -> Path:
+        Image.new("RGB", (width, height)).save(tmp_path / name)
+        return tmp_path / name
+
+    wide, narrow = photo("wide.png", 100, 90), photo("narrow.png", 90, 100)
+    check_sizes([Pair("wide", wide, wide)], 90)
+    with pytest.raises(
+        UserError, match="wide.png is 100x90 and .*narrow.png 90x100 .*expected the same size"
+    ):
+        check_sizes([Pair("wide", wide, wide), Pair("mixed", wide, narrow)], 64)
+    with pytest.raises(UserError, match="both sides of 91 or more"):
+        check_sizes([Pair("wide", wide, wide)], 91)
+    with pytest.raises(UserError, match="damaged.png: not an image"):
+        check_sizes([Pair("damaged", wide, make(tmp_path, "damaged.png") / "damaged.png")], 64)

@@ -1,6 +1,6 @@
-"""CoBi, the contextual bidirectional loss: for pairs that are aligned, but not to the pixel.
+"""The contextual bilateral loss: for pairs that are aligned, but not to the pixel.
 
-    loss = cobi_loss(patches(result, grid), patches(target, grid), grid.places)
+    loss = contextual_bilateral_loss(patches(result, grid), patches(target, grid), grid.places)
 
 From *Zoom to Learn, Learn to Zoom* (Zhang et al., CVPR 2019), after the contextual loss (Mechrez et al., ECCV 2018):
 every feature of one picture looks for its best match anywhere in the other, where a match far away costs more, and
@@ -55,7 +55,7 @@ def patches(image: Tensor, grid: Grid, side: int = 5) -> Tensor:
     return torch.cat(shifted, dim=1).transpose(1, 2)
 
 
-def cobi_loss(result: Tensor, target: Tensor, places: Tensor) -> Tensor:
+def contextual_bilateral_loss(result: Tensor, target: Tensor, places: Tensor) -> Tensor:
     """Mean over the batch of ``-log`` of how well the features of each picture find a match in the other.
 
     Args:

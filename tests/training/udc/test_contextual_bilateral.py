@@ -1,4 +1,4 @@
-"""CoBi against its formula written out, and what it is for: it forgives a shift, not a blur."""
+"""The contextual bilateral loss against its formula written out, and what it is for: it forgives a shift, not a blur."""
 
 import math
 
@@ -11,7 +11,13 @@ from PIL import Image
 from torch import Tensor
 
 from afterlens.training.reflection.synthesis import gaussian_blur
-from afterlens.training.udc.contextual import BANDWIDTH, SPATIAL, cobi_loss, patches, sampled_grid
+from afterlens.training.udc.contextual_bilateral import (
+    BANDWIDTH,
+    SPATIAL,
+    contextual_bilateral_loss,
+    patches,
+    sampled_grid,
+)
 
 
 def by_loops(result: Tensor, target: Tensor, places: Tensor) -> float:
@@ -45,11 +51,11 @@ def test_loss_is_the_formula_written_out() -> None:
     torch.manual_seed(4)
     result, target = torch.randn(2, 17, 6, dtype=torch.float64), torch.randn(2, 17, 6, dtype=torch.float64)
     places = torch.rand(17, 2, dtype=torch.float64)
-    assert float(cobi_loss(result, target, places)) == pytest.approx(
+    assert float(contextual_bilateral_loss(result, target, places)) == pytest.approx(
         by_loops(result, target, places), rel=1e-9
     )
-    assert float(cobi_loss(result, target, places)) != pytest.approx(
-        float(cobi_loss(result, target, 3.0 * places)), rel=1e-3
+    assert float(contextual_bilateral_loss(result, target, places)) != pytest.approx(
+        float(contextual_bilateral_loss(result, target, 3.0 * places)), rel=1e-3
     )
 
 
@@ -76,13 +82,13 @@ def test_a_sharp_shifted_picture_is_preferred_to_a_blurred_aligned_one(photo: ND
     blurred = gaussian_blur(whole[0], 1.5)[None, :, 40:168, 100:228]
     grid = sampled_grid(128, 128, 48, torch.device("cpu"))
 
-    def cobi(picture: Tensor) -> float:
-        return float(cobi_loss(patches(picture, grid), patches(target, grid), grid.places))
+    def loss(picture: Tensor) -> float:
+        return float(contextual_bilateral_loss(patches(picture, grid), patches(target, grid), grid.places))
 
-    print(f"CoBi: shifted {cobi(shifted):.3f}, blurred {cobi(blurred):.3f}")
-    assert cobi(shifted) < cobi(blurred)
+    print(f"shifted {loss(shifted):.3f}, blurred {loss(blurred):.3f}")
+    assert loss(shifted) < loss(blurred)
     assert F.l1_loss(shifted, target) > F.l1_loss(blurred, target), "which L1 gets wrong"
-    assert cobi(target) < 0.5 * cobi(shifted)
+    assert loss(target) < 0.5 * loss(shifted)
 
 
 def test_gradient_moves_towards_the_target() -> None:
@@ -90,17 +96,19 @@ def test_gradient_moves_towards_the_target() -> None:
     target = torch.rand(1, 3, 16, 16)
     result = (target + 0.2 * torch.randn_like(target)).requires_grad_()
     grid = sampled_grid(16, 16, 14, torch.device("cpu"))
-    first = cobi_loss(patches(result, grid), patches(target, grid), grid.places)
+    first = contextual_bilateral_loss(patches(result, grid), patches(target, grid), grid.places)
     (gradient,) = torch.autograd.grad(first, result)
     assert bool(gradient.isfinite().all())
     moved = result.detach() - 0.05 * gradient / gradient.abs().max()
-    assert cobi_loss(patches(moved, grid), patches(target, grid), grid.places) < first
+    assert contextual_bilateral_loss(patches(moved, grid), patches(target, grid), grid.places) < first
 
 
 @pytest.mark.parametrize("level", [0.0, 0.5])
 def test_flat_pictures_do_not_break_it(level: float) -> None:
     flat = torch.full((1, 3, 8, 8), level, requires_grad=True)
     grid = sampled_grid(8, 8, 8, torch.device("cpu"))
-    loss = cobi_loss(patches(flat, grid), patches(torch.full((1, 3, 8, 8), 0.5), grid), grid.places)
+    loss = contextual_bilateral_loss(
+        patches(flat, grid), patches(torch.full((1, 3, 8, 8), 0.5), grid), grid.places
+    )
     (gradient,) = torch.autograd.grad(loss, flat)
     assert bool(loss.isfinite()) and bool(gradient.isfinite().all())
