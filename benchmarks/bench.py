@@ -24,8 +24,7 @@ from typing import Any
 
 import numpy as np
 import psutil
-from rich.console import Console, Group
-from rich.table import Table
+from rich.console import Console
 
 from afterlens.benchmarks.document import SCHEMA_VERSION, check
 from afterlens.benchmarks.operators import profile_operators
@@ -196,65 +195,7 @@ def ratio(samples: Sequence[float], baseline: Sequence[float]) -> dict[str, floa
     return {"p50": p50, "p10": p10, "p90": p90}
 
 
-def tables(document: dict[str, Any]) -> Group:
-    """The document for people."""
-    machine, device = document["machine"], document["device"]
-    threads = {result["runtime"]["threads"] for result in document["results"]}
-    view = Table(title=f"{device['cpu']}, {', '.join(str(n) for n in sorted(threads))} thread(s)")
-    view.add_column("graph")
-    for column in ("p50 ms", "p90 ms", "p99 ms", "ratio (p10–p90)", "init ms", "peak MB"):
-        view.add_column(column, justify="right")
-    for column in ("GMACs", "GFLOP/s", "of matmul"):
-        view.add_column(column, justify="right")
-    ratios = {entry["result"]: entry for entry in document["ratios"]}
-    for result in document["results"]:
-        timing, found = result["timing"], ratios.get(result["id"])
-        view.add_row(
-            result["id"],
-            *(f"{timing[key]:.1f}" for key in ("p50_ms", "p90_ms", "p99_ms")),
-            "1 (baseline)"
-            if found is None
-            else f"{found['p50']:.2f} ({found['p10']:.2f}–{found['p90']:.2f})",
-            "–" if timing["init_ms"] is None else f"{timing['init_ms']:.0f}",
-            "–" if timing["peak_rss_bytes"] is None else f"{timing['peak_rss_bytes'] / 1e6:.0f}",
-            f"{result['artifact']['macs'] / 1e9:.2f}",
-            f"{result['achieved_gflops']:.0f}",
-            "–" if result["share_of_matmul"] is None else f"{result['share_of_matmul']:.0%}",
-        )
-    profiles = [_types(result) for result in document["results"] if "operators" in result]
-    if machine is None:
-        return Group(view, *profiles)
-    size = machine["matmul_size"]
-    return Group(
-        view,
-        *profiles,
-        f"Matrix product {size}x{size} ({machine['library']}): {machine['matmul_gflops']:.0f} GFLOP/s at the median, "
-        f"{machine['matmul_gflops_best']:.0f} at best. Times are this machine's, not a phone's.",
-    )
-
-
 _MATMUL = "matmul"
-
-
-def _types(result: dict[str, Any]) -> Table:
-    """The operators of one file by type."""
-    found = result["operators"]
-    outside = found["outside_share"]
-    title = f"{result['id']}: operators alone {found['sum_ms']:.1f} ms, the whole {found['whole_ms']:.1f} ms"
-    view = Table(title=f"{title}; {outside:.0%} outside the network" if outside else title)
-    view.add_column("operator")
-    for column in ("count", "ms", "share", "GFLOP/s", "of matmul"):
-        view.add_column(column, justify="right")
-    for entry in found["types"]:
-        view.add_row(
-            entry["type"],
-            str(entry["count"]),
-            f"{entry['ms']:.2f}",
-            f"{entry['share']:.0%}",
-            "–" if entry["gflops"] is None else f"{entry['gflops']:.0f}",
-            "–" if entry["share_of_matmul"] is None else f"{entry['share_of_matmul']:.0%}",
-        )
-    return view
 
 
 @dataclass(frozen=True)
