@@ -56,7 +56,7 @@ def findings(report: Mapping[str, Any], shown: int = 10) -> "Group":
     from rich.table import Table
     from rich.text import Text
 
-    from afterlens.conversion.lint.lint import LARGEST
+    from afterlens.conversion.lint.ranges import LARGEST
 
     view = Table(title=Text(f"Risks in {report['task']} {report['version']}"))
     for column in ("severity", "rule", "file", "what", "first at", "layer"):
