@@ -1,4 +1,4 @@
-"""A comparison in words: a table for the terminal, and Markdown for a pull request.
+"""A comparison in words: Markdown for a pull request.
 
 print(markdown(compare(Path("build/base"), Path("build/new"))))
 """
@@ -8,10 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
 
 from afterlens.training.media.images import atomic_path
 
@@ -26,33 +22,13 @@ NAMES = {
     "time": "time",
 }
 _MARKS = {"worse": "❌", "unclear": "❔", "same": "", "better": "✅"}
-_COLOURS = {"worse": "red", "unclear": "yellow", "same": "", "better": "green"}
-
-
-def table(result: Mapping[str, Any]) -> Group:
-    """The result of `compare` for people at a terminal."""
-    measures = _measures(result)
-    view = Table(title=Text(f"{result['base']['name']} -> {result['new']['name']}"))
-    view.add_column("artifact")
-    for measure in measures:
-        view.add_column(NAMES[measure])
-    for artifact in result["artifacts"]:
-        changes = {change["measure"]: change for change in artifact["changes"]}
-        cells = [Text(artifact["id"])]
-        for measure in measures:
-            change = changes.get(measure)
-            word = "" if change is None or change["verdict"] == "same" else f" {change['verdict']}"
-            colour = "" if change is None else _COLOURS[change["verdict"]]
-            cells.append(Text("–" if change is None else in_words(change) + word, style=colour))
-        view.add_row(*cells)
-    return Group(view, *(Text(f"{label}: {text}") for label, text in _details(result)))
 
 
 def markdown(result: Mapping[str, Any]) -> str:
     """The result of `compare` as a comment on a pull request. Names from the files are code: no link, no HTML."""
     count = len(result["regressions"])
     verdict = f"❌ {count} regression{'s' if count > 1 else ''}" if count else "✅ no regression"
-    measures = _measures(result)
+    measures = measures_of(result)
     lines = [
         f"### afterlens compare: {_code(result['base']['name'])} → {_code(result['new']['name'])}: {verdict}",
         "",
@@ -69,7 +45,7 @@ def markdown(result: Mapping[str, Any]) -> str:
             cells.append(f"{mark} **{text}**" if mark == "❌" else f"{mark} {text}".strip())
         lines.append(_row(cells))
     details = [
-        f"- {text if label == 'note' else f'{label}: {_code(text)}'}" for label, text in _details(result)
+        f"- {text if label == 'note' else f'{label}: {_code(text)}'}" for label, text in details_of(result)
     ]
     lines += ["", *details, ""] if details else [""]
     limits = result["limits"]
@@ -89,7 +65,7 @@ def write_markdown(result: Mapping[str, Any], path: Path) -> None:
         temporary.write_text(markdown(result), encoding="utf-8")
 
 
-def _measures(result: Mapping[str, Any]) -> list[str]:
+def measures_of(result: Mapping[str, Any]) -> list[str]:
     """The columns: what was compared of any artifact."""
     present = {change["measure"] for artifact in result["artifacts"] for change in artifact["changes"]}
     return [measure for measure in NAMES if measure in present]
@@ -116,7 +92,7 @@ def allowed(change: Mapping[str, Any]) -> str:
     return f"at most {-change['limit']:+g}{'' if change['measure'] == 'ssim' else ' dB'} is allowed"
 
 
-def _details(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+def details_of(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What is no number, by kind; artifacts of which the same is to be said share a line."""
     told: dict[tuple[str, str], list[str]] = {}
     for artifact in result["artifacts"]:

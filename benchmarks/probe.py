@@ -44,10 +44,10 @@ class Figures:
 
 def probe(graph: Graph) -> Figures:
     """Load and run `graph` in a process of its own. Raises UserError with that process's last line if it fails."""
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]  # holds the package afterlens
     paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
-        # -P: else a `benchmarks` folder in the current directory would be taken for ours.
+        # -P: a folder `afterlens` in the current directory is not ours.
         [
             sys.executable,
             "-P",

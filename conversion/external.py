@@ -1,12 +1,12 @@
-"""Networks of other teams: `package.module:function` in the place of a task.
+"""External networks: `package.module:function` in place of a task.
 
-    network = load_external("night.network:deployables")       # what the function returns, tried out
+    network = load_external("night.network:deployables")       # what the function returns, tried on noise
     bundle = convert(network.deployables, out, network.provenance(), golden_photo=photo)
     verify(out, references(bundle.contract, network.name), photos)
 
-The function takes nothing and returns a `Deployable` (training/deployable.py), or several of the same network, one a size.
-Naming it means running it. So it is always the person at the command line who names it: a bundle comes from anywhere,
-and what its `model.json` says is never imported. docs/external.md is the guide.
+The function takes no arguments and returns a `Deployable` (training/deployable.py), or several of the same network, one
+a size. Naming it means running it, so only the command line can name it: a bundle may come from anywhere, and what its
+`model.json` says is never imported. docs/external.md is the guide.
 """
 
 from __future__ import annotations
@@ -32,11 +32,7 @@ from afterlens.training.media.errors import UserError
 
 Size = tuple[int, int]  # height, width
 
-OURS = (
-    "training",
-    "conversion",
-    "benchmarks",
-)  # packages that another team's of the same name must not replace
+OWN_PACKAGE = __name__.partition(".")[0]
 MAX_FOLDING_ERROR = 2e-5  # of [0, 1]: a fifth of what `verify` allows a float32 file
 LARGEST_SIDE = 16384  # as in contract.schema.json, and so are the two patterns
 _TASK = re.compile(r"[a-z][a-z0-9_]{0,63}")
@@ -45,12 +41,12 @@ _PORT = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 @dataclass(frozen=True)
 class External:
-    """A network of another team.
+    """An external network.
 
     Attributes:
         name: the `package.module:function` that it came from.
-        deployables: one a size, with batch normalisations worked in (see `afterlens.conversion.fold`).
-        weights_sha256: of the weights as the function returned them.
+        deployables: one a size, with batch normalisations folded (see `afterlens.conversion.fold`).
+        weights_sha256: digest of the weights as the function returned them.
     """
 
     name: str
@@ -58,7 +54,7 @@ class External:
     weights_sha256: str
 
     def provenance(self) -> dict[str, Any]:
-        """What `convert` records: there is no checkpoint, so that the weights' own digest stands in its place."""
+        """What `convert` records: there is no checkpoint, so the digest of the weights takes its place."""
         return {
             "checkpoint_sha256": self.weights_sha256,
             "recipe": {},
@@ -73,10 +69,10 @@ def is_external(task: str) -> bool:
 
 
 def load_external(name: str) -> External:
-    """What the function `name` returns, after it was run on noise at each size.
+    """What the function `name` returns, after a trial run on noise at each size.
 
-    Raises UserError, one line, for everything that is wrong with it: see `import_external`, and a network that fails,
-    that gives other shapes, types or numbers than its ports declare, that gives two results for one picture, or that
+    Raises UserError, one line, for whatever is wrong with it: see `import_external`; also for a network that fails,
+    whose shapes, types or values differ from those its ports declare, that gives two results for one picture, or that
     writes into its input.
     """
     deployables = import_external(name)
@@ -89,12 +85,13 @@ def load_external(name: str) -> External:
 
 
 def import_external(name: str) -> tuple[Deployable, ...]:
-    """What the function `name` returns, one a size; checked, but not run: that would count in a benchmark.
+    """What the function `name` returns, one a size; checked but not run, since a run would count in a benchmark.
 
-    The current directory is importable, as with `python -m`.
+    The current directory is importable, as with `python -m`, and comes first: a package there may have any name but
+    `afterlens`, also `training`.
 
-    Raises UserError, one line, where there is no such module or function, where importing or calling it fails, and
-    where what it returns cannot be converted.
+    Raises UserError, one line, if there is no such module or function, if importing or calling it fails, and if what
+    it returns cannot be converted.
     """
     module_name, _, function_name = name.partition(":")
     if not all(part.isidentifier() for part in (*module_name.split("."), function_name)):
@@ -144,7 +141,7 @@ def references(contract: Contract, name: str) -> dict[Size, Deployable]:
 
 
 def refuse_unnamed(contract: Contract, tasks: Mapping[str, object]) -> None:
-    """UserError where a bundle is of none of `tasks`, and so of a network that the command line has to name."""
+    """Raise UserError for a bundle of none of `tasks`: the command line has to name its network."""
     if contract.task not in tasks:
         raise UserError(
             f"a bundle of task {contract.task!r}, which is none of ours ({', '.join(tasks)}): name its network with "
@@ -153,11 +150,13 @@ def refuse_unnamed(contract: Contract, tasks: Mapping[str, object]) -> None:
 
 
 def _import(module_name: str, name: str) -> Any:
-    # Ours are imported first, or a `benchmarks` folder of theirs would be found in the place of ours from here on.
-    for ours in OURS:
-        importlib.import_module(ours)
+    if module_name.partition(".")[0] == OWN_PACKAGE:
+        raise UserError(
+            f"{name}: {OWN_PACKAGE} is this program's own package, expected one of yours; rename your package"
+        )
+    # First, or the folders of a development install (training, benchmarks) would be found in place of the user's.
     here = str(Path.cwd())
-    if here not in sys.path:
+    if sys.path[:1] != [here]:
         sys.path.insert(0, here)
     importlib.invalidate_caches()
     try:
@@ -166,10 +165,8 @@ def _import(module_name: str, name: str) -> Any:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing is None or not f"{module_name}.".startswith(f"{missing}."):
             raise UserError(f"{name}: importing it raised {_told(error)}") from error
-        taken = module_name.partition(".")[0]
-        hint = f"; {taken} is afterlens's own package, rename yours" if taken in OURS else ""
         raise UserError(
-            f"{name}: no module {missing}, neither installed nor in the current directory{hint}"
+            f"{name}: no module {missing}, neither installed nor in the current directory"
         ) from error
 
 
@@ -180,7 +177,7 @@ def _refuse(name: str, faults: Iterator[str]) -> None:
 
 
 def _told(error: BaseException) -> str:
-    """An exception of code that is not ours: kind, message, and the line of theirs that it came from."""
+    """An exception in external code: its kind, its message, and the line that raised it."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     text = " ".join(str(error).split())[:300]
     return (
@@ -189,14 +186,14 @@ def _told(error: BaseException) -> str:
 
 
 def _faults_of_result(returned: object) -> Iterator[str]:
-    """What is wrong with what the function returned, the first thing first; later ones may rely on it."""
+    """What is wrong with the function's result, in order: later checks rely on earlier ones."""
     several: list[Any] = list(returned) if isinstance(returned, list | tuple) else [returned]
     for one in several:
         if not isinstance(one, Deployable):
             kind = _kind(one) if one is returned else f"{_kind(returned)} that holds {_kind(one)}"
-            yield f"returned {kind}, expected a afterlens.training.deployable.Deployable, or a list of them, one a size"
+            yield f"returned {kind}, expected an afterlens.training.deployable.Deployable, or a list of them, one a size"
     if not several:
-        yield "returned nothing, expected a afterlens.training.deployable.Deployable, or a list of them, one a size"
+        yield "returned nothing, expected an afterlens.training.deployable.Deployable, or a list of them, one a size"
     for deployable in several:
         yield from _faults_of_declaration(deployable)
     first = several[0]
@@ -213,7 +210,7 @@ def _faults_of_result(returned: object) -> Iterator[str]:
 
 
 def _faults_of_declaration(deployable: Any) -> Iterator[str]:
-    """What a Deployable says of itself and cannot be converted."""
+    """What a Deployable declares that cannot be converted."""
     task, ports = deployable.task, (*_listed(deployable.inputs), *_listed(deployable.outputs))
     if not (isinstance(task, str) and _TASK.fullmatch(task)):
         yield f"task is {task!r}, expected small letters, digits and _, a letter first: files are named by it"
@@ -294,7 +291,7 @@ def _faults_of_a_run(deployable: Deployable) -> Iterator[str]:
 
 
 def _faults_of_folding(deployable: Deployable, folded: Deployable) -> Iterator[str]:
-    """Whether it is still the same network: everything else is compared with the folded one."""
+    """Whether folding kept the network the same: all else is compared with the folded one."""
     noise = _noise(deployable)
     with torch.inference_mode():
         pairs = zip(deployable.module(*noise), folded.module(*noise), strict=True)
@@ -302,7 +299,7 @@ def _faults_of_folding(deployable: Deployable, folded: Deployable) -> Iterator[s
     if not max(errors) <= MAX_FOLDING_ERROR:  # NaN too
         size = _size_text(deployable.inputs[0])
         yield (
-            f"results at {size} differ by {max(errors):.3g} once batch normalisations are worked into convolutions, "
+            f"results at {size} differ by {max(errors):.3g} once batch normalisations are folded into convolutions, "
             f"at most {MAX_FOLDING_ERROR:g} is allowed: is a variance almost zero?"
         )
 

@@ -72,14 +72,40 @@ def test_every_help_opens_with_a_command_of_that_verb(cli: Cli, verb: str) -> No
     assert any("Usage" in line for line in lines[1:4])
 
 
-@pytest.mark.parametrize("verb", ["info", "evaluate", "restore", "train", "psf", "align", "compare"])
+def pasted(cli: Cli, verb: str, folder: Path) -> list[list[str]]:
+    """The commands that the help of a verb opens with, word by word, with build/ put into `folder`."""
+    words = shlex.split(cli(verb, "--help").stdout.splitlines()[0])
+    commands: list[list[str]] = [[]]
+    for word in words:
+        if word == "&&":
+            commands.append([])
+        else:
+            commands[-1].append(str(folder / word) if word.startswith("build/") else word)
+    return [command[1:] for command in commands]
+
+
+@pytest.mark.parametrize("verb", ["info", "evaluate", "restore", "train", "psf", "align"])
 def test_the_command_that_help_opens_with_works(
     cli: Cli, verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    words = shlex.split(cli(verb, "--help").stdout.splitlines()[0])
-    result = cli(*(str(tmp_path / word) if word.startswith("build/") else word for word in words[1:]))
+    (command,) = pasted(cli, verb, tmp_path)
+    result = cli(*command)
     assert result.code == 0, result.stderr
+
+
+def test_the_commands_on_a_bundle_that_help_opens_with_work(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    (convert,) = pasted(cli, "convert", tmp_path)
+    result = cli(*convert)
+    assert result.code == 0, result.stderr
+    for verb in ("verify", "lint", "bench", "compare", "report"):
+        first, command = pasted(cli, verb, tmp_path)
+        assert first == convert
+        result = cli(*command)
+        assert result.code == 0, result.stderr
 
 
 def test_the_program_is_named_as_it_can_be_started(tmp_path: Path) -> None:
@@ -145,8 +171,8 @@ def test_info_counts_what_the_network_has(cli: Cli, random_checkpoint: Path) -> 
 def test_libraries_cannot_print_into_the_result() -> None:
     script = """
 import os
-import afterlens.cli
-with afterlens.cli._library_output_on_stderr():
+from afterlens.output import library_output_on_stderr
+with library_output_on_stderr():
     print("from Python")
     os.write(1, b"from C\\n")
 print("result")

@@ -5,25 +5,25 @@ All are frames of CC BY clips (SOURCE.md).
 
 from pathlib import Path
 
-_FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent
 
-CALIBRATION = [_FOLDER / "calibration" / name for name in ("room.jpg", "bottles.jpg", "visitor.jpg")]
+CALIBRATION = [FOLDER / "calibration" / name for name in ("room.jpg", "bottles.jpg", "visitor.jpg")]
 """Clean photos that quantized files are calibrated on."""
 
-EVALUATION = [_FOLDER / "evaluation" / name for name in ("street.jpg", "shelf.jpg", "hall.jpg")]
+EVALUATION = [FOLDER / "evaluation" / name for name in ("street.jpg", "shelf.jpg", "hall.jpg")]
 """Other clean photos, which nothing is calibrated on: `verify` evaluates by them."""
 
-DEGRADED = _FOLDER / "degraded"
+DEGRADED = FOLDER / "degraded"
 """A photo for each kind of degradation, with something to remove."""
 
-CLIP = _FOLDER / "clips" / "hands.mkv"
+CLIP = FOLDER / "clips" / "hands.mkv"
 """Moving hands."""
 
-FRAMES = [_FOLDER / "clips" / "hands" / f"hands_{number}.jpg" for number in (45, 46, 47)]
+FRAMES = [FOLDER / "clips" / "hands" / f"hands_{number}.jpg" for number in (45, 46, 47)]
 """Three frames in a row of ``CLIP``."""
 
-CAPTURED = _FOLDER / "captured"
+CAPTURED = FOLDER / "captured"
 """Pairs, input/ and target/, as two cameras would take them."""
 
-PANEL = _FOLDER / "panels" / "pentile.png"
+PANEL = FOLDER / "panels" / "pentile.png"
 """One period of a display's openings."""

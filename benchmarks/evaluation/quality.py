@@ -19,8 +19,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from rich.progress import TextColumn
-from rich.table import Table
-from rich.text import Text
 from torch import Tensor, nn
 
 from afterlens.benchmarks.evaluation.grid import Cell, write_grid
@@ -151,40 +149,6 @@ def measure(
             gain = "" if image["psnr_gain"] is None else f" ({image['psnr_gain']:+.2f})"
             progress.update(bar, advance=1, note=f"{image['name']}: {image['psnr']:.2f} dB{gain}")
     return images
-
-
-def table(result: dict[str, Any]) -> Table:
-    """The scores of `evaluate`'s result for people, means in the last row."""
-    # Text wherever a file name stands: brackets in it are no markup
-    kind = f", {result['synthesize']} (seed {result['seed']})" if result["synthesize"] else ""
-    fit = ", colours fitted to the truth" if result["fit_colours"] else ""
-    fit += ", shift fitted to the truth" if result["fit_shift"] else ""
-    view = Table(title=Text(f"{result['task']} on {result['data']}{kind}{fit}"))
-    view.add_column("image")
-    columns = ["size", "input dB", "restored dB", "gain dB", "input SSIM", "restored SSIM"]
-    if result["mean"]["sharp_psnr"] is not None:
-        columns.append("sharp parts to themselves dB")
-    for column in columns:
-        view.add_column(column, justify="right")
-    for image in result["images"]:
-        size = f"{image['width']}x{image['height']}"
-        view.add_row(Text(image["name"]), size, *_numbers(image)[: len(columns) - 1])
-    view.add_section()
-    numbers = _numbers(result["mean"])[: len(columns) - 1]
-    view.add_row(f"mean of {result['count']}", "", *numbers, style="bold")
-    return view
-
-
-def _numbers(scores: dict[str, Any]) -> list[str]:
-    forms = {
-        "input_psnr": "{:.2f}",
-        "psnr": "{:.2f}",
-        "psnr_gain": "{:+.2f}",
-        "input_ssim": "{:.4f}",
-        "ssim": "{:.4f}",
-        "sharp_psnr": "{:.2f}",
-    }
-    return ["–" if scores[key] is None else form.format(scores[key]) for key, form in forms.items()]
 
 
 def _pairs(task: Task, folder: Path) -> TestSet:

@@ -17,16 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
 
 from afterlens.conversion.bundle.contract import Artifact, Bundle, integrity_fault, read_bundle
 from afterlens.conversion.bundle.runtimes import to_levels
 from afterlens.conversion.lint.graph import UNKNOWN, Constant, Graph, Node, read_graph
 from afterlens.conversion.lint.ranges import (
     INFINITE_FROM,
-    LARGEST,
     SMALLEST_NORMAL,
     Levels,
     Range,
@@ -530,58 +526,3 @@ def _range_document(range_: Range) -> dict[str, Any]:
 
 
 # For people
-
-
-def tables(report: Mapping[str, Any], shown: int = 10) -> Group:
-    """The report for people: findings, and the tensors that come nearest to the end of float16."""
-    view = Table(title=Text(f"Risks in {report['task']} {report['version']}"))
-    for column in ("severity", "rule", "file", "what", "first at", "layer"):
-        view.add_column(column, overflow="fold")
-    view.add_column("places", justify="right")
-    for finding in report["findings"]:
-        place = finding["places"][0]
-        cells = (finding["severity"], finding["rule"], finding["file"], finding["message"])
-        view.add_row(
-            *map(Text, cells), Text(_tail(place["tensor"])), Text(place["layer"]), str(finding["count"])
-        )
-    parts: list[Any] = [view if report["findings"] else Text("No rule fired.")]
-    for measured in report["ranges"]:
-        size = f"{measured['width']}x{measured['height']}"
-        if measured["not_measured"]:
-            parts.append(Text(f"{size}: ranges not measured: {measured['not_measured']}"))
-            continue
-        highest = Table(
-            title=Text(f"{size}: largest values, {measured['file']} on {len(measured['pictures'])} pictures")
-        )
-        for column in ("tensor", "operator", "layer", "picture"):
-            highest.add_column(column, overflow="fold")
-        for column in ("max |x|", "times below 65504", "subnormal"):
-            highest.add_column(column, justify="right")
-        rows = sorted(measured["tensors"], key=lambda tensor: -tensor["max_abs"])
-        for tensor in rows[:shown]:
-            cells = tuple(tensor[key] for key in ("tensor", "operator", "layer", "picture"))
-            margin = "–" if tensor["margin"] is None else f"{tensor['margin']:.0f}"
-            numbers = (f"{tensor['max_abs']:.4g}", margin, f"{tensor['subnormal_share']:.2%}")
-            highest.add_row(*map(Text, cells), *numbers)
-        parts.append(highest)
-        sums = [tensor for tensor in measured["tensors"] if tensor["largest_sum"]]
-        if sums:
-            top = max(sums, key=lambda tensor: tensor["largest_sum"])
-            parts.append(
-                Text(
-                    f"{size}: largest sum behind a mean: {top['largest_sum']:.4g}, "
-                    f"{LARGEST / top['largest_sum']:.1f} times below 65504 ({top['tensor']}, {top['layer']})"
-                )
-            )
-    parts.append(
-        Text(
-            "Findings are risks from public sources (docs/lint.md); ranges are of our executor. Nothing ran on a phone."
-        )
-    )
-    return Group(*parts)
-
-
-def _tail(name: str, length: int = 40) -> str:
-    """The end of a name; TFLite's are made of all operators that were fused, joined by semicolons."""
-    last = name.rsplit(";", maxsplit=1)[-1]
-    return last if len(last) <= length else "…" + last[1 - length :]

@@ -11,9 +11,10 @@ import pytest
 from rich.console import Console
 
 from afterlens.benchmarks.compare import Limits, compare, require, share, slowdown_interval
-from afterlens.benchmarks.compare_text import markdown, table
+from afterlens.benchmarks.compare_text import markdown
 from afterlens.conversion.bundle.contract import digest
 from afterlens.training.media.errors import GateFailed, UserError
+from afterlens.verbs.compare import differences
 
 HOST = Path(__file__).with_name("host.json")
 FLOAT16 = "TFLite float16 256x256"
@@ -417,7 +418,7 @@ def test_strangers_words_stay_words_in_markdown_and_on_the_terminal(tmp_path: Pa
     for row in rows:
         assert row.count("|") == 4 and row.count("`") == 2  # one code span in a table of three columns
     console = Console(width=300, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
-    console.print(table(compare(tmp_path / "base.json", tmp_path / "new.json")))
+    console.print(differences(compare(tmp_path / "base.json", tmp_path / "new.json")))
     assert "\x1b[31m" not in console.export_text()
 
 

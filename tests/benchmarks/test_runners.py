@@ -9,9 +9,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from afterlens.benchmarks.bench import bench, interleave, ratio, statistics
+from afterlens.benchmarks.bench import bench
 from afterlens.benchmarks.probe import probe
 from afterlens.benchmarks.runners import Graph, open_graph
+from afterlens.benchmarks.timing import interleave, ratio, statistics
 from afterlens.training.media.errors import UserError
 
 

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 import afterlens.benchmarks.bench as bench_module
-from afterlens.benchmarks.bench import bench, tables
+from afterlens.benchmarks.bench import bench
 from afterlens.benchmarks.document import read_document
 from afterlens.benchmarks.runners import Graph, Pixels, Runner, open_graph
 from afterlens.conversion.bundle.contract import Bundle
@@ -18,6 +18,7 @@ from afterlens.conversion.operator_counts import operator_counts
 from afterlens.training.media.errors import GateFailed, UserError
 from afterlens.training.reflection.task import TASK
 from afterlens.training.trained import load_network
+from afterlens.verbs.bench import times
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +122,7 @@ def test_all_runtimes_computed_the_same(measured: tuple[dict[str, Any], Path]) -
 
 def test_the_table_shows_ratios_and_the_yardstick(measured: tuple[dict[str, Any], Path]) -> None:
     console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
-    console.print(tables(measured[0]))
+    console.print(times(measured[0]))
     text = console.export_text()
     assert "1 (baseline)" in text
     ratio = measured[0]["ratios"][-1]

@@ -17,6 +17,8 @@ from afterlens.training.media.errors import UserError
 Cli = Callable[..., Any]
 Write = Callable[..., str]
 
+ROOT = Path(__file__).parents[2]
+
 HEAD = """
 import torch
 from torch import nn
@@ -121,7 +123,7 @@ class_of = "class Bad(Net):\n    def forward(self, image):\n        "
         ("def make(:", "importing it raised SyntaxError: invalid syntax"),
         (
             "def make(): return Net()",
-            "returned a Net, expected a afterlens.training.deployable.Deployable, or a list",
+            "returned a Net, expected an afterlens.training.deployable.Deployable, or a list",
         ),
         ("def make(): return None", "returned None, expected"),
         ("def make(): return []", "returned nothing, expected"),
@@ -219,8 +221,8 @@ def test_what_cannot_be_converted_is_refused_in_one_line(write: Write, text: str
         ("team.day:make", "team.day:make: no module team.day, neither installed nor in the current directory"),
         ("nowhere:make", "no module nowhere, neither installed"),
         ("team.night.deeper:make", "no module team.night.deeper"),
-        ("conversion.night:make", "no module conversion.night, neither installed nor in the current directory; "
-         "conversion is afterlens's own package, rename yours"),
+        ("afterlens.night:make", "afterlens.night:make: afterlens is this program's own package, expected one of yours; "
+         "rename your package"),
         ("team.night:", "expected package.module:function, for example night.network:deployables"),
         (":make", "expected package.module:function"),
         ("team/night.py:make", "expected package.module:function"),
@@ -253,14 +255,26 @@ def test_a_name_of_ours_is_refused(write: Write, cli: Cli) -> None:
     assert result.code == 2 and "calls its task 'udc', which is one of ours" in result.stderr
 
 
-def test_folders_of_theirs_do_not_replace_ours(write: Write, tmp_path: Path) -> None:
-    for name in ("benchmarks", "conversion", "training"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('not ours')")
-    load_external(write("def make(): return graph()"))
-    for name in ("benchmarks", "conversion", "training"):
-        file = sys.modules[name].__file__
-        assert file is None or not file.startswith(str(tmp_path))
+@pytest.mark.parametrize("package", ["training", "conversion", "benchmarks"])
+def test_a_package_may_be_called_like_a_folder_of_ours(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where our repository is on the path, as in a development install."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "__init__.py").touch()
+    (tmp_path / package / "network.py").write_text(HEAD + "def make(): return graph()")
+    before = set(sys.modules)
+    try:
+        (deployable,) = load_external(f"{package}.network:make").deployables
+        assert deployable.task == "night"
+        assert Path(str(sys.modules[package].__file__)).is_relative_to(tmp_path)
+        assert not Path(str(sys.modules[f"afterlens.{package}"].__file__)).is_relative_to(tmp_path)
+    finally:
+        for name in set(sys.modules) - before:
+            if name.partition(".")[0] == package:
+                del sys.modules[name]
 
 
 def contract(network_sha256: str, width: int = 24) -> Contract:

@@ -14,7 +14,7 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor, nn
 
-from afterlens.benchmarks.evaluation.quality import REACH, Sample, evaluate, measure, require, shifted, table
+from afterlens.benchmarks.evaluation.quality import REACH, Sample, evaluate, measure, require, shifted
 from afterlens.benchmarks.evaluation.quality import TestSet as Samples
 from afterlens.training.checkpoint import save_checkpoint
 from afterlens.training.media.errors import GateFailed, UserError
@@ -22,6 +22,7 @@ from afterlens.training.metrics import PSNR_CAP
 from afterlens.training.recipe import read_recipe
 from afterlens.training.task import Task
 from afterlens.training.tasks import TASKS
+from afterlens.verbs.evaluate import scores
 
 REFLECTION = TASKS["reflection"]
 
@@ -96,7 +97,7 @@ def test_the_mean_and_worst_are_over_images(checkpoint: Path, pairs: Path) -> No
     assert result["worst"]["psnr"] == min(each)
     assert result["median"]["psnr"] == sorted(each)[1]
     assert result["worst"]["psnr_gain"] < 0.1  # 10 missing, 20 added: no better than before
-    assert "mean of 3" in [str(cell) for cell in table(result).columns[0].cells]
+    assert "mean of 3" in [str(cell) for cell in scores(result).columns[0].cells]
 
 
 def test_an_untouched_photo_gains_nothing(checkpoint: Path, pairs: Path) -> None:
@@ -220,7 +221,7 @@ def test_file_names_need_not_be_valid_text_nor_plain(checkpoint: Path, tmp_path:
     result = evaluate(task_that_adds(0.1), checkpoint, tmp_path, synthesize="clean", out=out)
     names = [image["name"] for image in result["images"]]
     assert names == ["[red]x[bold] [oops", "caf\udce9"]
-    assert [str(cell) for cell in table(result).columns[0].cells][:2] == names
+    assert [str(cell) for cell in scores(result).columns[0].cells][:2] == names
     assert json.loads((out / "quality.json").read_text()) == result
 
 
@@ -244,7 +245,7 @@ def test_fitted_colours_leave_only_what_gain_and_offset_cannot_undo(
     assert found["images"][0]["psnr"] == pytest.approx(score, abs=0.02)  # an offset is no loss any more
     assert plain["images"][0]["psnr"] < score - 5.0
     assert found["fit_colours"] and not plain["fit_colours"]
-    assert "colours fitted" in str(table(found).title)
+    assert "colours fitted" in str(scores(found).title)
 
 
 @pytest.mark.parametrize(("down", "right"), [(0, 0), (3, -2), (-6, 5)])

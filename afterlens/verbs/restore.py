@@ -1,0 +1,113 @@
+"""Restore photos and clips."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from afterlens.options import AsJson, Checkpoint, TaskName
+from afterlens.output import library_output_on_stderr, show, table
+from afterlens.training.media.errors import UserError
+
+if TYPE_CHECKING:
+    from afterlens.training.task import Task
+
+
+class Runtime(StrEnum):
+    """What runs the network."""
+
+    TORCH = "torch"
+    TFLITE = "tflite"
+    COREML = "coreml"
+
+
+def restore(
+    task: TaskName,
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUT",
+            help="Photos and folders of photos; for deblur one video file, or a folder of frames.",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="OUT",
+            help="A .png file for one photo, a video file for a video, else a folder.",
+        ),
+    ],
+    runtime: Annotated[
+        Runtime, typer.Option(help="PyTorch, or a converted artifact (Core ML runs on our own executor).")
+    ] = Runtime.TORCH,
+    checkpoint: Checkpoint = None,
+    bundle: Annotated[
+        Path | None, typer.Option(metavar="BUNDLE", help="The artifacts for tflite and coreml.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """
+    afterlens restore reflection afterlens/samples/degraded/shadow.jpg -o build/shadow.png
+
+    Restore photos at their own size, as PNG.
+
+    EXIF data and RGB colour profiles are kept, transparency is dropped, and of an animation the first frame is used.
+    In a folder the results have the inputs' names. If one of several photos cannot be read, it is named and skipped;
+    the others are still written, and the exit code is 2.
+
+    A task whose network also takes the previous frame restores a clip instead: one video file (MP4, MOV, MKV, WebM, AVI,
+    MPEG-TS) into a .mp4, .mov, .mkv or .webm, or a folder of frames into a folder of PNGs. Size, frame
+    times, sound and subtitles are kept: `afterlens restore deblur clip.mp4 -o sharp.mp4`.
+    """
+    from afterlens.conversion.restore.photo import restore as run
+    from afterlens.training.tasks import find_task
+
+    found = find_task(task)
+    if found.stream:
+        _restore_clip(found, inputs, out, runtime, checkpoint, bundle, as_json)
+        return
+    with library_output_on_stderr():
+        result = run(found, inputs, out, runtime=runtime.value, checkpoint=checkpoint, bundle=bundle)
+    rows = [
+        (image["input"], image["output"], f"{image['width']}x{image['height']}") for image in result["images"]
+    ]
+    show(result, as_json, lambda: table(("photo", "restored", "size"), rows))
+    if failed := result["failed"]:
+        raise UserError(
+            f"{len(failed)} of {len(failed) + len(rows)} photos could not be restored; they are named above"
+        )
+
+
+def _restore_clip(
+    task: "Task",
+    inputs: Sequence[Path],
+    out: Path,
+    runtime: Runtime,
+    checkpoint: Path | None,
+    bundle: Path | None,
+    as_json: bool,
+) -> None:
+    from afterlens.conversion.restore.clip import restore_clip
+    from afterlens.conversion.restore.frame_engine import frame_engine
+
+    if len(inputs) != 1:
+        raise UserError(f"got {len(inputs)} inputs, expected one: a video file or a folder of frames")
+    with library_output_on_stderr():
+        engine = frame_engine(task, runtime.value, checkpoint, bundle)
+        restored = restore_clip(engine, inputs[0], out, label=f"restore {task.name}")
+    result = {"task": task.name, "runtime": runtime.value, **restored}
+    rate = restored["frames_per_second"]
+    row = (
+        *(restored["input"], restored["output"], f"{restored['width']}x{restored['height']}"),
+        f"{restored['frames']}" if rate is None else f"{restored['frames']} at {rate:.2f}/s",
+        *(f"{restored['scenes']}", f"{restored['audio']}"),
+    )
+    show(
+        result,
+        as_json,
+        lambda: table(("clip", "restored", "size", "frames", "scenes", "sound tracks"), [row]),
+    )
