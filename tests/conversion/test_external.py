@@ -1,6 +1,7 @@
 """`package.module:function`: what is taken, and the one line that everything else ends with."""
 
 import hashlib
+import importlib
 import json
 import re
 import sys
@@ -270,7 +271,8 @@ def test_a_package_may_be_called_like_a_folder_of_ours(
         (deployable,) = load_external(f"{package}.network:make").deployables
         assert deployable.task == "night"
         assert Path(str(sys.modules[package].__file__)).is_relative_to(tmp_path)
-        assert not Path(str(sys.modules[f"afterlens.{package}"].__file__)).is_relative_to(tmp_path)
+        ours = importlib.import_module(f"afterlens.{package}")
+        assert ours is not sys.modules[package] and ours.__file__ != sys.modules[package].__file__
     finally:
         for name in set(sys.modules) - before:
             if name.partition(".")[0] == package:
