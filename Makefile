@@ -41,20 +41,28 @@ $(STAMP): pyproject.toml constraints.txt
 TASKS := reflection udc deblur
 KINDS := reflection shadow stain occlusion
 
+# `make demo` takes about five minutes of processor time. One size is enough where a task is slow; `afterlens convert TASK`
+# alone also makes 1280x720.
 demo: $(STAMP)
+	@echo "== Restore photos: remove a reflection, a shadow, water stains and something in front of the lens"
 	$(BIN)/afterlens restore reflection $(KINDS:%=afterlens/samples/degraded/%.jpg) -o $(DEMO)/restored
+	@echo "== Restore a photo that was taken through a display"
 	$(BIN)/afterlens restore udc afterlens/samples/degraded/udc.jpg -o $(DEMO)/restored/udc.png
-	$(BIN)/afterlens restore deblur afterlens/samples/clips/hands.mkv -o $(DEMO)/restored/hands.mkv
+	@echo "== Deblur frames of a clip of moving hands (a video file works, too)"
 	$(BIN)/afterlens restore deblur afterlens/samples/clips/hands -o $(DEMO)/restored/hands
-	$(BIN)/afterlens convert reflection -o $(DEMO)/reflection
-	$(BIN)/afterlens convert udc -o $(DEMO)/udc
+	@echo "== Convert the networks for phones: TFLite and Core ML, float and quantized"
+	$(BIN)/afterlens convert reflection -o $(DEMO)/reflection --size 256x256
+	$(BIN)/afterlens convert udc -o $(DEMO)/udc --size 256x256
 	$(BIN)/afterlens convert deblur -o $(DEMO)/deblur --size 256x256
+	@echo "== Prove that every converted file computes what PyTorch computes, and that its pictures are as good"
 	$(foreach task,$(TASKS),$(BIN)/afterlens verify $(DEMO)/$(task) &&) true
+	@echo "== Time the TFLite files on this machine, beside PyTorch and ONNX Runtime (this does not predict phones)"
 	$(foreach task,$(TASKS),$(BIN)/afterlens bench $(DEMO)/$(task) -o $(DEMO)/$(task).json &&) true
+	@echo "== Write one page with pictures, proof, sizes and times"
 	$(BIN)/afterlens report $(TASKS:%=$(DEMO)/%) $(TASKS:%=--bench $(DEMO)/%.json) -o $(DEMO)/report.html \
 		$(foreach kind,$(KINDS) udc,--photo afterlens/samples/degraded/$(kind).jpg=$(DEMO)/restored/$(kind).png) \
 		--photo afterlens/samples/clips/hands/hands_46.jpg=$(DEMO)/restored/hands/hands_46.png
-	@echo "Open $(DEMO)/report.html"
+	@echo "== Done: open $(DEMO)/report.html"
 
 test: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -16,7 +16,7 @@ _TOPIC = re.compile(r"^- \*\*(?P<topic>[^*]+?)[:,]\*\*(?P<text>.*(?:\n  .*)*)", 
 
 
 def read_card(weights: Path, task: str) -> dict[str, str]:
-    """The topics (small letters) and texts (without line breaks and emphasis) of the card of bundled weights.
+    """The topics (small letters) and texts (without line breaks, links and emphasis) of the card of bundled weights.
 
     Empty for weights that are not bundled: nobody has written a card for them.
     """
@@ -27,4 +27,5 @@ def read_card(weights: Path, task: str) -> dict[str, str]:
 
 
 def _plain(text: str) -> str:
-    return " ".join(re.sub(r"\*+", "", text).split())
+    without_links = re.sub(r"\[([^]]+)\]\([^)]*\)", r"\1", text)
+    return " ".join(without_links.replace("*", "").split())
