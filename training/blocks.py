@@ -6,6 +6,8 @@ average pooling, bilinear x2 upsampling, element-wise products and one softmax o
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -84,14 +86,6 @@ def photo_head(width: int) -> nn.Sequential:
     return nn.Sequential(head, nn.PixelShuffle(4))
 
 
-def halvings(widths: tuple[int, ...]) -> nn.ModuleList:
-    """What leads from each level of an encoder to the next: 2x2 convolutions of stride 2."""
-    return nn.ModuleList(
-        normalised(nn.Conv2d(fine, coarse, 2, stride=2), 1.0)
-        for fine, coarse in zip(widths, widths[1:], strict=False)
-    )
-
-
 class GroupedGatedBlock(nn.Module):
     """Residual block: grouped gated 3x3 convolution, then a 1x1 convolution that mixes the groups."""
 
@@ -121,21 +115,10 @@ class GroupedBlock(nn.Module):
         return x + self.mix(F.relu(self.spatial(x)))
 
 
-def grouped_blocks(width: int, depth: int) -> nn.Sequential:
-    """``depth`` grouped blocks of ``width`` channels, a multiple of 16."""
-    assert width % GROUP_WIDTH == 0
-    return nn.Sequential(*(GroupedBlock(width) for _ in range(depth)))
-
-
-def risings(widths: tuple[int, ...]) -> nn.ModuleList:
-    """What leads from each level of a decoder to the next finer one, coarsest first: 1x1 convolutions.
-
-    They come before the upsampling, where they are four times cheaper.
-    """
-    return nn.ModuleList(
-        normalised(nn.Conv2d(coarse, fine, 1), 0.7)
-        for fine, coarse in reversed(list(zip(widths, widths[1:], strict=False)))
-    )
+def stacked(block: Callable[[int], nn.Module], width: int, depth: int) -> nn.Sequential:
+    """``depth`` blocks in a row, each made by ``block`` from its number of channels."""
+    assert width % GROUP_WIDTH == 0, f"{width} channels do not divide into groups of {GROUP_WIDTH}"
+    return nn.Sequential(*(block(width) for _ in range(depth)))
 
 
 class PyramidPooling(nn.Module):

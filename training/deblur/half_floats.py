@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from afterlens.training.checkpoint import save_checkpoint
-from afterlens.training.deblur.network import DeblurNetwork
+from afterlens.training.deblur.network import ContrastStem, DeblurNetwork
 from afterlens.training.deblur.task import TASK
 from afterlens.training.media.errors import UserError
 from afterlens.training.trained import load_trainable
@@ -27,10 +27,12 @@ def round_weights(network: DeblurNetwork) -> None:
 
     Raises UserError for a stem with a weight of 2 or more.
     """
+    stem = network.frame.stem
+    assert isinstance(stem, ContrastStem)
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, nn.Conv2d):
-                in_stem = module is network.frame.stem.conv
+                in_stem = module is stem.conv
                 _set_weight(module, _zero_sum(module.weight) if in_stem else _half(module.weight))
                 if module.bias is not None:
                     module.bias.copy_(_half(module.bias))

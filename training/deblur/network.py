@@ -24,15 +24,15 @@ from torch.nn.utils.parametrize import register_parametrization
 
 from afterlens.training.blocks import (
     GROUP_WIDTH,
-    grouped_blocks,
-    halvings,
+    GroupedBlock,
     normalised,
     photo_head,
     photo_stem,
-    risings,
+    stacked,
     upsample2,
 )
 from afterlens.training.deblur.recurrence import SpatialRecurrence
+from afterlens.training.unet import AddSkip, Decoder, Encoder, halvings
 
 MULTIPLE = 16  # the input's sides: stem /4 and two halvings
 
@@ -113,24 +113,6 @@ class _ZeroSum(nn.Module):
         return weight - weight.mean(dim=(2, 3), keepdim=True)
 
 
-class FrameEncoder(nn.Module):
-    """Features of one frame at 1/4, 1/8 and 1/16 of its size, by which its neighbour's motion is found."""
-
-    def __init__(self, widths: Widths) -> None:
-        super().__init__()
-        self.stem = ContrastStem(widths[0])
-        self.levels = nn.ModuleList(
-            grouped_blocks(width, depth) for width, depth in zip(widths, (1, 1, 2), strict=True)
-        )
-        self.down = halvings(widths)
-
-    def forward(self, frame: Tensor) -> list[Tensor]:
-        features = [self.levels[0](self.stem(frame))]
-        for down, level in zip(self.down, list(self.levels)[1:], strict=True):
-            features.append(level(down(features[-1])))
-        return features
-
-
 class Matching(nn.Module):
     """Where a feature went: products of the current frame's with those of the other's neighbours, up to 2 steps away.
 
@@ -184,7 +166,8 @@ class MotionDecoder(nn.Module):
             for below, width in ((coarse, middle), (middle, fine))
         )
         self.levels = nn.ModuleList(
-            grouped_blocks(width, depth) for width, depth in zip(reversed(widths), (3, 2, 1), strict=True)
+            stacked(GroupedBlock, width, depth)
+            for width, depth in zip(reversed(widths), (3, 2, 1), strict=True)
         )
         # Apart, because only the extents are wanted after training: the converters then drop the others.
         self.flows = nn.ModuleList(_head(width, 4) for width in reversed(widths))
@@ -231,7 +214,7 @@ class DeblurNetwork(nn.Module):
         super().__init__()
         self.form = form
         self.slope, self.offset = 8.0 / (MOVING - STILL), -STILL / (MOVING - STILL)
-        self.frame = FrameEncoder(motion_widths)
+        self.frame = Encoder(ContrastStem(motion_widths[0]), motion_widths, (1, 1, 2), GroupedBlock)
         self.motion = MotionDecoder(motion_widths)
         if form == "motion":
             return
@@ -243,11 +226,7 @@ class DeblurNetwork(nn.Module):
             for width, motion, depth in zip(widths, motion_widths, depths, strict=True)
         )
         self.recurrence = SpatialRecurrence(widths[1], motion_widths[1]) if form == "recurrent" else None
-        self.up = risings(widths)
-        self.decoder = nn.ModuleList(
-            grouped_blocks(width, depth)
-            for width, depth in zip(reversed(widths[:2]), reversed(decoder_depths), strict=True)
-        )
+        self.decoder = Decoder(widths, widths[:2], decoder_depths, AddSkip, GroupedBlock)
         self.head = photo_head(widths[0])  # starts at zero: a new network changes nothing
 
     def features(self, frame: Tensor) -> list[Tensor]:
@@ -288,8 +267,7 @@ class DeblurNetwork(nn.Module):
             if level == 1 and self.recurrence is not None:
                 x = self.recurrence(x, motion[level])
             skips.append(x)
-        for up, blocks, skip in zip(self.up, self.decoder, reversed(skips[:-1]), strict=True):
-            x = blocks(upsample2(up(x)) + skip)
+        x = self.decoder(skips)
         if self.form == "dynamic":
             x = x * moving[0]
         residual: Tensor = self.head(x)

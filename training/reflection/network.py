@@ -9,7 +9,6 @@ taken away (shadow).
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from afterlens.training.blocks import (
@@ -17,54 +16,12 @@ from afterlens.training.blocks import (
     GatedConv,
     GroupedGatedBlock,
     SkipPyramid,
-    halvings,
     photo_head,
     photo_stem,
-    upsample2,
 )
+from afterlens.training.unet import ConcatenateSkip, Decoder, Encoder
 
 MULTIPLE = 32  # the input's sides: stem /4, two halvings, and one pooled scale below
-
-
-class Encoder(nn.Module):
-    """Three levels at 1/4, 1/8 and 1/16 of the input, grouped gated blocks throughout.
-
-    The stem is a 4x4 convolution of stride 4: exactly a pixel-unshuffle and a 1x1 convolution, without the
-    rank-6 transposes that an unshuffle becomes in ONNX.
-    """
-
-    def __init__(self, widths: tuple[int, int, int], depths: tuple[int, int, int]) -> None:
-        super().__init__()
-        self.stem = photo_stem(widths[0])
-        self.levels = nn.ModuleList(
-            nn.Sequential(*(GroupedGatedBlock(width) for _ in range(depth)))
-            for width, depth in zip(widths, depths, strict=True)
-        )
-        self.down = halvings(widths)
-
-    def forward(self, image: Tensor) -> list[Tensor]:
-        features = [self.levels[0](self.stem(image))]
-        for down, level in zip(self.down, list(self.levels)[1:], strict=True):
-            features.append(level(down(features[-1])))
-        return features
-
-
-class Decoder(nn.Module):
-    """From the coarsest skip to 1/4 of the input; each level concatenates its skip on the channel axis."""
-
-    def __init__(self, skips: tuple[int, int, int], widths: tuple[int, int]) -> None:
-        super().__init__()
-        fine, middle = widths
-        self.fuse = nn.ModuleList(
-            [GatedConv(skips[2] + skips[1], middle, 1), GatedConv(middle + skips[0], fine, 1)]
-        )
-        self.refine = nn.ModuleList([GroupedGatedBlock(middle), GroupedGatedBlock(fine)])
-
-    def forward(self, skips: list[Tensor]) -> Tensor:
-        x = skips[-1]
-        for fuse, refine, skip in zip(self.fuse, self.refine, reversed(skips[:-1]), strict=True):
-            x = refine(fuse(torch.cat([upsample2(x), skip], dim=1)))
-        return x
 
 
 class ReflectionNetwork(nn.Module):
@@ -83,10 +40,10 @@ class ReflectionNetwork(nn.Module):
         decoder_widths: tuple[int, int] = (64, 96),
     ) -> None:
         super().__init__()
-        self.encoder = Encoder(widths, depths)
+        self.encoder = Encoder(photo_stem(widths[0]), widths, depths, GroupedGatedBlock)
         self.skips = nn.ModuleList(SkipPyramid(w, s) for w, s in zip(widths, (3, 3, 2), strict=True))
-        self.background = Decoder(widths, decoder_widths)
-        self.layer = Decoder(widths, decoder_widths)
+        self.background = Decoder(widths, decoder_widths, (1, 1), ConcatenateSkip, GroupedGatedBlock)
+        self.layer = Decoder(widths, decoder_widths, (1, 1), ConcatenateSkip, GroupedGatedBlock)
         fine = decoder_widths[0]
         groups = fine // GROUP_WIDTH
         self.background_feature = GatedConv(fine, fine, 3, groups)

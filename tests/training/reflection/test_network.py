@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from afterlens.training.blocks import GROUP_WIDTH, GatedConv, fold_weight_norm, photo_head, upsample2
+from afterlens.training.blocks import GROUP_WIDTH, GatedConv, fold_weight_norm, photo_head
 from afterlens.training.recipe import read_recipe
-from afterlens.training.reflection.network import MULTIPLE, Decoder, ReflectionNetwork
+from afterlens.training.reflection.network import MULTIPLE, ReflectionNetwork
 from afterlens.training.reflection.task import TASK, ReflectionRecipe, build_network
 
 
@@ -101,6 +101,7 @@ def test_background_is_a_residual_to_the_input_with_a_part_in_proportion_to_it(
 
 def test_stem_is_a_pixel_unshuffle_and_a_1x1_convolution(network: ReflectionNetwork) -> None:
     stem = network.encoder.stem
+    assert isinstance(stem, nn.Conv2d)
     photo = image()
     weight = stem.weight.reshape(stem.out_channels, 3 * 16, 1, 1)
     with torch.no_grad():
@@ -127,7 +128,7 @@ def test_encoder_is_grouped_and_every_3x3_convolution_gated(network: ReflectionN
         assert conv.groups == conv.in_channels // GROUP_WIDTH > 1
     # A decoder's features come through gates as well.
     for decoder in (network.background, network.layer):
-        assert all(isinstance(fuse, GatedConv) for fuse in decoder.fuse)
+        assert all(isinstance(join.fuse, GatedConv) for join in decoder.joins)
 
 
 def test_encoder_gives_three_levels(network: ReflectionNetwork) -> None:
@@ -135,24 +136,6 @@ def test_encoder_gives_three_levels(network: ReflectionNetwork) -> None:
     with torch.no_grad():
         shapes = [tuple(level.shape) for level in network.encoder(image(64, 96))]
     assert shapes == [(1, widths[0], 16, 24), (1, widths[1], 8, 12), (1, widths[2], 4, 6)]
-
-
-def test_every_decoder_level_concatenates_its_skip() -> None:
-    torch.manual_seed(5)
-    decoder = Decoder((16, 32, 48), (32, 64))
-    skips = [torch.randn(1, 16, 8, 12), torch.randn(1, 32, 4, 6), torch.randn(1, 48, 2, 3)]
-    inputs: list[Tensor] = []
-    outputs: list[Tensor] = []
-    for fuse in decoder.fuse:
-        fuse.register_forward_pre_hook(lambda module, given: inputs.append(given[0]))
-    for refine in decoder.refine:
-        refine.register_forward_hook(lambda module, given, output: outputs.append(output))
-    with torch.no_grad():
-        result = decoder(skips)
-    assert [tuple(output.shape) for output in outputs] == [(1, 64, 4, 6), (1, 32, 8, 12)]
-    assert torch.equal(inputs[0], torch.cat([upsample2(skips[2]), skips[1]], dim=1))
-    assert torch.equal(inputs[1], torch.cat([upsample2(outputs[0]), skips[0]], dim=1))
-    assert torch.equal(result, outputs[1])
 
 
 def test_decoders_share_the_encoder_and_nothing_else(network: ReflectionNetwork) -> None:

@@ -45,7 +45,7 @@ def test_bottleneck_is_smaller_than_the_photo_and_every_part_counts() -> None:
         for parameter in network.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.02)
     shapes = []
-    for level in network.levels:
+    for level in network.encoder.levels:
         level.register_forward_hook(lambda module, given, output: shapes.append(tuple(output.shape)))
     photo = torch.rand(1, 3, 64, 96)
     result = network(photo)
