@@ -1,10 +1,10 @@
-"""A network with its weights as the converters store them: batch normalisation and parametrisations worked in.
+"""A network with its weights as the converters store them: batch normalization and parametrizations folded.
 
     folded = fold(deployable)
 
-Every converter multiplies a batch normalisation into the convolution before it, and rounds the product to float16.
-`verify` compares such a file with PyTorch whose weights are rounded alike, so it has to start from the product too;
-rounded before it is formed, the weights differ, and a right file would fail.
+Every converter folds a batch normalization into the convolution before it and rounds the product to float16. `verify`
+compares such a file with PyTorch's weights, rounded alike, so it must start from the product too. Weights rounded before
+folding would differ, and a correct file would fail.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ _NORMALISATION = torch.ops.aten.batch_norm.default
 
 
 class _Affine(nn.Module):
-    """What is left of a batch normalisation that no convolution takes in: a factor and a summand for each channel."""
+    """A batch normalization that cannot be folded into a convolution: a factor and an offset for each channel."""
 
     def __init__(self, norm: nn.BatchNorm2d) -> None:
         super().__init__()
         assert norm.running_mean is not None and norm.running_var is not None
         factor = torch.rsqrt(norm.running_var + norm.eps) * (1.0 if norm.weight is None else norm.weight)
-        summand = (0.0 if norm.bias is None else norm.bias) - norm.running_mean * factor
+        offset = (0.0 if norm.bias is None else norm.bias) - norm.running_mean * factor
         self.factor = nn.Parameter(factor.detach().reshape(1, -1, 1, 1))
-        self.summand = nn.Parameter(summand.detach().reshape(1, -1, 1, 1))
+        self.offset = nn.Parameter(offset.detach().reshape(1, -1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, C, H, W)`` -> alike."""
-        return x * self.factor + self.summand
+        """``(N, C, H, W)`` -> the same shape."""
+        return x * self.factor + self.offset
 
 
 def fold(deployable: Deployable) -> Deployable:
-    """The same graph with a copy of its module in which parametrisations and batch normalisations are worked in.
+    """The same graph with a copy of its module in which parametrizations and batch normalizations are folded.
 
     Raises UserError where the module cannot be copied or its Python cannot be captured.
     """
@@ -56,7 +56,7 @@ def fold(deployable: Deployable) -> Deployable:
     for part in list(module.modules()):
         if parametrize.is_parametrized(part):
             _settle(part)
-    # Read from the captured graph: which module comes after which is decided in `forward`, not by their order.
+    # Read from the captured graph: the order of modules is decided in `forward`, not by their registration.
     for before, norm in _pairs(module, deployable):
         convolution, normalisation = module.get_submodule(before), module.get_submodule(norm)
         assert isinstance(normalisation, nn.BatchNorm2d)
@@ -70,7 +70,7 @@ def fold(deployable: Deployable) -> Deployable:
 
 
 def _pairs(module: nn.Module, deployable: Deployable) -> Iterator[tuple[str, str]]:
-    """Names of batch normalisations, each with the convolution that goes into it and nowhere else; "" for none."""
+    """(convolution, batch normalization) by name; the convolution feeds nothing else, "" if there is none."""
     program = export(module, deployable)
     names = {**program.graph_signature.inputs_to_parameters, **program.graph_signature.inputs_to_buffers}
 
@@ -93,7 +93,7 @@ def _pairs(module: nn.Module, deployable: Deployable) -> Iterator[tuple[str, str
 
 
 def _settle(part: nn.Module) -> None:
-    """What `parametrize.remove_parametrizations` does; that would take the weight from the module this is a copy of."""
+    """Like `parametrize.remove_parametrizations`, which would take the weight from the original module."""
     assert isinstance(part.parametrizations, nn.ModuleDict)
     weights = {name: getattr(part, name).detach() for name in part.parametrizations}
     plain = parametrize.type_before_parametrizations(part)

@@ -2,7 +2,7 @@
 
     convert_coreml(deployable, Path("reflection_256x256_float16.mlpackage"))
 
-The app hands over and receives 8-bit RGB pictures. The graph turns them into [0, 1] and back itself.
+The app passes and receives 8-bit RGB pictures. The graph itself scales them to [0, 1] and back.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _SYSTEMS = {  # by a package's specification version, Model.proto
 
 
 class _Pictures(nn.Module):
-    """Inputs and outputs in [0, 255], as 8-bit pictures come and go.
+    """A module with inputs and outputs in [0, 255], the range of 8-bit pictures.
 
-    coremltools could scale the input by itself, but as a float32 operator in front of the float16 graph, and the
-    Neural Engine runs none of those. The output has no such option at all.
+    coremltools could scale the input by itself, but with a float32 operator before the float16 graph, which the Neural
+    Engine does not run. It has no such option for outputs.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -46,16 +46,16 @@ class _Pictures(nn.Module):
 
 
 def convert_coreml(deployable: Deployable, path: Path) -> None:
-    """Write the package to `path`.
+    """Write the package to `path`; the same graph and weights give the same bytes.
 
-    The ports must be RGB in [0, 1], the outputs clipped to it by the graph. The same graph and weights give the same
-    bytes. Raises UserError where coremltools fails.
+    Ports must be (1, 3, H, W), RGB, [0, 1]; the graph itself clips its outputs to that range. Raises UserError where
+    coremltools fails.
     """
     for port in (*deployable.inputs, *deployable.outputs):
         if port.shape[:2] != (1, 3) or port.range != (0.0, 1.0):
             raise ValueError(f"port {port.name}: expected RGB in [0, 1], got {port.shape} in {port.range}")
     program = export(_Pictures(deployable.module).eval(), deployable)
-    # coremltools draws progress bars over ours, and warns of every torch version newer than its last test.
+    # coremltools draws progress bars over ours and warns about every torch version newer than it was tested with.
     with quiet(), contextlib.redirect_stderr(io.StringIO()):
         ct = _coremltools()
         rgb = ct.colorlayout.RGB
@@ -65,21 +65,21 @@ def convert_coreml(deployable: Deployable, path: Path) -> None:
                 inputs=[ct.ImageType(p.name, p.shape, color_layout=rgb) for p in deployable.inputs],
                 outputs=[ct.ImageType(p.name, color_layout=rgb) for p in deployable.outputs],
                 convert_to="mlprogram",
-                # ML Programs exist since iOS 15. iOS 16 still reaches every iPhone since the iPhone 8, and later
-                # targets would bring us no operator that we use.
+                # ML Programs exist since iOS 15. iOS 16 still covers every iPhone since the iPhone 8, and later
+                # targets add no operator that we need.
                 minimum_deployment_target=ct.target.iOS16,
                 compute_precision=ct.precision.FLOAT16,
                 skip_model_load=True,  # loading needs a Mac
             )
             model.short_description, model.version = deployable.title, deployable.version
-            # The day of the conversion would make two conversions differ.
+            # The date would make two conversions differ.
             del model.user_defined_metadata["com.github.apple.coremltools.conversion_date"]
             for port in deployable.inputs:
                 model.input_description[port.name] = port.meaning
             for port in deployable.outputs:
                 model.output_description[port.name] = port.meaning
             model.save(str(path))
-            _settle_identifiers(path)
+            _fix_identifiers(path)
             # Names for ExecuTorch's profiler, a tenth of the package; its manifest does not list them.
             (path / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
         except Exception as error:  # coremltools raises nearly anything on a graph it does not know
@@ -87,20 +87,20 @@ def convert_coreml(deployable: Deployable, path: Path) -> None:
             raise UserError(f"{deployable.task}: coremltools cannot convert it ({reason[:300]})") from error
 
 
-def _settle_identifiers(path: Path) -> None:
-    """Replace the random identifiers in the manifest, the only thing that differs between two conversions."""
+def _fix_identifiers(path: Path) -> None:
+    """Replace the manifest's random identifiers, all that differs between two conversions, by fixed ones."""
     manifest = json.loads((path / "Manifest.json").read_text("utf-8"))
     entries = manifest["itemInfoEntries"]
-    settled = {
+    fixed = {
         old: str(uuid.uuid5(uuid.NAMESPACE_URL, entry["path"])).upper() for old, entry in entries.items()
     }
-    manifest["itemInfoEntries"] = {settled[old]: entry for old, entry in entries.items()}
-    manifest["rootModelIdentifier"] = settled[manifest["rootModelIdentifier"]]
+    manifest["itemInfoEntries"] = {fixed[old]: entry for old, entry in entries.items()}
+    manifest["rootModelIdentifier"] = fixed[manifest["rootModelIdentifier"]]
     (path / "Manifest.json").write_text(json.dumps(manifest, indent=4, sort_keys=True) + "\n", "utf-8")
 
 
 def minimum_coreml(path: Path) -> str:
-    """The oldest systems that run a saved package, as it declares itself."""
+    """The oldest systems that run a package, by the specification version that it declares."""
     version = read_package(path).model.specificationVersion
     if version not in _SYSTEMS:
         raise UserError(f"{path.name}: specification version {version}, expected one of {sorted(_SYSTEMS)}")
@@ -108,7 +108,7 @@ def minimum_coreml(path: Path) -> str:
 
 
 def _coremltools() -> Any:
-    """Import coremltools without TensorFlow, which it would import for a converter that is not used here (3 s)."""
+    """Import coremltools without TensorFlow, which it imports for a converter that we do not use (3 s)."""
     absent = "tensorflow" not in sys.modules
     if absent:
         sys.modules["tensorflow"] = None  # type: ignore[assignment]  # makes `import tensorflow` fail

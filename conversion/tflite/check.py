@@ -24,12 +24,21 @@ def quantization_faults(path: Path, source: Path) -> list[str]:
         if wanted is None or tensor.name == wanted.name or not is_constant(model, tensor):
             continue
         stored, exact = array_of(model, tensor), array_of(original, wanted)
-        scales = np.asarray(tensor.quantization.scale).reshape(-1, *[1] * (stored.ndim - 1))
-        zeros = np.asarray(tensor.quantization.zeroPoint).reshape(scales.shape)
         checked += 1
         if stored.shape != exact.shape:
             faults.append(f"constant {wanted.name.decode()!r} is {stored.shape}, expected {exact.shape}")
             continue
+        scales, zeros = np.asarray(tensor.quantization.scale), np.asarray(tensor.quantization.zeroPoint)
+        along = [1] * stored.ndim
+        if scales.size > 1:
+            axis = int(tensor.quantization.quantizedDimension)
+            if axis >= stored.ndim or stored.shape[axis] != scales.size:
+                faults.append(
+                    f"constant {wanted.name.decode()!r} has {scales.size} scales for {stored.shape}"
+                )
+                continue
+            along[axis] = scales.size
+        scales, zeros = scales.reshape(along), zeros.reshape(along)
         steps = stored.astype(np.float64) - zeros
         off = np.abs(steps - exact / scales) - 1e-6 * np.abs(steps)  # the scales are stored as float32
         if not float(off.max()) <= 0.501:

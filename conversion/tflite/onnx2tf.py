@@ -1,11 +1,11 @@
 """ONNX -> onnx2tf -> TFLite, in float32 and with float16 weights.
 
-    with Onnx2tf(Path("reflection.onnx"), work) as tool:       # runs beside us, in its own process and folder
+    with Onnx2tf(Path("reflection.onnx"), work) as tool:       # in its own process and folder, beside us
         files = tool.finish()                                   # {"float32": ..., "float16": ...}
     finish_tflite(files["float16"], Path("out.tflite"), deployable, reference, "float16")
 
-onnx2tf may exit with 0 whatever happened, forgets the names of the outputs and does not promise their order. So each
-file is run on a real photo, its outputs are told apart by what they compute, and the names are written into the file.
+onnx2tf may exit with 0 after a failure, loses the names of the outputs and does not keep their order. So each file is
+run on a real photo, its outputs are identified by what they compute, and the names are written into the file.
 """
 
 from __future__ import annotations
@@ -29,34 +29,34 @@ from afterlens.conversion.tflite.graph import pack, read_tflite
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.media.errors import UserError
 
-# Sanity limits on the one photo that binds the outputs (largest absolute difference); `verify` has the real gates.
+# Largest absolute difference on the photo that identifies the outputs; the actual gates are those of `verify`.
 _LIMITS = {"float32": 1e-3, "float16": 5e-2}
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What PyTorch computes in float32 from one real photo: arrays (1, 3, H, W) by port name."""
+    """A real photo and what PyTorch computes from it in float32: (1, 3, H, W) in the ports' ranges, by port name."""
 
     inputs: dict[str, NDArray[np.float32]]
     outputs: dict[str, NDArray[np.float32]]
 
 
 class Onnx2tf:
-    """One run of onnx2tf in its own process and folder, started at once so that others can work beside it."""
+    """One run of onnx2tf in its own process and folder, started at once so that other work can go on meanwhile."""
 
     def __init__(self, onnx: Path, folder: Path) -> None:
         folder.mkdir()
         shutil.copyfile(onnx, folder / "graph.onnx")  # the tool overwrites its input
-        # It looks for this file of test pictures in its working directory, and downloads one where there is none.
+        # It looks for this file of test pictures in its working directory and downloads it if it is missing.
         pictures = np.random.default_rng(0).random((20, 128, 128, 3), np.float32)
         np.save(folder / "calibration_image_sample_data_20x128x128x3_float32.npy", pictures)
         environment = dict(os.environ)
-        # onnxsim is looked up on PATH; without it the tool skips the simplification with a mere warning.
+        # onnxsim is looked up on PATH; without it the tool skips the simplification with only a warning.
         environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
         # TensorFlow imports code that it writes to the temporary folder, and would leave a __pycache__ there.
         environment["PYTHONDONTWRITEBYTECODE"] = "1"
         environment["CUDA_VISIBLE_DEVICES"] = ""  # TensorFlow would take all of the GPU's memory
-        # Nothing is to be fetched, and if a new version tries, it shall fail rather than wait.
+        # Nothing may be downloaded; if a new version tries, it fails at once.
         environment |= dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")
         self.folder, self.log, self.started = folder, folder / "onnx2tf.log", time.perf_counter()
         with self.log.open("wb") as log:
@@ -80,7 +80,7 @@ class Onnx2tf:
         self.process.wait()
 
     def finish(self) -> dict[str, Path]:
-        """Wait for the tool and return its files by variant; UserError, naming its log, where there are none."""
+        """Wait for the tool and return its files by variant; UserError with the path of its log where it fails."""
         code = self.process.wait()
         files = {variant: self.folder / "out" / f"graph_{variant}.tflite" for variant in _LIMITS}
         missing = [variant for variant, file in files.items() if not file.is_file()]
@@ -99,16 +99,16 @@ class Onnx2tf:
 def finish_tflite(
     source: Path, target: Path, deployable: Deployable, reference: Reference, variant: str
 ) -> None:
-    """Name the inputs and outputs of a file that onnx2tf wrote, and write it to `target`.
+    """Name the inputs and outputs of a file that onnx2tf wrote and write it to `target`.
 
-    Raises UserError where the file lacks a port, or computes something else than PyTorch.
+    Raises UserError where a port is missing or the outputs differ from PyTorch's.
     """
     inputs, outputs = _bind(source, deployable, reference, variant)
     _write_signed(source, target, inputs, outputs)
 
 
 def minimum_tflite(path: Path) -> str:
-    """The oldest TensorFlow Lite that has all the file's operators, as its converter recorded it."""
+    """The oldest TensorFlow Lite that has all operators of the file, as its converter recorded it."""
     model = read_tflite(path)
     for entry in model.metadata or []:
         if entry.name == b"min_runtime_version":
@@ -117,7 +117,7 @@ def minimum_tflite(path: Path) -> str:
 
 
 def nhwc(port: Port) -> tuple[int, int, int, int]:
-    """A port's shape in TFLite's order."""
+    """A port's shape in TFLite's order, (N, H, W, C)."""
     count, channels, height, width = port.shape
     return count, height, width, channels
 
@@ -125,7 +125,7 @@ def nhwc(port: Port) -> tuple[int, int, int, int]:
 def _bind(
     path: Path, deployable: Deployable, reference: Reference, variant: str
 ) -> tuple[dict[str, int], dict[str, int]]:
-    """Port name -> tensor number, for inputs (by name, which the tool keeps) and outputs (by what they compute)."""
+    """Port name -> tensor index, of inputs (by name, which the tool keeps) and outputs (by what they compute)."""
     from ai_edge_litert.interpreter import Interpreter
 
     try:
@@ -134,7 +134,7 @@ def _bind(
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         raise UserError(f"{path.name}: the TFLite runtime refuses it ({_first_line(error)})") from error
-    # Depending on the road that the tool takes inside TensorFlow, "image" or "serving_default_image:0".
+    # "image" or "serving_default_image:0", depending on how the tool uses TensorFlow.
     inputs = {
         detail["name"].removeprefix("serving_default_").removesuffix(":0"): detail
         for detail in interpreter.get_input_details()
@@ -170,7 +170,7 @@ def _bind(
 
 
 def _write_signed(source: Path, target: Path, inputs: dict[str, int], outputs: dict[str, int]) -> None:
-    """Copy a file with a signature that names its inputs and outputs; the tensors get the same names."""
+    """Copy a file, adding a signature that names its inputs and outputs; their tensors get the same names."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = read_tflite(source)

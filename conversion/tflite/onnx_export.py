@@ -1,4 +1,4 @@
-"""PyTorch -> ONNX, the way into onnx2tf and into ONNX Runtime.
+"""PyTorch -> ONNX, for onnx2tf and ONNX Runtime.
 
 export_onnx(deployable, Path("work/reflection.onnx"))
 """
@@ -23,9 +23,9 @@ from afterlens.training.media.errors import UserError
 
 
 def export_onnx(deployable: Deployable, path: Path) -> None:
-    """Write the graph to `path`, its inputs and outputs named and shaped as the ports, float32 NCHW.
+    """Write the graph to `path`, inputs and outputs named as the ports, float32 (N, C, H, W).
 
-    Raises UserError where the graph cannot be exported or what was written does not have the ports.
+    Raises UserError where the graph cannot be exported or the export does not have the ports.
     """
     import onnx
 
@@ -57,9 +57,9 @@ def export_onnx(deployable: Deployable, path: Path) -> None:
 
 
 def export(module: nn.Module, deployable: Deployable) -> ExportedProgram:
-    """`torch.export` of a module that takes the deployable's inputs: every shape a constant.
+    """`torch.export` of a module with the deployable's inputs; every shape is a constant.
 
-    (A TorchScript trace would keep the arithmetic on shapes, for instance of paddings, as operators in the graph.)
+    A TorchScript trace would keep arithmetic on shapes, for instance of paddings, as operators in the graph.
 
     Raises UserError where the module's Python cannot be captured.
     """
@@ -73,7 +73,7 @@ def export(module: nn.Module, deployable: Deployable) -> ExportedProgram:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the exporters' prints, warnings and log lines off the terminal; what goes wrong is raised."""
+    """Suppress the exporters' prints, warnings and log lines; failures are raised."""
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name in ("torch.onnx", "torch.export", "coremltools"):

@@ -1,4 +1,4 @@
-"""Exact rewrites of an ONNX graph, for what onnx2tf would otherwise translate into slow or unsupported operators.
+"""Exact rewrites of an ONNX graph where onnx2tf would produce slow or unsupported operators.
 
 reorder_shuffles(model)      # in place; the graph computes the same
 """
@@ -12,13 +12,12 @@ _PIXELWISE = ("Add", "Sub", "Mul", "Div", "Relu", "Clip", "Min", "Max", "Sigmoid
 
 
 def reorder_shuffles(model: Any) -> int:
-    """Let pixel-shuffles and -unshuffles keep their channels in TFLite's order; returns how many were changed.
+    """Put the channels of pixel-shuffles and -unshuffles into TFLite's order; returns how many were changed.
 
-    PyTorch keeps the places of one colour together (ONNX calls it CRD), TFLite's DEPTH_TO_SPACE and SPACE_TO_DEPTH the
-    colours of one place (DCR). onnx2tf makes of the former a transpose of rank 6, which no GPU delegate takes. All that
-    lies between such a shuffle and the convolutions around it works channel by channel, so the convolutions' weights
-    can be permuted instead: the picture stays the same, bit for bit. Where something else is in between, nothing is
-    changed.
+    PyTorch keeps the positions of one channel together (CRD in ONNX), TFLite's DEPTH_TO_SPACE and SPACE_TO_DEPTH the
+    channels of one position (DCR). onnx2tf turns the former into a transpose of rank 6, which no GPU delegate takes.
+    If everything between such a shuffle and the convolutions around it works channel by channel, the convolutions'
+    weights can be permuted instead, and the result stays the same, bit for bit. Otherwise nothing is changed.
     """
     graph = _Graph(model)
     done = 0
@@ -34,7 +33,7 @@ def reorder_shuffles(model: Any) -> int:
 
 @dataclass
 class _Region:
-    """Tensors in one order of channels, and the nodes at their borders."""
+    """Tensors that share an order of channels, and the nodes at their borders."""
 
     block: int
     tensors: set[str] = field(default_factory=set)
@@ -45,7 +44,7 @@ class _Region:
 
 
 class _Graph:
-    """An ONNX graph with who makes and who reads each tensor."""
+    """An ONNX graph with the maker and the readers of each tensor."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -58,7 +57,7 @@ class _Graph:
         self.outputs = {output.name for output in model.graph.output}
 
     def region(self, start: str, block: int) -> _Region | None:
-        """All that must change its order together with ``start``; None where that cannot be done."""
+        """All that must change its order together with the tensor ``start``; None where that is impossible."""
         region = _Region(block)
         queue = [start]
         while queue:
@@ -73,7 +72,7 @@ class _Graph:
         return region
 
     def _grow(self, region: _Region, name: str) -> list[str] | None:
-        """Adds the borders at a tensor to the region -> the tensors beyond it that belong to it too."""
+        """Adds the borders at a tensor to the region; returns its neighbours that belong to it too, None to give up."""
         if name in self.outputs or name not in self.maker:
             return None
         maker, more = self.maker[name], []
@@ -148,7 +147,7 @@ class _Graph:
                 nodes.remove(node)
 
     def _permute(self, conv: Any, place: int, block: int, axis: int) -> None:
-        """Gives a convolution its own copy of a constant, from colour by colour to place by place along ``axis``."""
+        """Gives a convolution its own copy of a constant, reordered from CRD to DCR along ``axis``."""
         import numpy as np
         from onnx import numpy_helper
 

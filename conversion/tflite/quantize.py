@@ -95,6 +95,15 @@ def quantize(model: Any, ranges: Ranges, scheme: Scheme, keep_float: Collection[
     return _Rewrite(model, ranges, scheme, set(quantizable(model, scheme)) - set(keep_float)).data()
 
 
+MAX_BIAS = 1 << 30
+"""In steps: half of int32's range is left to the products."""
+
+
+def _channel_axis(kind: str) -> int:
+    """The axis of a convolution's weights along which its output channels are counted."""
+    return 3 if kind == "DEPTHWISE_CONV_2D" else 0  # (1, KH, KW, C); others (C, KH, KW, C_in) or (C, C_in)
+
+
 @dataclass(frozen=True)
 class _Clamp:
     """A clamp that becomes the end of the range of the tensor it reads."""
@@ -122,6 +131,9 @@ class _Rewrite:
         )
         self.clamps = self._free_clamps() if scheme is Scheme.INT8 else {}
         self.numbers = {} if scheme is Scheme.DYNAMIC else self._parameters(ranges)
+        while spoiled := self._spoiled_clamps(ranges):
+            self.clamps = {index: clamp for index, clamp in self.clamps.items() if index not in spoiled}
+            self.numbers = self._parameters(ranges)
 
     def data(self) -> bytes:
         operators: list[Any] = []
@@ -132,7 +144,7 @@ class _Rewrite:
                 continue
             changed = copy.copy(operator)
             if self.scheme is Scheme.DYNAMIC:
-                changed.inputs = [operator.inputs[0], self._weights(operator.inputs[1]), *operator.inputs[2:]]
+                changed.inputs = [operator.inputs[0], self._weights(index, operator), *operator.inputs[2:]]
                 changed.opcodeIndex = self._code(self.types[index], 5)
                 operators.append(changed)
                 continue
@@ -247,7 +259,27 @@ class _Rewrite:
                     low, high = max(low, clamp.low), min(high, clamp.high)
             parameters = fixed.get(top) or scale_and_zero_point(low, high, self.scheme)
             numbers |= dict.fromkeys(members, parameters)
+        self.groups = {tensor: members for members in groups.values() for tensor in members}
+        self.fixed = {tensor for top in fixed for tensor in groups[top]}
         return numbers
+
+    def _spoiled_clamps(self, ranges: Ranges) -> set[int]:
+        """Folded clamps whose range does not suit all tensors that share it.
+
+        A concatenation, for instance, ties the clamped tensor to others that go beyond the clamp, and would be cut; or
+        a sigmoid fixes a range that reaches beyond the clamp, which would be lost.
+        """
+        spoiled = set()
+        inputs = {clamp.tensor for clamp in self.clamps.values()}  # these alone may be cut
+        for index, clamp in self.clamps.items():
+            group = self.groups[clamp.tensor]
+            bounds = [ranges[tensor] for tensor in group if tensor not in inputs]
+            scale, zero_point = self.numbers[clamp.tensor]
+            if self.fixed & set(group):
+                bounds.append((scale * (-128 - zero_point), scale * (127 - zero_point)))
+            if any(low < clamp.low - 1e-6 or high > clamp.high + 1e-6 for low, high in bounds):
+                spoiled.add(index)
+        return spoiled
 
     def _twin(self, tensor: int) -> int:
         """The quantized form of an activation tensor."""
@@ -265,7 +297,7 @@ class _Rewrite:
         if tensor < 0 or self.tensors[tensor].type != FLOAT32:
             return tensor  # shapes, axes, paddings
         if self.types[index] in CONVOLUTIONS:
-            return self._weights(tensor) if place == 1 else self._bias(tensor, operator)
+            return self._weights(index, operator) if place == 1 else self._bias(index, tensor, operator)
         values = self._array(tensor)
         low, high = float(values.min()), float(values.max())
         scale, zero_point = scale_and_zero_point(min(low, 0.0), max(high, 0.0), self.scheme)
@@ -276,17 +308,37 @@ class _Rewrite:
         kind = INT16 if self.scheme is Scheme.INT16 else INT8
         return self._append(tensor, kind, self._quantization([scale], [zero_point]), stored, values.shape)
 
-    def _weights(self, tensor: int) -> int:
-        key = (tensor, "weights")
+    def _weights(self, index: int, operator: Any) -> int:
+        """The quantized weights of a convolution."""
+        tensor, axis = operator.inputs[1], _channel_axis(self.types[index])
+        stored, scales = self._quantized(index, operator)
+        key = (
+            tensor,
+            f"weights {scales.tolist()}",
+        )  # two convolutions may share weights, and differ in their biases
         if key not in self.twins:
-            stored, scales = quantized_weights(self._array(tensor))
-            self.twins[key] = self._append(
-                tensor, INT8, self._quantization(scales.tolist(), [0] * len(scales)), stored, stored.shape
-            )
+            quantization = self._quantization(scales.tolist(), [0] * len(scales), axis)
+            self.twins[key] = self._append(tensor, INT8, quantization, stored, stored.shape)
         return self.twins[key]
 
-    def _bias(self, tensor: int, operator: Any) -> int:
-        scales = self.numbers[operator.inputs[0]][0] * quantized_weights(self._array(operator.inputs[1]))[1]
+    def _quantized(self, index: int, operator: Any) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
+        """The weights of a convolution, and their scales: large enough for its bias to be an int32 in steps of them."""
+        biases = [tensor for tensor in operator.inputs[2:] if self._is_bias(tensor)]
+        at_least: NDArray[np.float64] | float = 0.0
+        if biases and self.scheme is not Scheme.DYNAMIC:
+            at_least = np.abs(self._array(biases[-1])) / (self._input_scale(index, operator) * MAX_BIAS)
+        return quantized_weights(self._array(operator.inputs[1]), _channel_axis(self.types[index]), at_least)
+
+    def _is_bias(self, tensor: int) -> bool:
+        return tensor >= 0 and tensor not in self.activations and self.tensors[tensor].type == FLOAT32
+
+    def _input_scale(self, index: int, operator: Any) -> float:
+        # The first input of a transposed convolution is its output's shape.
+        place = 2 if self.types[index] == "TRANSPOSE_CONV" else 0
+        return self.numbers[operator.inputs[place]][0]
+
+    def _bias(self, index: int, tensor: int, operator: Any) -> int:
+        scales = self._input_scale(index, operator) * self._quantized(index, operator)[1]
         dtype, kind = (np.int64, INT64) if self.scheme is Scheme.INT16 else (np.int32, INT32)
         limit = np.iinfo(np.int32).max
         stored = np.clip(np.rint(self._array(tensor) / scales), -limit, limit).astype(dtype)
@@ -297,10 +349,10 @@ class _Rewrite:
     def _array(self, tensor: int) -> NDArray[np.float32]:
         return array_of(self.model, self.tensors[tensor])
 
-    def _quantization(self, scales: Sequence[float], zero_points: Sequence[int]) -> Any:
+    def _quantization(self, scales: Sequence[float], zero_points: Sequence[int], axis: int = 0) -> Any:
         quantization = self.schema.QuantizationParametersT()
         quantization.scale, quantization.zeroPoint = list(scales), list(zero_points)
-        quantization.quantizedDimension = 0  # output channels come first in every kind of weights here
+        quantization.quantizedDimension = axis
         return quantization
 
     def _append(self, like: int, kind: int, quantization: Any, stored: Any, shape: Iterable[int]) -> int:

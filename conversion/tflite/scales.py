@@ -33,9 +33,17 @@ def scale_and_zero_point(low: float, high: float, scheme: Scheme) -> tuple[float
     return scale, int(np.clip(np.rint(-128 - low / scale), -128, 127))
 
 
-def quantized_weights(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
-    """Float weights, output channels first -> int8 in [-127, 127] and a scale per output channel."""
-    largest = np.abs(weights).reshape(len(weights), -1).max(axis=1).astype(np.float64)
+def quantized_weights(
+    weights: NDArray[np.float32], axis: int = 0, at_least: NDArray[np.float64] | float = 0.0
+) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
+    """Float weights -> int8 in [-127, 127], and a scale for each output channel, which are counted along ``axis``.
+
+    ``at_least``: the smallest scale allowed, for each channel: the bias is counted in steps of it too.
+    """
+    others = tuple(other for other in range(weights.ndim) if other != axis)
+    largest = np.abs(weights).max(axis=others).astype(np.float64)
     scales = np.maximum(largest, 1e-8) / 127
-    stored = np.rint(weights / scales.reshape(-1, *[1] * (weights.ndim - 1)))
+    scales[largest == 0] = scales.max()  # any scale would do, and a tiny one leaves the range of the kernels
+    scales = np.maximum(scales, at_least)
+    stored = np.rint(weights / np.expand_dims(scales, others))
     return np.clip(stored, -127, 127).astype(np.int8), scales
