@@ -1,18 +1,16 @@
-"""The operators of a TFLite file or a Core ML package in one form, and the layer of the network that each comes from.
+"""The operators of a TFLite file or a Core ML package in one form, with the layer of the network each comes from.
 
     graph = read_graph(Path("reflection_256x256_float16.mlpackage"))
     for node in graph.nodes:
         print(node.operator, node.name, node.layer)       # conv conv2d_3_cast_fp16 encoder_levels_0_0_mix
 
-Where an operator reads weights that have a name in the network, that is its layer. Core ML keeps the names (with
-underscores for the dots); TFLite does not, so its weights are compared with those of a Core ML package of the same
-bundle. An operator without weights is "after" the layers that it computes on. What cannot be told is "unknown".
+Core ML keeps the names of the weights (underscores for dots), and so of their layers. TFLite does not: its weights are
+compared with those of a Core ML package of the same bundle. How layers get their names is in `layers.py`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from afterlens.conversion.lint.layers import UNKNOWN, Step, common_prefix, layer_names, layer_of_weight
 from afterlens.conversion.mil.package import Package, TensorType, read_package
 from afterlens.conversion.tflite.graph import (
     dequantized,
@@ -32,15 +31,13 @@ from afterlens.conversion.tflite.graph import (
 from afterlens.training.media.errors import UserError
 
 Array = NDArray[np.float32]
-UNKNOWN = "unknown"
-MAX_ORIGINS = 2  # of an operator without weights; the rest is "..."
-# Weights that differ by less than this (RMS, as a share of their own) are the same ones: int8 leaves under 2 %.
+# Weights that differ by less than this share of their RMS are the same ones: int8 differs by less than 2 %.
 SAME_WEIGHTS = 0.2
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A value that an operator reads or writes; `shape` has None where it is not fixed."""
+    """What an operator reads or writes; `shape` has None where a dimension is not fixed."""
 
     name: str
     dtype: str
@@ -61,7 +58,7 @@ class Node:
 
     @property
     def name(self) -> str:
-        """Of its first output."""
+        """The name of its first output."""
         return self.outputs[0].name if self.outputs else "(no output)"
 
 
@@ -73,12 +70,12 @@ class Constant:
     dtype: str  # "float32" | "float16"
     value: Array
     layer: str
-    role: str = ""  # "epsilon": it is that of an operator; "limit": of a clip, which may well be infinite
+    role: str = ""  # "epsilon": of an operator; "limit": of a clip, which may be infinite
 
 
 @dataclass(frozen=True)
 class Graph:
-    """A whole file. Constants, and operators that only widen them, are no nodes."""
+    """A whole file. Constants, and operators that only widen them, are not nodes."""
 
     nodes: tuple[Node, ...]
     inputs: tuple[Tensor, ...]
@@ -87,10 +84,10 @@ class Graph:
 
 
 def read_graph(path: Path, named: Mapping[str, Array] | None = None) -> Graph:
-    """Reads a `.tflite` file or an `.mlpackage` folder; UserError where it is missing or damaged.
+    """Read a `.tflite` file or an `.mlpackage` folder. Raises UserError if it is missing or damaged.
 
     Args:
-        named: weights by layer (`Graph.weights` of a Core ML package), to tell a TFLite file's layers by.
+        named: weights by layer (`Graph.weights` of a Core ML package), to identify a TFLite file's layers.
     """
     if path.suffix == ".mlpackage":
         return _coreml_graph(read_package(path))
@@ -107,47 +104,12 @@ def read_graph(path: Path, named: Mapping[str, Array] | None = None) -> Graph:
         raise UserError(f"{path}: the file is damaged ({type(error).__name__}: {error})") from error
 
 
-# Layers
-
-
-@dataclass(frozen=True)
-class _Origin:
-    layers: tuple[str, ...] = ()
-    own: bool = False
-    from_input: bool = False
-
-    def __str__(self) -> str:
-        if not self.layers:
-            return "input" if self.from_input else UNKNOWN
-        shown = ", ".join(self.layers[:MAX_ORIGINS]) + (", ..." if len(self.layers) > MAX_ORIGINS else "")
-        return shown if self.own else f"after {shown}"
-
-
-def _with_layers(
-    steps: Sequence[tuple[Node, Iterable[Any], Iterable[Any], str | None]], inputs: Iterable[Any]
-) -> tuple[Node, ...]:
-    """Nodes with their layers; a step is a node, the keys of what it reads and writes, and its own layer if known."""
-    origins: dict[Any, _Origin] = {key: _Origin(from_input=True) for key in inputs}
-    nodes = []
-    for node, read, written, own in steps:
-        if own is not None:
-            origin = _Origin((own,), own=True)
-        else:
-            sources = [origins[key] for key in read if key in origins]
-            layers = dict.fromkeys(layer for source in sources for layer in source.layers)
-            origin = _Origin(
-                tuple(layers)[: MAX_ORIGINS + 1], from_input=any(source.from_input for source in sources)
-            )
-        nodes.append(replace(node, layer=str(origin)))
-        for key in written:
-            origins[key] = replace(origin, own=False)
-    return tuple(nodes)
+def _with_layers(steps: Sequence[tuple[Node, Step]], inputs: Sequence[Hashable]) -> tuple[Node, ...]:
+    names = layer_names([step for _, step in steps], inputs)
+    return tuple(replace(node, layer=name) for (node, _), name in zip(steps, names, strict=True))
 
 
 # Core ML
-
-# "p_module_" is what our converter and torch.export put in front.
-_LAYER = re.compile(r"^(?:[pbc]_)?(?:module_)?(?P<layer>.+?)_(?:weight|bias)(?:_.*)?$")
 # Epsilons that MIL fills in where a package leaves them out, from coremltools 9.0's operator definitions.
 _DEFAULT_EPSILON = {
     "batch_norm": 1e-5,
@@ -161,7 +123,7 @@ _DEFAULT_EPSILON = {
 
 
 def _coreml_graph(package: Package) -> Graph:
-    steps: list[tuple[Node, list[str], list[str], str | None]] = []
+    steps: list[tuple[Node, Step]] = []
     tensors: dict[str, Tensor] = {}
     values: dict[str, Any] = {}  # of constants that are not packed
     constants: list[Constant] = []
@@ -230,18 +192,18 @@ def _coreml_graph(package: Package) -> Graph:
                     Constant(f"{node.name} epsilon", kind, np.array(default), UNKNOWN, "epsilon")
                 )
             layer = _layer_of(arguments, tensors)
-            # Where coremltools fuses a scale into a convolution, it names the new weights after the operator.
+            # When coremltools fuses a scale into a convolution, it names the new weights after the operator.
             if layer is not None and node.name.startswith(f"{layer}_"):
                 layer = None
             if layer is not None and (name := arguments["weight"][0]) in values:
                 weights[layer] = np.asarray(values[name], np.float32)
-            steps.append((node, read, [tensor.name for tensor in written], layer))
-    layers = {layer for *_, layer in steps if layer is not None}
-    prefix = _common_prefix(sorted(layers))
-    short = [(node, read, to, layer and layer.removeprefix(prefix)) for node, read, to, layer in steps]
+            steps.append((node, Step(read, [tensor.name for tensor in written], layer)))
+    layers = {step.own for _, step in steps if step.own is not None}
+    prefix = common_prefix(sorted(layers))
+    short = [(node, replace(step, own=step.own and step.own.removeprefix(prefix))) for node, step in steps]
 
     def of_constant(constant: Constant) -> Constant:
-        layer = _layer_in(constant.name)
+        layer = layer_of_weight(constant.name)
         layer = layer.removeprefix(prefix) if layer in layers else UNKNOWN
         return replace(constant, layer=layer, role=roles.get(constant.name, constant.role))
 
@@ -267,31 +229,17 @@ def _operations(blocks: Any) -> Iterator[Any]:
 
 
 def _layer_of(arguments: Mapping[str, list[str]], tensors: Mapping[str, Tensor]) -> str | None:
-    """The layer whose weights an operator reads."""
+    """The layer whose weights a Core ML operator reads."""
     names = arguments.get("weight", [])
     if len(names) != 1 or names[0] not in tensors or not tensors[names[0]].constant:
         return None
-    layer = _layer_in(names[0])
+    layer = layer_of_weight(names[0])
     return None if layer == UNKNOWN else layer
-
-
-def _layer_in(name: str) -> str:
-    found = _LAYER.match(name)
-    return found["layer"] if found else UNKNOWN
-
-
-def _common_prefix(names: Sequence[str]) -> str:
-    """What all names begin with, up to an underscore: "module_network_", where our converter wrapped the network."""
-    if len(names) < 2:
-        return ""
-    first, last = min(names), max(names)  # what these two share, all do
-    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
-    return first[: first.rfind("_", 0, length) + 1]
 
 
 # TFLite
 
-# How the weights lie in TFLite, output channels first unless said otherwise -> in PyTorch and Core ML.
+# Axis order that turns TFLite's weights into PyTorch's and Core ML's.
 _TO_PYTORCH = {
     "CONV_2D": (0, 3, 1, 2),
     "DEPTHWISE_CONV_2D": (3, 0, 1, 2),
@@ -301,17 +249,17 @@ _TO_PYTORCH = {
 
 
 class _TfliteReader:
-    """One pass over the flatbuffer; what constants hold is read when it is needed."""
+    """One pass over the flatbuffer; constants are read only when needed."""
 
     def __init__(self, model: Any, named: Mapping[str, Array]) -> None:
         self.model, self.graph_object = model, model.subgraphs[0]
         self.named = named
         self.tensors = [self._tensor(entry) for entry in self.graph_object.tensors]
-        # Behind a float16 weight stands an operator that widens it; to us the widened tensor is the constant.
+        # An operator widens each float16 weight; here the widened tensor counts as the constant.
         self.widened: dict[int, int] = {}
 
     def graph(self) -> Graph:
-        steps: list[tuple[Node, list[int], list[int], str | None]] = []
+        steps: list[tuple[Node, Step]] = []
         layers: dict[int, str] = {}  # of constants
         for operator, entry in zip(operator_names(self.model), self.graph_object.operators, strict=True):
             version = int(self.model.operatorCodes[entry.opcodeIndex].version)
@@ -336,7 +284,7 @@ class _TfliteReader:
                 tuple(self.tensors[index] for index in written),
                 options,
             )
-            steps.append((node, read, written, own))
+            steps.append((node, Step(read, written, own)))
         entrances = [int(index) for index in self.graph_object.inputs]
         return Graph(
             _with_layers(steps, entrances),
@@ -346,7 +294,7 @@ class _TfliteReader:
 
     def _tensor(self, entry: Any) -> Tensor:
         name = (entry.name or b"").decode("utf-8", "replace")
-        # A dimension that is open has 1 in `shape` and -1 in the signature.
+        # An open dimension is 1 in `shape` and -1 in the signature.
         signature = entry.shapeSignature
         shape = shape_of(entry) if signature is None or not len(signature) else signature
         dtype = type_names().get(entry.type, f"type {entry.type}").lower()
@@ -358,7 +306,7 @@ class _TfliteReader:
         return dequantized(self.model, self.graph_object.tensors[self.widened.get(index, index)])
 
     def _layer(self, operator: str, read: Sequence[int]) -> str | None:
-        """The layer that has the weights which an operator reads."""
+        """The layer whose weights a TFLite operator reads."""
         if operator not in _TO_PYTORCH or len(read) < 2 or not self.tensors[read[1]].constant:
             return None
         weight = self._value(read[1])
@@ -385,7 +333,7 @@ class _TfliteReader:
 
 
 def _arrangements(weight: Array) -> Iterator[Array]:
-    """The weight, and as `onnx_rewrite` arranges it in front of a pixel-shuffle."""
+    """The weight as it is, and as `onnx_rewrite` permutes it before a pixel shuffle."""
     yield weight
     for block in (2, 3, 4):
         if weight.shape[0] % block**2 == 0:

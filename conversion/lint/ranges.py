@@ -1,16 +1,16 @@
-"""How large the values inside a Core ML package get on real and extreme pictures, and what float16 makes of them.
+"""How large the values inside a Core ML package get on real and extreme pictures, and which ones float16 cannot hold.
 
     for value in measure_ranges(Path("reflection.mlpackage"), {"room.jpg": {"image": levels}}):
         print(value.tensor, value.max_abs, 65504 / value.max_abs)
 
-The package runs in our own executor, float32 arithmetic and no rounding between operators, so that a value beyond
-float16 shows as what it is and not as the infinities that follow it. Nothing is kept but counts and extremes.
+The package runs in our own executor with float32 arithmetic and without rounding between operators, so that a value
+beyond float16 shows as itself and not as the infinities that follow from it. Only counts and extremes are kept.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from afterlens.conversion.lint.finding import Hit, Place
 from afterlens.conversion.lint.graph import Graph, Node, Tensor
 from afterlens.conversion.mil.interpret import MilProgram
 
@@ -28,11 +29,12 @@ INFINITE_FROM = 65520.0  # float16 rounds this and more to infinity
 HIGH = 3e4
 SMALLEST_NORMAL = 2.0**-14  # of float16, 6.1e-5
 SMALLEST = 2.0**-25  # float16 rounds this and less to 0
+SUBNORMAL_SHARE = 0.05  # of a tensor's values; more is worth a note
 
 
 @dataclass
 class Range:
-    """One tensor over all pictures. Counts are of values, of all pictures together."""
+    """One tensor over all pictures. Counts are of values, summed over the pictures."""
 
     tensor: str
     operator: str
@@ -50,7 +52,7 @@ class Range:
 
     @property
     def margin(self) -> float | None:
-        """How many times larger the values could be; None: all are 0."""
+        """How many times larger the values could be; None if all are 0."""
         return LARGEST / self.max_abs if self.max_abs else None
 
     @property
@@ -62,10 +64,10 @@ class Range:
 def measure_ranges(
     path: Path, graph: Graph, pictures: Mapping[str, Mapping[str, Levels]], tick: Any = None
 ) -> list[Range]:
-    """Runs a package on pictures, in the order of execution; UserError where our executor cannot run it.
+    """Run a package on pictures; ranges in the order of execution. Raises UserError if our executor cannot run it.
 
     Args:
-        graph: of the same package; says the layers.
+        graph: of the same package; names the layers.
         pictures: by name, (H, W, 3) uint8 by input name.
         tick: called with each picture's name before it is run.
     """
@@ -89,7 +91,7 @@ def measure_ranges(
 
 
 def terms(node: Node) -> int | None:
-    """How many values a mean or an average pool adds up for one result; None: it is neither."""
+    """How many values a mean or an average pool adds up for one result; None for other operators."""
     if node.operator in ("reduce_mean", "MEAN") and node.inputs and node.outputs:
         before, after = _size(node.inputs), _size(node.outputs)
         return before // after if before and after else None
@@ -99,7 +101,7 @@ def terms(node: Node) -> int | None:
 
 
 def _size(tensors: Sequence[Tensor]) -> int:
-    """Of the first that is computed; 0 where it is not known."""
+    """Values in the first computed tensor; 0 if its shape is not fixed."""
     shape = next((tensor.shape for tensor in tensors if not tensor.constant), ())
     return 0 if None in shape else math.prod(side or 0 for side in shape)
 
@@ -126,3 +128,33 @@ def _add(range_: Range, value: NDArray[Any], picture: str, count: int | None) ->
         range_.vanishing += int(np.count_nonzero((small <= SMALLEST) & (small > 0)))
     if count is not None:
         range_.largest_sum = max(range_.largest_sum or 0.0, top * count)
+
+
+def range_hits(ranges: Sequence[Range]) -> Iterator[Hit]:
+    """Large values in the order of execution, as the first one causes others; small values, most affected first."""
+    for range_ in ranges:
+
+        def hit(rule: str, detail: str, range_: Range = range_) -> Hit:
+            return Hit(rule, Place(range_.operator, range_.tensor, range_.layer, detail))
+
+        if range_.not_finite or range_.overflowing:
+            infinite = range_.not_finite + range_.overflowing
+            yield hit(
+                "fp16-overflow",
+                f"{infinite} of {range_.values} values are infinite in float16, largest finite one "
+                f"{range_.max_abs:.4g} on {range_.picture}",
+            )
+        elif range_.high:
+            yield hit(
+                "fp16-headroom",
+                f"largest value {range_.max_abs:.4g} on {range_.picture}, {range_.margin:.1f} times below the end",
+            )
+        if range_.largest_sum is not None and range_.largest_sum >= INFINITE_FROM:
+            yield hit("fp16-sum", f"adds up to {range_.largest_sum:.4g} on the way to {range_.max_abs:.4g}")
+    for range_ in sorted(ranges, key=lambda range_: -range_.subnormal_share):
+        if range_.subnormal_share > SUBNORMAL_SHARE:
+            detail = (
+                f"{range_.subnormal_share:.1%} of the values are subnormal in float16, "
+                f"{range_.vanishing / range_.values:.1%} become 0"
+            )
+            yield Hit("fp16-subnormal", Place(range_.operator, range_.tensor, range_.layer, detail))

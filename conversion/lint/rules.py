@@ -1,10 +1,10 @@
-"""What is publicly known of operators that phones' accelerators do not take, as plain data for `lint.py`.
+"""What is publicly known of operators that phones' accelerators do not take, as plain data.
 
     for rule in RULES:
         print(rule.name, rule.severity, rule.source)
 
-Nobody ran anything on a phone for these: each rule repeats what its source says, and a finding is a risk. What no
-public source says is not here. docs/lint.md has the same table, and a test holds the two together.
+None of this was tried on a phone: each rule repeats what its source says, and a finding is a risk. What no public
+source says is not here. docs/lint.md has the same table, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _HOLLANCE = "https://github.com/hollance/neural-engine/blob/master/docs"
 
 @dataclass(frozen=True)
 class Rule:
-    """One thing that a source says of an accelerator."""
+    """One thing that a source says about an accelerator."""
 
     name: str
     target: str  # "TFLite GPU" | "Neural Engine" | "float16"
@@ -57,7 +57,7 @@ class Rule:
     source: str  # URL
     operators: tuple[
         str, ...
-    ] = ()  # fires on every operator of these types; empty: `lint.py` has a check for it
+    ] = ()  # fires on every operator of these types; empty: gpu.py, neural_engine.py, ranges.py or constants.py checks
 
 
 RULES = (
@@ -382,42 +382,6 @@ RULES = (
 )
 
 BY_NAME = {rule.name: rule for rule in RULES}
-
-# What gpu_compatibility.cc has a case for, and up to which version model_builder.cc takes it (None: it does not look).
-_ONE_INPUT = (
-    *("ABS", "CEIL", "COS", "ELU", "EXP", "FLOOR", "GELU", "LOG", "LOGISTIC", "NEG", "RSQRT", "SIGN", "SIN"),
-    *("SQRT", "SQUARE", "TANH"),
-)
-COMPARISONS = ("EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "NOT_EQUAL")
-_TWO_INPUTS = (
-    *(
-        "ATAN2",
-        "DIV",
-        "FLOOR_DIV",
-        "FLOOR_MOD",
-        "LOGICAL_AND",
-        "MAXIMUM",
-        "MINIMUM",
-        "POW",
-        "SQUARED_DIFFERENCE",
-    ),
-    *("SUB", *COMPARISONS),
-)
-ONE_INPUT, TWO_INPUTS = frozenset(_ONE_INPUT), frozenset(_TWO_INPUTS)
-ELEMENTWISE = frozenset({*_TWO_INPUTS, "ADD", "MUL"})
-GPU_OPERATORS: dict[str, int | None] = {
-    **dict.fromkeys((*_ONE_INPUT, *_TWO_INPUTS, "ADD"), 2),
-    "ADD_N": None, "AVERAGE_POOL_2D": 2, "BATCH_MATMUL": None, "CAST": None, "CONCATENATION": 2, "CONV_2D": 6,
-    "CUMSUM": None, "DENSIFY": None, "DEPTHWISE_CONV_2D": 6, "DEPTH_TO_SPACE": None, "DEQUANTIZE": 3,
-    "DYNAMIC_UPDATE_SLICE": None, "EMBEDDING_LOOKUP": None, "FULLY_CONNECTED": 9, "GATHER": None,
-    "HARD_SWISH": None, "LEAKY_RELU": 2, "LSTM": 4, "MAX_POOL_2D": 2, "MEAN": None, "MIRROR_PAD": 2, "MUL": 3,
-    "ONE_HOT": 1, "PACK": None, "PAD": 2, "PADV2": None, "PRELU": 1, "QUANTIZE": 2, "REDUCE_MAX": None,
-    "REDUCE_MIN": None, "REDUCE_PROD": None, "RELU": 2, "RELU6": 2, "RELU_N1_TO_1": None, "RESHAPE": 1,
-    "RESIZE_BILINEAR": 3, "RESIZE_NEAREST_NEIGHBOR": 3, "SELECT": 1, "SELECT_V2": 1, "SLICE": 2, "SOFTMAX": 2,
-    "SPACE_TO_DEPTH": 2, "SPLIT": None, "SPLIT_V": None, "STABLEHLO_CLAMP": None, "STRIDED_SLICE": 2,
-    "SUM": None, "TILE": None, "TRANSPOSE": None, "TRANSPOSE_CONV": 3,
-}  # fmt: skip
-GPU_CUSTOM = ("Convolution2DTransposeBias", "MaxPoolingWithArgmax2D", "MaxUnpooling2D", "Resampler")
 
 
 def markdown() -> str:

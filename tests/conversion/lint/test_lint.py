@@ -26,10 +26,11 @@ from afterlens.conversion.bundle.contract import (
 )
 from afterlens.conversion.bundle.runtimes import to_levels
 from afterlens.conversion.coreml.convert import convert_coreml
+from afterlens.conversion.lint.gpu import GPU_OPERATORS
 from afterlens.conversion.lint.graph import Graph, read_graph
 from afterlens.conversion.lint.lint import lint, require
 from afterlens.conversion.lint.ranges import Range, _add, measure_ranges
-from afterlens.conversion.lint.rules import CATEGORIES, GPU_OPERATORS, RULES, markdown
+from afterlens.conversion.lint.rules import CATEGORIES, RULES, markdown
 from afterlens.conversion.mil.package import read_package
 from afterlens.conversion.tflite.graph import pack
 from afterlens.conversion.tflite.scales import quantized_weights
@@ -361,9 +362,10 @@ def options(kind: str, **values: Any) -> Any:
 
 
 def rules_of(graph: Graph, coreml: bool = False) -> dict[str, int]:
-    from afterlens.conversion.lint.lint import _gpu_hits, _neural_engine_hits
+    from afterlens.conversion.lint.gpu import gpu_hits
+    from afterlens.conversion.lint.neural_engine import neural_engine_hits
 
-    hits = (_neural_engine_hits if coreml else _gpu_hits)(graph)
+    hits = (neural_engine_hits if coreml else gpu_hits)(graph)
     return {rule: len(list(group)) for rule, group in itertools.groupby(sorted(hit.rule for hit in hits))}
 
 
