@@ -1,13 +1,13 @@
-"""Finds the cuts of a clip, frame by frame, so that nothing of one scene is carried over into the next.
+"""Finds the cuts of a clip, frame by frame, so that nothing is carried over from one scene into the next.
 
     starts_scene = SceneDetector()
     for rgb in clip:
         if starts_scene(rgb): ...
 
-Two frames belong to one scene if nearly every part of the one is found near its place in the other. Both are made
-tiny, and parts are compared without their brightness and contrast, so that noise, blur, movement, pans and changes of
-exposure pass. What is lost between two frames beyond that (a saturated flash, a pan by a fifth of the width) is a cut,
-too: that costs the frame its neighbour, and no more.
+Two frames belong to one scene if nearly every part of one is found near its place in the other. Both are scaled down to
+thumbnails, and parts are compared without brightness and contrast, so that noise, blur, motion, pans and changes of
+exposure are not taken for cuts. A larger change (a saturated flash, a pan by a fifth of the width) counts as a cut: the
+frame then only loses its neighbour.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ Thumbnail = NDArray[np.float32]  # (36, 64), grey, 0 to 255
 
 WIDTH, HEIGHT = 64, 36
 PART = 12  # pixels of the thumbnail, squares
-REACH = 3  # how far from its place a part is looked for
-NOISE = 2.0  # grey levels of structure that may come and go
+REACH = 3  # pixels by which a part may have moved
+NOISE = 2.0  # grey levels of structure that are ignored
 
-# Of the lost share of structure. Found on 23 clips: within them it was 0.29 at most (a white car on an empty road); of
-# splices of two clips, those between takes of one person in one room came out below.
+# Threshold of the lost share of structure, found on 23 clips. Within them the share was at most 0.29 (a white car on an
+# empty road). Among splices of two clips, only those between takes of one person in one room stayed below.
 CUT = 0.32
-# Those are told by a jump above the frames before.
+# Such splices are recognised by a jump above the previous frames.
 JUMP, JUMP_FACTOR, JUMP_LEVELS, RECENT = 0.16, 2.5, 3.0, 8
 
 
 class SceneDetector:
-    """Whether a frame starts a scene, seen from the frames before it. One detector a clip."""
+    """Tells whether a frame starts a scene, from the frames before it. Use one detector per clip."""
 
     def __init__(self) -> None:
         self._previous: Thumbnail | None = None
@@ -66,7 +66,7 @@ def lost_share(before: Thumbnail, after: Thumbnail) -> float:
     lost = _lost_at(before, after, 0, 0)
     if lost <= JUMP:
         return lost
-    # Perhaps a pan that is too fast for REACH.
+    # It may be a pan that is too fast for REACH.
     (across, down), _ = cv2.phaseCorrelate(before - before.mean(), after - after.mean(), _WINDOW)
     x, y = round(across), round(down)
     if (x or y) and abs(x) <= 3 * WIDTH // 8 and abs(y) <= 3 * HEIGHT // 8:
@@ -86,7 +86,7 @@ def _lost_at(before: Thumbnail, after: Thumbnail, x: int, y: int) -> float:
         for left in range(0, WIDTH - PART + 1, PART):
             row, column = top - y, left - x
             if not (-PART // 2 <= row <= HEIGHT - PART // 2 and -PART // 2 <= column <= WIDTH - PART // 2):
-                continue  # has come into view
+                continue  # has just come into view
             part = after[top : top + PART, left : left + PART]
             row, column, reach = row + margin - REACH, column + margin - REACH, PART + 2 * REACH
             near = padded[row : row + reach, column : column + reach]

@@ -22,10 +22,11 @@ from torch import Tensor, nn
 
 from afterlens.conversion.bundle.contract import Artifact, TensorSpec
 from afterlens.conversion.restore import frame_engine as frame_engine_module
-from afterlens.conversion.restore.clip import restore_clip, to_yuv
+from afterlens.conversion.restore.clip import restore_clip
 from afterlens.conversion.restore.frame_engine import frame_engine
 from afterlens.conversion.restore.photo import choose_artifact
 from afterlens.conversion.restore.scenes import SceneDetector
+from afterlens.conversion.restore.video_writer import to_yuv
 from afterlens.training.media.clips import VideoFile, open_clip
 from afterlens.training.media.errors import UserError
 from afterlens.training.tasks import TASKS, find_task
@@ -392,7 +393,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
     script = """
 import resource, sys
 from pathlib import Path
-from afterlens.conversion.restore.clip import restore_clip, to_yuv
+from afterlens.conversion.restore.clip import restore_clip
 from afterlens.training.media.errors import UserError
 resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
 for name in ("o.mp4", "o.mkv"):
@@ -416,7 +417,7 @@ def test_a_long_clip_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> No
     script = """
 import resource
 from pathlib import Path
-from afterlens.conversion.restore.clip import restore_clip, to_yuv
+from afterlens.conversion.restore.clip import restore_clip
 for name in ("warm", "short", "long"):
     restore_clip(lambda frame, _: frame, Path(f"{name}.mp4"), Path("o.mp4"))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
