@@ -1,4 +1,4 @@
-"""Start-up time and memory of one runtime, measured in a process that holds nothing else.
+"""Start-up time and memory of one runtime, measured in a process that runs nothing else.
 
 figures = probe(Graph("tflite", Path("reflection_256x256_float32.tflite"), ...))
 figures.init_ms, figures.first_ms, figures.idle_rss_bytes, figures.peak_rss_bytes
@@ -34,7 +34,7 @@ _MODULES = {
 
 @dataclass(frozen=True)
 class Figures:
-    """What a fresh process measured; see the fields of the same names in schema.json."""
+    """Measurements from a fresh process; schema.json explains the fields of the same names."""
 
     init_ms: float
     first_ms: float
@@ -43,7 +43,7 @@ class Figures:
 
 
 def probe(graph: Graph) -> Figures:
-    """Load and run `graph` in a process of its own. Raises UserError with that process's last line if it fails."""
+    """Load and run `graph` in a process of its own. Raises UserError with the last line of that process if it fails."""
     root = Path(__file__).parents[2]  # holds the package afterlens
     paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
@@ -67,7 +67,7 @@ def probe(graph: Graph) -> Figures:
 
 
 def measure(graph: Graph) -> Figures:
-    """Load `graph` here and run it three times; the imports of its runtime are not counted as its start-up."""
+    """Load `graph` here and run it three times; importing its runtime does not count as start-up."""
     for module in _MODULES[graph.runtime]:
         importlib.import_module(module)
     rng = np.random.default_rng(0)
@@ -88,10 +88,10 @@ def measure(graph: Graph) -> Figures:
 def _memory(field: str) -> int:
     """Resident memory in bytes, now (VmRSS) or at its highest (VmHWM).
 
-    Linux's getrusage is no substitute: its maximum begins with that of the process that started this one.
+    Linux's getrusage is no substitute: its maximum starts with that of the parent process.
     """
     status = Path("/proc/self/status")
-    if not status.exists():  # macOS: only the maximum is known, in bytes, and there it is this process's own
+    if not status.exists():  # macOS only knows the maximum, in bytes, of this process
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     line = next(line for line in status.read_text().splitlines() if line.startswith(f"{field}:"))
     return int(line.split()[1]) * 1024

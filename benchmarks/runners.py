@@ -1,12 +1,12 @@
-"""One graph in one runtime, ready to run: what gets timed, alike for every runtime.
+"""One graph in one runtime, ready to run: what is timed, in the same way for every runtime.
 
     runner = open_graph(Graph("tflite", Path("reflection_256x256_float32.tflite"), ...))
     runner.feed(image)              # (1, 3, H, W) float32, RGB, [0, 1]; one for each input
     outputs = runner.run()
 
-`feed` puts the inputs into the runtime's own layout; `run` goes from these arrays to output arrays in memory and
-is the part that is timed, so that no runtime is charged for a layout that it does not need. Imports are inside
-the functions: a process that measures the memory of one runtime must not hold the others.
+`feed` converts the inputs to the runtime's own layout. Only `run` is timed, from these arrays to output arrays in
+memory, so that no runtime pays for a layout that it does not need. Imports are inside the functions: a process that
+measures the memory of one runtime must not load the others.
 """
 
 import importlib.metadata
@@ -31,7 +31,7 @@ Pixels = NDArray[np.float32]
 class Graph:
     """Where a graph comes from. `path` is a .tflite file, an .onnx file, or the checkpoint (PyTorch).
 
-    A network of another team has no checkpoint: `reference`, its `package.module:function`, stands in `path` too.
+    An external network has no checkpoint: `path` holds its `reference`, `package.module:function`, too.
     """
 
     runtime: str  # "tflite", "onnxruntime" or "pytorch"
@@ -47,7 +47,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class Runner:
-    """A loaded graph. `picture` takes the first output out of what `run` returned, as `(1, C, H, W)`."""
+    """A loaded graph. `picture` extracts the first output, `(1, C, H, W)`, from what `run` returned."""
 
     version: str
     delegate: str | None  # as in schema.json
@@ -57,7 +57,7 @@ class Runner:
 
 
 def open_graph(graph: Graph) -> Runner:
-    """Load `graph` into its runtime, on the CPU. Raises UserError where the file cannot be loaded."""
+    """Load `graph` into its runtime, on the CPU. Raises UserError if the file cannot be loaded."""
     return {"tflite": _open_tflite, "onnxruntime": _open_onnx, "pytorch": _open_torch}[graph.runtime](graph)
 
 
@@ -76,7 +76,7 @@ def _open_tflite(graph: Graph) -> Runner:
         for name, image in zip(graph.inputs, images, strict=True):
             held[name] = np.ascontiguousarray(image.transpose(0, 2, 3, 1))
 
-    # The runtime applies XNNPACK by itself and says nothing when it cannot: ask what really stands in the graph.
+    # The runtime applies XNNPACK by itself and is silent when it cannot: look at what the graph really holds.
     parts = sum(op["op_name"] == "DELEGATE" for op in interpreter._get_ops_details())
     return Runner(
         importlib.metadata.version("ai-edge-litert"),

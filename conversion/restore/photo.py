@@ -1,13 +1,12 @@
-"""Restore photos at their own size, by the network itself or by one of its mobile artifacts.
+"""Restore photos at their own size, with the network itself or with one of its mobile artifacts.
 
     restore(task, [Path("window.jpg")], Path("clean.png"))
     restore(task, [Path("photos/")], Path("clean/"), runtime="tflite", bundle=Path("build/reflection"))
 
-With PyTorch the whole photo goes through the Laplacian path. An artifact has one fixed size, so there the photo is
-scaled to fill it (up or down, in proportion), turned by 90 degrees where it fills it better that way, and continued by
-its own mirror image at the sides that stay free. What the network changed is then brought back to the photo's size and
-added to the photo: so all of the photo's detail stays, but so does whatever of a reflection is finer than the
-artifact's pixels.
+PyTorch restores the whole photo at once. An artifact has one fixed size, so the photo is scaled to fit into it (up or
+down, keeping its aspect ratio), rotated by 90 degrees where that fits better, and padded with its own mirror image. The
+change that the network made is then scaled back to the photo's size and added to the photo. This keeps all of the
+photo's detail, but also those parts of a reflection that are finer than the artifact's pixels.
 """
 
 from __future__ import annotations
@@ -46,18 +45,18 @@ def restore(
     """Restore the photos in `inputs` (files and folders) and write them as PNG.
 
     Args:
-        task: whose network it is.
+        task: the task whose network is used.
         out: a `.png` file for one input file, else a folder for PNGs under the inputs' stems.
         runtime: "torch", or "tflite" / "coreml" to run the artifacts of `bundle`, Core ML by our own executor.
-        checkpoint: for "torch"; None is the bundled one.
-        bundle: for the other two, a folder of `afterlens convert`.
+        checkpoint: for "torch"; None for the bundled one.
+        bundle: for the other two, a folder written by `afterlens convert`.
 
     Returns: `{"task", "runtime", "images": [{"input", "output", "width", "height"}], "failed": [{"input", "reason"}]}`.
-        Of several files, one that cannot be restored is warned about and listed in "failed"; the others are written
-        all the same.
+        If one of several files cannot be restored, a warning names it and "failed" lists it; the others are still
+        written.
 
-    Raises UserError, before anything is written, for unusable arguments, two inputs of one stem, an output that
-    would replace an input, or an only input that cannot be restored.
+    Raises UserError, before anything is written, for unusable arguments, two inputs with the same stem, an output that
+    would replace an input, or a single input that cannot be restored.
     """
     jobs = plan(inputs, out)
     engine = (
@@ -83,9 +82,11 @@ def restore(
 
 
 def _restore_file(engine: Engine, source: Path, target: Path) -> tuple[int, int]:
-    """Width and height. A function of its own, so that one photo's arrays are gone before the next is read."""
+    """Returns width and height. A separate function, so that a photo's arrays are freed before the next is read."""
     if is_video(source):  # before gigabytes of it are read
-        raise UserError(f"{source}: is a video, expected a photo: this task restores single photos, no clips")
+        raise UserError(
+            f"{source}: is a video, expected a photo: this task restores single photos, not clips"
+        )
     photo = read_photo(source)
     write_png(target, engine(photo.rgb), photo.exif, photo.icc)
     height, width = photo.rgb.shape[:2]
@@ -93,7 +94,7 @@ def _restore_file(engine: Engine, source: Path, target: Path) -> tuple[int, int]
 
 
 def plan(inputs: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
-    """Which photo is written where: (input, output) pairs. Raises UserError as described at `restore`."""
+    """Which photo is written where: (input, output) pairs. Raises UserError as `restore` does."""
     photos = find_photos(inputs)
     if len(inputs) == 1 and not inputs[0].is_dir() and not out.is_dir():
         if out.suffix.lower() != ".png":
@@ -137,13 +138,13 @@ def _torch_engine(task: Task, checkpoint: Path | None) -> Engine:
 
 
 def by_torch(module: Callable[..., Any], picture: Image, *more: Any) -> tuple[Any, ...]:
-    """What a module makes of a picture (H, W, 3) and what else it wants -> its first output, alike, and the others."""
+    """Run a module on a picture (H, W, 3) and its other arguments: its first output, (H, W, 3), and all others."""
     import torch
 
     try:
         with torch.inference_mode():
             restored, *others = module(torch.from_numpy(picture).permute(2, 0, 1)[None], *more)
-    except RuntimeError as error:  # this is how PyTorch says so
+    except RuntimeError as error:  # PyTorch has no exception of its own for this
         if "allocate memory" not in str(error):
             raise
         height, width = picture.shape[:2]
@@ -153,7 +154,7 @@ def by_torch(module: Callable[..., Any], picture: Image, *more: Any) -> tuple[An
 
 @dataclass(frozen=True)
 class Fit:
-    """How a photo goes into an artifact: turned by 90 degrees or not, then scaled, then filled up."""
+    """How a photo is fitted into an artifact: rotated by 90 degrees or not, then scaled, then padded."""
 
     artifact: Artifact
     turned: bool
@@ -170,9 +171,9 @@ def _artifact_engine(task: Task, folder: Path | None, runtime: Runtime) -> Engin
 
 
 def open_runtime(task: Task, folder: Path | None, runtime: Runtime) -> Callable[[int, int], tuple[Fit, Run]]:
-    """A function that finds the artifact for a height and width, and gives how it fits and how it is run.
+    """A function that finds the artifact for a height and width, how a photo fits into it, and how to run it.
 
-    Raises UserError where `folder` is no bundle of the task, or holds no whole artifact for the runtime.
+    Raises UserError if `folder` is not a bundle of the task, or has no intact artifact for the runtime.
     """
     from afterlens.conversion.bundle.runtimes import open_artifact
 
@@ -211,7 +212,7 @@ def _usable(bundle: Bundle, runtime: Runtime) -> list[Artifact]:
 
 
 def choose_artifact(artifacts: Sequence[Artifact], height: int, width: int) -> Fit:
-    """The smallest artifact that takes a photo of `height` x `width` whole, else the one that shrinks it least."""
+    """The smallest artifact that holds the photo without shrinking it, else the one that shrinks it least."""
     fits = [
         Fit(artifact, turned, min(artifact.height / h, artifact.width / w))
         for artifact in artifacts
@@ -228,7 +229,7 @@ def choose_artifact(artifacts: Sequence[Artifact], height: int, width: int) -> F
 def restore_by_artifact(rgb: Image, fit: Fit, run: Run, *others: Image) -> Image:
     """Restore a photo of any size with an artifact of fixed size; see the top of this file.
 
-    `others` are further pictures of the photo's size, for the artifact's further inputs: they go in the same way.
+    `others` are pictures of the same size for the artifact's other inputs; they are fitted in the same way.
     """
     artifact = fit.artifact
     pictures = [np.rot90(picture) if fit.turned else picture for picture in (rgb, *others)]
@@ -236,7 +237,7 @@ def restore_by_artifact(rgb: Image, fit: Fit, run: Run, *others: Image) -> Image
     inner_height = max(1, min(artifact.height, round(height * fit.scale)))
     inner_width = max(1, min(artifact.width, round(width * fit.scale)))
     small = [_resize(picture, inner_height, inner_width) for picture in pictures]
-    if artifact.inputs[0].dtype == "uint8":  # so that the rounding is not taken for a change
+    if artifact.inputs[0].dtype == "uint8":  # or the rounding would count as a change
         small = [np.rint(picture * 255.0) / np.float32(255.0) for picture in small]
     above, left = (artifact.height - inner_height) // 2, (artifact.width - inner_width) // 2
     below, right = artifact.height - inner_height - above, artifact.width - inner_width - left
