@@ -43,11 +43,12 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """
-    afterlens evaluate reflection afterlens/samples/calibration --synthesize shadow
+    afterlens evaluate reflection afterlens/samples/evaluation --synthesize shadow
 
     Measure PSNR and SSIM against the ground truth, beside those of the untouched input.
 
-    DATA may also hold captured pairs: `afterlens evaluate udc afterlens/samples/captured --fit-colours`.
+    The photos in afterlens/samples are a quick check; a score needs photos of your own. DATA may hold captured pairs
+    instead, DATA/input and DATA/target of equal sizes: `afterlens align` aligns them.
     """
     from afterlens.benchmarks.evaluation.quality import evaluate as run
     from afterlens.benchmarks.evaluation.quality import require
