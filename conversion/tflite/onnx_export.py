@@ -31,7 +31,7 @@ def export_onnx(deployable: Deployable, path: Path) -> None:
 
     program = export(deployable.module, deployable)
     try:
-        with quiet():
+        with quiet(), _all_constants_kept():
             torch.onnx.export(
                 program,
                 f=path,
@@ -69,6 +69,25 @@ def export(module: nn.Module, deployable: Deployable) -> ExportedProgram:
             return torch.export.export(module, samples)
     except Exception as error:  # the capture raises nearly anything, and wraps what the module raises
         raise UserError(f"{deployable.task}: the graph cannot be captured ({_first_line(error)})") from error
+
+
+@contextmanager
+def _all_constants_kept() -> Iterator[None]:
+    """Take from the exporter's optimizer the rules that drop ``x + 0`` and ``x * 1``.
+
+    They take every constant within 1e-8 of 0 or 1e-5 of 1 for it: without the 1e-8 of ``x / (sum + 1e-8)``, black
+    becomes NaN. onnxsim, which compares exactly, drops what is really no operation.
+    """
+    from onnxscript import rewriter
+    from onnxscript.rewriter.rules.common import _no_op
+
+    rules = rewriter._DEFAULT_REWRITE_RULES
+    dropping = {id(rule) for rule in _no_op.rules}
+    rewriter._DEFAULT_REWRITE_RULES = tuple(rule for rule in rules if id(rule) not in dropping)
+    try:
+        yield
+    finally:
+        rewriter._DEFAULT_REWRITE_RULES = rules
 
 
 @contextmanager

@@ -55,6 +55,7 @@ class _Graph:
             for name in node.input:
                 self.readers.setdefault(name, []).append(node)
         self.outputs = {output.name for output in model.graph.output}
+        self.shapes = _shapes(model)
 
     def region(self, start: str, block: int) -> _Region | None:
         """All that must change its order together with the tensor ``start``; None where that is impossible."""
@@ -62,8 +63,8 @@ class _Graph:
         queue = [start]
         while queue:
             name = queue.pop()
-            if name in region.tensors:
-                continue
+            if name in region.tensors or self.shapes.get(name, ())[1:2] == (1,):
+                continue  # a mask of one channel, the same for all: it has no order
             region.tensors.add(name)
             more = self._grow(region, name)
             if more is None:
@@ -77,7 +78,8 @@ class _Graph:
             return None
         maker, more = self.maker[name], []
         if maker.op_type == "Conv":
-            if not self._own_constants(maker):
+            # The new order would move channels from one group to another.
+            if not self._own_constants(maker) or _attribute(maker, "group", 1) != 1:
                 return None
             region.makers.append(maker)
         elif maker.op_type in _PIXELWISE:
@@ -162,6 +164,17 @@ class _Graph:
         self.model.graph.initializer.append(copy)
         self.constants[name] = self.model.graph.initializer[-1]
         conv.input[place] = name
+
+
+def _shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    """The shapes of tensors by name, as far as they are known."""
+    from onnx import shape_inference
+
+    graph = shape_inference.infer_shapes(model).graph
+    return {
+        value.name: tuple(side.dim_value for side in value.type.tensor_type.shape.dim)
+        for value in (*graph.input, *graph.value_info, *graph.output)
+    }
 
 
 def _drop_unused(model: Any) -> None:

@@ -70,20 +70,52 @@ def test_what_mixes_channels_in_between_is_left_alone(tmp_path: Path) -> None:
         np.testing.assert_allclose(one, other.numpy(), atol=1e-6)
 
 
-@pytest.mark.parametrize("colours", [1, 3])
-def test_any_number_of_colours(colours: int, tmp_path: Path) -> None:
-    class Head(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv = nn.Conv2d(3, colours * 4, 1)
+class Head(nn.Module):
+    """A convolution, perhaps in groups or under a mask, then a pixel-shuffle by 2."""
 
-        def forward(self, image: Tensor) -> tuple[Tensor]:
-            return (F.pixel_shuffle(self.conv(image), 2),)
+    def __init__(self, colours: int, groups: int = 1, mask: str = "") -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        self.conv = nn.Conv2d(4, colours * 4, 1, groups=groups)
+        self.attention = nn.Conv2d(4, 1, 3, padding=1)
+        self.mask = mask
 
-    module = Head().eval()
+    def forward(self, image: Tensor) -> tuple[Tensor]:
+        features = self.stem(image)
+        result = self.conv(features)
+        if self.mask == "convolution":
+            result = result * torch.sigmoid(self.attention(features))
+        elif self.mask == "mean":
+            result = torch.relu(features.mean(1, keepdim=True)) * result + 0.5
+        return (F.pixel_shuffle(result, 2),)
+
+
+def mode_of_shuffle(module: nn.Module, colours: int, path: Path) -> bytes:
+    """The exported shuffle's order of channels, after a check that the graph computes what PyTorch does."""
+    import onnx
+
     ports = (Port("image", (1, 3, 8, 8), (0.0, 1.0)),), (Port("out", (1, colours, 16, 16), (0.0, 1.0)),)
-    export_onnx(Deployable(module, "h", "H", "1", *ports), tmp_path / "h.onnx")
+    export_onnx(Deployable(module.eval(), "h", "H", "1", *ports), path)
     image = torch.rand(1, 3, 8, 8)
-    (got,) = onnxruntime.InferenceSession(str(tmp_path / "h.onnx")).run(None, {"image": image.numpy()})
+    (got,) = onnxruntime.InferenceSession(str(path)).run(None, {"image": image.numpy()})
     with torch.no_grad():
         np.testing.assert_allclose(got, module(image)[0].numpy(), atol=1e-6)
+    (shuffle,) = [node for node in onnx.load(path).graph.node if node.op_type == "DepthToSpace"]
+    return next(bytes(a.s) for a in shuffle.attribute if a.name == "mode")
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+def test_any_number_of_colours(colours: int, tmp_path: Path) -> None:
+    assert mode_of_shuffle(Head(colours), colours, tmp_path / "h.onnx") == b"DCR"
+
+
+@pytest.mark.parametrize("groups", [2, 4])
+def test_a_convolution_in_groups_before_a_shuffle_is_left_alone(groups: int, tmp_path: Path) -> None:
+    assert mode_of_shuffle(Head(4, groups), 4, tmp_path / "h.onnx") == b"CRD"
+
+
+@pytest.mark.parametrize("mask", ["convolution", "mean"])
+@pytest.mark.parametrize("colours", [1, 3])
+def test_a_mask_of_one_channel_keeps_its_place(mask: str, colours: int, tmp_path: Path) -> None:
+    assert mode_of_shuffle(Head(colours, mask=mask), colours, tmp_path / "h.onnx") == b"DCR"

@@ -1,0 +1,41 @@
+"""The exported ONNX graph computes what PyTorch does, on black and white as well."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+
+from afterlens.conversion.tflite.onnx_export import export_onnx
+from afterlens.training.deployable import Deployable, Port
+
+SHAPE = (1, 3, 8, 8)
+
+
+class TinyConstants(nn.Module):
+    """Colours divided by their sum + epsilon, and factors close to 1."""
+
+    def __init__(self, epsilon: float) -> None:
+        super().__init__()
+        self.epsilon = epsilon
+
+    def forward(self, image: Tensor) -> tuple[Tensor]:
+        shares = image / (image.sum(1, keepdim=True) + self.epsilon)
+        factors = (image * (1 + 4e-6) - image) * 1e4 + (image / (1 - 4e-6) - image) * 1e4
+        return ((shares - self.epsilon) * 1e-3 + factors,)
+
+
+@pytest.mark.parametrize("epsilon", [1e-6, 1e-8, 1e-10])
+def test_tiny_constants_stay(epsilon: float, tmp_path: Path) -> None:
+    ports = [(Port(name, SHAPE, (0.0, 1.0)),) for name in ("image", "out")]
+    module = TinyConstants(epsilon).eval()
+    export_onnx(Deployable(module, "t", "T", "1", *ports), tmp_path / "graph.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "graph.onnx"))
+    for image in (torch.zeros(SHAPE), torch.ones(SHAPE), torch.rand(SHAPE)):
+        (got,) = session.run(None, {"image": image.numpy()})
+        expected = module(image)[0].numpy()
+        print(np.abs(got - expected).max())
+        assert np.isfinite(got).all()
+        np.testing.assert_allclose(got, expected, atol=2e-3)
