@@ -123,14 +123,19 @@ class VGGFeatureLoss(nn.Module):
 
 
 class PatchDiscriminator(nn.Module):
-    """Small PatchGAN (Isola et al., CVPR 2017): ``(N, 3, H, W)`` -> one real/fake score a 16-pixel step, unbounded."""
+    """Small PatchGAN (Isola et al., CVPR 2017): ``(N, C, H, W)`` -> one real/fake score a 16-pixel step, unbounded.
 
-    def __init__(self, width: int = 32) -> None:
+    Args:
+        width: channels of its first layer.
+        inputs: channels of the picture, or of several pictures stacked (a conditional discriminator).
+    """
+
+    def __init__(self, width: int = 32, inputs: int = 3) -> None:
         super().__init__()
-        channels = (3, width, 2 * width, 4 * width, 4 * width)
+        channels = (inputs, width, 2 * width, 4 * width, 4 * width)
         layers: list[nn.Module] = []
-        for inputs, outputs in zip(channels, channels[1:], strict=False):
-            layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        for before, after in zip(channels, channels[1:], strict=False):
+            layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers, nn.Conv2d(channels[-1], 1, 3, padding=1))
 
     def forward(self, image: Tensor) -> Tensor:
@@ -149,7 +154,10 @@ def adversarial_loss(discriminator: nn.Module, result: Tensor) -> Tensor:
 
 
 def discriminator_loss(discriminator: nn.Module, result: Tensor, target: Tensor) -> Tensor:
-    """The discriminator's hinge loss (Lim & Ye 2017) on targets as real and on detached results as fake."""
+    """The discriminator's hinge loss (Lim & Ye 2017) on targets as real and on detached results as fake.
+
+    Both are what the discriminator takes: pictures, or pictures stacked with what they were made from.
+    """
     # One pass over both, since one forward and one backward is what gradient exchange between processes counts on.
     real, fake = discriminator(torch.cat([target, result.detach()])).chunk(2)
     return F.relu(1.0 - real).mean() + F.relu(1.0 + fake).mean()
