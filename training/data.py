@@ -79,20 +79,22 @@ def split_records(records: Sequence[Record], photos: int, pairs: int) -> tuple[l
     """(training, validation), each sorted by photo, without a group in common.
 
     Whole groups are held out, picked by the hash of their names so that the split never moves, until they hold
-    ``photos`` records, and ``pairs`` of the captured ones.
+    ``photos`` records; then more, until they hold ``pairs`` of the captured ones as well.
 
     Raises UserError where nothing would be left to train on.
     """
     captured = [record for record in records if record.captured]
     others = [record for record in records if not record.captured]
-    held_out = _held_out(others, photos, "photos") | _held_out(captured, pairs, "pairs")
+    held_out: set[str] = set()
+    for own, count, what in ((others, photos, "photos"), (captured, pairs, "pairs")):
+        held_out |= _more_held_out(held_out, own, count, what)
     by_photo = sorted(records, key=lambda record: record.photo)
     training = [record for record in by_photo if record.group not in held_out]
     return training, [record for record in by_photo if record.group in held_out]
 
 
-def _held_out(records: Sequence[Record], count: int, what: str) -> set[str]:
-    """The groups to be held out, which together have ``count`` records or a few more."""
+def _more_held_out(held_out: set[str], records: Sequence[Record], count: int, what: str) -> set[str]:
+    """Groups that, together with those of ``held_out``, have ``count`` of the records or a few more."""
     if not records:
         return set()
     remedy = f"give more {what} or lower training.validation_{what}"
@@ -101,16 +103,16 @@ def _held_out(records: Sequence[Record], count: int, what: str) -> set[str]:
             f"{len(records)} usable {what} of which {count} are to be held out for validation: {remedy}"
         )
     sizes = Counter(record.group for record in records)
-    groups = sorted(sizes, key=_hashed)
-    held_out: set[str] = set()
-    while sum(sizes[group] for group in held_out) < count:
-        held_out.add(groups[len(held_out)])
-    if len(held_out) == len(groups):
+    groups = sorted(sizes, key=lambda group: (group not in held_out, _hashed(group)))
+    taken = sum(group in held_out for group in groups)
+    while sum(sizes[group] for group in groups[:taken]) < count:
+        taken += 1
+    if taken == len(groups):
         raise UserError(
-            f"{len(records)} usable {what} of {len(groups)} groups (such as {groups[0]!r}), all needed to hold out "
+            f"{len(records)} usable {what} in {len(groups)} groups (such as {groups[0]!r}), all needed to hold out "
             f"{count}: {remedy}"
         )
-    return held_out
+    return set(groups[:taken])
 
 
 def ranked(paths: Sequence[Path]) -> list[Path]:

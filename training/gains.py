@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from afterlens.training.metrics import psnr_each
-from afterlens.training.samples import CAPTURED
+from afterlens.training.samples import CAPTURED_KIND
 from afterlens.training.task import Outputs, Sample, Validation
 
 CLEAN_PSNR = 45.0
@@ -34,7 +34,7 @@ def by_gain(inputs: Sequence[str]) -> Callable[[Any, nn.Module, Iterable[Sample]
 def mean_gain(
     network: nn.Module, batches: Iterable[Sample], inputs: Sequence[str], kinds: Sequence[str]
 ) -> Validation:
-    """The network on held-out samples whose "kind" is a place in ``kinds`` or ``CAPTURED``.
+    """The network on held-out samples whose "kind" is a place in ``kinds`` or ``CAPTURED_KIND``.
 
     The gain of a kind is the mean of PSNR minus the input's PSNR over its samples, each PSNR at most ``CLEAN_PSNR``. An
     untouched clean sample has 0, a damaged one less; that of any other kind rises with what was restored.
@@ -65,7 +65,7 @@ def mean_gain(
 
     gains = {f"validation_gain_{name}": gain(number) for number, name in enumerate(kinds)}
     present = [value for value in gains.values() if value is not None]
-    captured = gain(CAPTURED)
+    captured = gain(CAPTURED_KIND)
     if captured is not None:
         gains = {"validation_gain_captured": captured} | gains
     score = captured if captured is not None else sum(present) / len(present)

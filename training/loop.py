@@ -12,7 +12,6 @@ gives the same weights, bit for bit, as one that was never stopped.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import multiprocessing
 import os
@@ -221,9 +220,7 @@ def _step(
     return sums
 
 
-def _descend(
-    accelerator: Accelerator, state: TrainingState, name: str, loss: Tensor, clip: float
-) -> None:
+def _descend(accelerator: Accelerator, state: TrainingState, name: str, loss: Tensor, clip: float) -> None:
     """Backward; after the last micro-batch (accelerate knows which) also clipping and the optimizer's step."""
     accelerator.backward(loss)
     if accelerator.sync_gradients:
@@ -280,9 +277,7 @@ def _photos(accelerator: Accelerator, console: Console, data: Sequence[Path]) ->
     return photos
 
 
-def _data_description(
-    training: Sequence[Record], held_out: Sequence[Record], licence: str
-) -> dict[str, Any]:
+def _data_description(training: Sequence[Record], held_out: Sequence[Record], licence: str) -> dict[str, Any]:
     """What a checkpoint says of the data that it was trained on."""
     sides = {"photos": training, "held_out": held_out}
     counts = {name: sum(not record.captured for record in side) for name, side in sides.items()}

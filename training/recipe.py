@@ -28,7 +28,7 @@ R = TypeVar("R", bound=Recipe)
 
 
 def expect(holds: Callable[[Any], bool], expected: str) -> AfterValidator:
-    """A range for the type of a key: ``Annotated[int, expect(lambda n: n >= 1, "1 or more")]``."""
+    """The range of a key, to annotate its type with: ``Count`` below is an int of 1 or more."""
 
     def check(value: Any) -> Any:
         if not holds(value):
@@ -61,7 +61,9 @@ class TrainingRecipe(Recipe):
     warmup: WholeNumber  # steps of linear warm-up before the cosine
     weight_decay: Weight
     clip: Positive  # largest norm of the gradient
-    ema: Annotated[float, expect(lambda x: 0.0 <= x < 1.0, "a decay from 0 to below 1")]  # of averaged weights
+    ema: Annotated[
+        float, expect(lambda x: 0.0 <= x < 1.0, "a decay from 0 to below 1")
+    ]  # of averaged weights
     accumulate: Count  # micro-batches in a step
     precision: Literal["no", "bf16", "fp16"]  # "no" is float32; fp16 needs a GPU
     seed: int

@@ -31,7 +31,7 @@ from afterlens.training.media.images import fit, read_photo
 from afterlens.training.recipe import Recipe, Share, TrainingRecipe, Weight, require
 from afterlens.training.task import Record, Sample
 
-CAPTURED = -1
+CAPTURED_KIND = -1
 """The "kind" of a captured pair; synthetic samples have their place among ``synthesis.kinds``."""
 
 Degrade = Callable[[Tensor, Tensor, str, Generator], Tensor]  # photo, other photo, kind
@@ -120,7 +120,7 @@ def find_pairs(folder: Path, smallest: int = SMALLEST) -> list[tuple[Path, Path]
 class DegradedPhotos(Dataset[Sample]):
     """``{"input", "target", "kind"}``: sample ``index`` depends on the seed and the index alone.
 
-    Input and target are ``(3, crop, crop)``; "kind" is its place among ``synthesis.kinds``, or ``CAPTURED``.
+    Input and target are ``(3, crop, crop)``; "kind" is its place among ``synthesis.kinds``, or ``CAPTURED_KIND``.
     ``prepare`` changes the clean photo, and so the target, before ``degrade`` makes the input of it. Captured pairs
     among the records take the share ``synthesis.pairs_ratio``.
     """
@@ -187,7 +187,7 @@ def captured_sample(pair: Record, crop: int, generator: Generator, unscaled: boo
     return {
         "input": cut(read(pair.photo), crop, seeded(crop_seed)),
         "target": cut(read(pair.files["target"]), crop, seeded(crop_seed)),
-        "kind": torch.tensor(CAPTURED),
+        "kind": torch.tensor(CAPTURED_KIND),
     }
 
 
@@ -200,9 +200,7 @@ def training_samples(
     unscaled: bool = False,
 ) -> DegradedPhotos:
     """As many samples as any run could ask for."""
-    return DegradedPhotos(
-        training, synthesis, records, degrade, 2**40, training.seed, prepare, unscaled
-    )
+    return DegradedPhotos(training, synthesis, records, degrade, 2**40, training.seed, prepare, unscaled)
 
 
 def validation_samples(
@@ -231,7 +229,9 @@ def examples_by(degrade: DegradeSample) -> Examples:
         recipe: Any, photos: Sequence[Path], height: int, width: int, count: int, seed: int
     ) -> Iterator[tuple[str, Sample]]:
         kinds = [kind for kind, share in recipe.synthesis.kinds.items() if share > 0.0]
-        clean = [torch.from_numpy(fit(read_photo(path).rgb, height, width)).permute(2, 0, 1) for path in photos]
+        clean = [
+            torch.from_numpy(fit(read_photo(path).rgb, height, width)).permute(2, 0, 1) for path in photos
+        ]
         for number in range(count):
             kind, which = kinds[number % len(kinds)], (number + number // len(kinds)) % len(photos)
             other = clean[(which + 1) % len(photos)]

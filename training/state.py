@@ -128,7 +128,9 @@ def _averaged(network: nn.Module, decay: float) -> AveragedModel:
     return averaged.requires_grad_(False)
 
 
-def _optimizer(module: nn.Module, settings: OptimizerSettings, recipe: TrainingRecipe) -> torch.optim.Optimizer:
+def _optimizer(
+    module: nn.Module, settings: OptimizerSettings, recipe: TrainingRecipe
+) -> torch.optim.Optimizer:
     decay = recipe.weight_decay if settings.weight_decay is None else settings.weight_decay
     return torch.optim.AdamW(
         module.parameters(), recipe.learning_rate * settings.rate, betas=settings.betas, weight_decay=decay

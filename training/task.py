@@ -137,7 +137,9 @@ class Task:
     training_set: Callable[[Any, Sequence[Record]], Dataset[Sample]]  # as long as any run could be
     validation_set: Callable[[Any, Sequence[Record]], Dataset[Sample]]  # the same samples whatever the seed
     objective: Callable[[Any, torch.device], Objective]
-    validate: Callable[[Any, nn.Module, Iterable[Sample]], Validation]  # recipe, network in eval mode, batches
+    validate: Callable[
+        [Any, nn.Module, Iterable[Sample]], Validation
+    ]  # recipe, network in eval mode, batches
     restorer: Callable[[nn.Module], nn.Module]  # (1, 3, H, W) of any size for each input -> (restored, ...)
     deployable: Callable[[nn.Module, int, int], Deployable]  # network, height, width
     # Samples of the size (height, width) to calibrate and evaluate converted files with, each with a name; "target"

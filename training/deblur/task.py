@@ -189,9 +189,7 @@ def objective(recipe: DeblurRecipe, device: torch.device) -> Objective:
     """The restored frame, the motion at three scales, and what was sharp as it was."""
     weights = recipe.loss
 
-    def losses(
-        network: nn.Module, batch: Sample, progress: float
-    ) -> tuple[Outputs, dict[str, Tensor]]:
+    def losses(network: nn.Module, batch: Sample, progress: float) -> tuple[Outputs, dict[str, Tensor]]:
         image, sharp = batch["input"], batch["sharp"]
         restored, fields = network(image, batch["previous"])
         result = restored.float()

@@ -133,9 +133,7 @@ def objective(recipe: ReflectionRecipe, device: torch.device) -> Objective:
         vgg = VGGFeatureLoss(helpers["vgg"]).to(device)
     judge = PatchDiscriminator().to(device) if weights.adversarial > 0.0 else None
 
-    def losses(
-        network: nn.Module, batch: Sample, progress: float
-    ) -> tuple[Outputs, dict[str, Tensor]]:
+    def losses(network: nn.Module, batch: Sample, progress: float) -> tuple[Outputs, dict[str, Tensor]]:
         image, target = batch["input"], batch["target"]
         background, layer = (output.float() for output in network(image))
         damage = (image - target).square().mean(dim=(1, 2, 3))

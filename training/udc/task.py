@@ -162,9 +162,7 @@ def objective(recipe: UnderDisplayRecipe, device: torch.device) -> Objective:
         helpers["vgg"] = vgg_file(weights.vgg_weights)
         vgg = VGG19(helpers["vgg"]).to(device)
 
-    def losses(
-        network: nn.Module, batch: Sample, progress: float
-    ) -> tuple[Outputs, dict[str, Tensor]]:
+    def losses(network: nn.Module, batch: Sample, progress: float) -> tuple[Outputs, dict[str, Tensor]]:
         image, target = batch["input"], batch["target"]
         result = network(image).float()
         terms: dict[str, Tensor] = {}
