@@ -66,13 +66,12 @@ def mean_gain(
     gains = {f"validation_gain_{name}": gain(number) for number, name in enumerate(kinds)}
     present = [value for value in gains.values() if value is not None]
     captured = gain(CAPTURED_KIND)
-    if captured is not None:
-        gains = {"validation_gain_captured": captured} | gains
     score = captured if captured is not None else sum(present) / len(present)
+    own = {"validation_gain": score} | ({} if captured is None else {"validation_gain_captured": captured})
     means = {"validation_psnr": float(after.mean()), "input_psnr": float(before.mean())}
     return Validation(
         score=score,
-        metrics={"validation_gain": score, **gains, **means},
+        metrics={**own, **gains, **means},
         pictures=torch.cat(rows[:_PICTURES], dim=1),
         unit="dB",
     )
