@@ -1,7 +1,6 @@
 """The pictures that a verb calibrates on, evaluates by and shows: those that the user names, else bundled ones."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,15 +85,17 @@ def recipe_budgets(task: str) -> dict[str, float]:
     from afterlens.training.recipe import BudgetRecipe
     from afterlens.training.tasks import TASKS
 
-    return asdict(_recipe(TASKS[task]).budgets if task in TASKS else BudgetRecipe())
+    budgets: dict[str, float] = (
+        _recipe(TASKS[task]).budgets if task in TASKS else BudgetRecipe()
+    ).model_dump()
+    return budgets
 
 
 def _degraded(task: "Task", photos: Sequence[Path], graph: Any, count: int, seed: int) -> "list[Example]":
-    """Photos degraded by the task's own synthesis, of the kinds that it is trained on."""
-    from afterlens.conversion.examples import degraded_examples
+    """What the task makes of photos to show its network, by its own recipe."""
+    from afterlens.conversion.examples import task_examples
 
-    kinds = [kind for kind, share in _recipe(task).synthesis.kinds.items() if share > 0.0]
-    return degraded_examples(photos, task.degrade, kinds, graph, count=count, seed=seed)
+    return task_examples(task, _recipe(task), photos, graph, count=count, seed=seed)
 
 
 def _recipe(task: "Task") -> Any:

@@ -26,8 +26,8 @@ from afterlens.training.data import (
     uniform,
     unscaled_crop,
 )
-from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import fit, read_photo
+from afterlens.training.pairs import check_sizes, find_pairs
 from afterlens.training.recipe import Recipe, Share, TrainingRecipe, Weight, require
 from afterlens.training.task import Record, Sample
 
@@ -85,36 +85,12 @@ def index(
     """
     if synthesis.pairs_ratio == 0.0:
         return index_photos(photos)
-    smallest = max(SMALLEST, training.crop) if unscaled else SMALLEST
-    pairs = find_pairs(Path(synthesis.pairs), smallest)
+    pairs = find_pairs(Path(synthesis.pairs))
+    check_sizes(pairs, max(SMALLEST, training.crop) if unscaled else SMALLEST)
     return index_photos(photos) + [
-        Record(degraded, group=degraded.name, files={"target": target}, captured=True)
-        for degraded, target in pairs
+        Record(pair.input, group=pair.target.name, files={"target": pair.target}, captured=True)
+        for pair in pairs
     ]
-
-
-def find_pairs(folder: Path, smallest: int = SMALLEST) -> list[tuple[Path, Path]]:
-    """Files of the same name under ``folder/input`` and ``folder/target``.
-
-    Raises UserError if there is none, or where two do not decode or fit: a run must not stumble over it hours later.
-    """
-    pairs = [
-        (path, folder / "target" / path.name)
-        for path in sorted((folder / "input").glob("*"))
-        if (folder / "target" / path.name).is_file()
-    ]
-    if not pairs:
-        raise UserError(
-            f"{folder}: no pairs, expected files of the same name in {folder}/input and {folder}/target"
-        )
-    for degraded, target in pairs:
-        (height, width), other = (read_photo(path).rgb.shape[:2] for path in (degraded, target))
-        if (height, width) != other or min(height, width) < smallest:
-            raise UserError(
-                f"{degraded} is {width}x{height} and {target} {other[1]}x{other[0]} pixels, "
-                f"expected the same size and both sides of {smallest} or more"
-            )
-    return pairs
 
 
 class DegradedPhotos(Dataset[Sample]):

@@ -531,7 +531,7 @@ def assert_refused(out: Path, message: str, *overrides: str, data: Path = PHOTOS
         (["loss.vgg=0.1", "loss.vgg_weights=none.safetensors"], "none.safetensors: no such file"),
         (
             ["synthesis.pairs_ratio=0.5", "synthesis.pairs=nowhere"],
-            "nowhere: no pairs, expected files of the same name",
+            "nowhere: expected a folder of pairs, got nothing",
         ),
     ],
 )

@@ -23,7 +23,7 @@ from afterlens.training.reflection.task import (
     training_set,
     validation_set,
 )
-from afterlens.training.samples import CAPTURED_KIND, find_pairs
+from afterlens.training.samples import CAPTURED_KIND
 from tests.training.vgg import write_vgg_weights
 
 CPU = torch.device("cpu")
@@ -106,7 +106,6 @@ def pairs(tmp_path: Path, photo_paths: list[Path]) -> Path:
         pixels = np.asarray(Image.open(path))
         Image.fromarray(pixels).save(tmp_path / "target" / f"{path.stem}.png")
         Image.fromarray((pixels * 0.67).astype(np.uint8)).save(tmp_path / "input" / f"{path.stem}.png")
-    (tmp_path / "input" / "alone.png").write_bytes(b"has no partner")
     return tmp_path
 
 
@@ -126,7 +125,6 @@ def test_real_pairs_are_mixed_in_at_their_ratio_and_cropped_alike(
         difference = (sample["input"] - 0.67 * sample["target"]).abs()
         assert float(difference.mean()) < 0.01 and float(difference.max()) < 0.06, index
     assert 70 < real < 130
-    assert len(find_pairs(pairs)) == 2
 
 
 def test_pairs_are_held_out_whole_and_validated_first(pairs: Path, photo_paths: list[Path]) -> None:
@@ -154,15 +152,17 @@ def test_pairs_are_held_out_whole_and_validated_first(pairs: Path, photo_paths: 
 def test_wrong_pairs_are_refused_before_the_run(pairs: Path) -> None:
     Image.new("RGB", (100, 90)).save(pairs / "input" / "odd.png")
     Image.new("RGB", (90, 100)).save(pairs / "target" / "odd.png")
+    settings = recipe("synthesis.pairs_ratio=0.5", f"synthesis.pairs={pairs}")
     with pytest.raises(
         UserError, match="odd.png is 100x90 and .*odd.png 90x100 pixels, expected the same size"
     ):
-        find_pairs(pairs)
+        TASK.index(settings, [])
     (pairs / "target" / "odd.png").write_bytes(b"damaged")
     with pytest.raises(UserError, match="target/odd.png: not an image"):
-        find_pairs(pairs)
-    with pytest.raises(UserError, match="no pairs, expected files of the same name in"):
-        find_pairs(pairs / "nowhere")
+        TASK.index(settings, [])
+    (pairs / "target" / "odd.png").unlink()
+    with pytest.raises(UserError, match="1 of 3 inputs .* have no counterpart"):
+        TASK.index(settings, [])
 
 
 # --- objective ----------------------------------------------------------------------------------------------
