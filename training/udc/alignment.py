@@ -24,7 +24,9 @@ from afterlens.training.data import SMALLEST
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import atomic_path, read_photo, write_png
 from afterlens.training.media.progress import progress_bar
-from afterlens.training.udc.registration import MATCHED, Registration, centred, enlargement, register, warp
+from afterlens.training.udc.block_matching import MATCHED
+from afterlens.training.udc.geometry import centred, enlargement, warp
+from afterlens.training.udc.registration import Registration, register
 
 RGB = NDArray[np.float32]  # (H, W, 3), [0, 1]
 Box = tuple[int, int, int, int]  # left, top, width, height in input pixels
