@@ -1,7 +1,8 @@
-"""Rounded weights: half floats all, also in the deployed copy, the stem's kernels still of sum zero."""
+"""Rounded weights: all of them half floats, in the deployed copy as well, and the stem's kernels still sum to zero."""
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
@@ -9,6 +10,8 @@ from afterlens.training.checkpoint import load_checkpoint, save_checkpoint
 from afterlens.training.deblur.half_floats import STEP, main
 from afterlens.training.deblur.network import DeblurNetwork, for_deployment
 from afterlens.training.deblur.task import TASK
+from afterlens.training.media.errors import UserError
+from afterlens.training.tasks import find_task
 from afterlens.training.trained import load_network
 
 
@@ -54,3 +57,16 @@ def test_the_bundled_weights_are_rounded() -> None:
     for name, parameter in for_deployment(network).named_parameters():
         if not name.startswith("motion.flows"):
             assert distance(parameter) < 1e-6, name
+
+
+def test_checkpoints_of_another_form_or_task_are_one_line(tmp_path: Path) -> None:
+    tensors, metadata = load_checkpoint(TASK.pretrained)
+    metadata["recipe"]["network"]["form"] = "recurrent"
+    save_checkpoint(tmp_path / "other.safetensors", tensors, metadata)
+    for path, message in (
+        (tmp_path / "other.safetensors", "weight recurrence.* is absent"),
+        (find_task("reflection").pretrained, "a checkpoint of task 'reflection', expected 'deblur'"),
+    ):
+        with pytest.raises(UserError, match=message) as caught:
+            main(path, tmp_path / "rounded.safetensors")
+        assert "\n" not in str(caught.value) and not (tmp_path / "rounded.safetensors").exists()
