@@ -8,7 +8,7 @@ from torch import nn
 
 from afterlens.training.checkpoint import load_checkpoint, save_checkpoint
 from afterlens.training.deblur.half_floats import STEP, main
-from afterlens.training.deblur.network import DeblurNetwork, for_deployment
+from afterlens.training.deblur.network import ContrastStem, DeblurNetwork, for_deployment
 from afterlens.training.deblur.task import TASK
 from afterlens.training.media.errors import UserError
 from afterlens.training.tasks import find_task
@@ -42,6 +42,7 @@ def test_the_deployed_weights_are_half_floats_and_what_they_compute_stays(tmp_pa
             for parameter in module.parameters()
         ]
         assert (max(distance(part) for part in parts) < 1e-6) is exact
+    assert isinstance(rounded.frame.stem, ContrastStem)
     stem = rounded.frame.stem.conv.weight.detach()
     assert float(stem.sum(dim=(2, 3)).abs().max()) < 1e-5 < STEP / 10
     current, previous = torch.rand(2, 1, 3, 64, 64)
