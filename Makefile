@@ -41,8 +41,7 @@ $(STAMP): pyproject.toml constraints.txt
 TASKS := reflection udc deblur
 KINDS := reflection shadow stain occlusion
 
-# `make demo` takes about five minutes of processor time. One size is enough where a task is slow; `afterlens convert TASK`
-# alone also makes 1280x720.
+# One size shows every step; without --size, `afterlens convert TASK` also makes 1280x720.
 demo: $(STAMP)
 	@echo "== Restore photos: remove a reflection, a shadow, water stains and something in front of the lens"
 	$(BIN)/afterlens restore reflection $(KINDS:%=afterlens/samples/degraded/%.jpg) -o $(DEMO)/restored
