@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import atomic_path
+
+M = TypeVar("M", bound=nn.Module)
 
 METADATA_KEY = "afterlens"
 
@@ -69,6 +71,16 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str | None]:
         raise UserError(
             f"{path}: not a readable safetensors file ({error}); expected a checkpoint of `afterlens train`"
         ) from error
+
+
+def load_frozen(module: M, path: Path) -> M:
+    """``module`` with the weights of a safetensors file, in eval mode, never trained: a helper of the losses.
+
+    Raises:
+        UserError: if the file is absent, damaged, or does not fit.
+    """
+    load_weights(module, load_tensors(path), path)
+    return module.requires_grad_(False).eval()
 
 
 def remove_partial_files(folder: Path) -> None:

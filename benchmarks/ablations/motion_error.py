@@ -23,7 +23,7 @@ from torch import Tensor
 from afterlens.training.data import seeded
 from afterlens.training.deblur import motion
 from afterlens.training.deblur.network import MULTIPLE
-from afterlens.training.deblur.synthesis import KINDS, Layer, Scene, average, recorded
+from afterlens.training.deblur.synthesis import KINDS, Layer, Scene, average, degrade, recorded
 from afterlens.training.deblur.task import TASK
 from afterlens.training.media.images import find_photos, read_photo
 from afterlens.training.media.light import to_linear
@@ -48,7 +48,7 @@ def main(photos: Path, checkpoint: Path) -> None:
         rows = []
         for index, file in enumerate(track(files, kind, console=Console(stderr=True))):
             photo = _whole(file)
-            sample = TASK.degrade(photo, photo.flip(2), kind, seeded(0, index))
+            sample = degrade(photo, photo.flip(2), kind, seeded(0, index))
             rows.append(_errors(network, sample))
         table.add_row(kind, *(f"{value:.2f}" for value in np.mean(rows, axis=0)))
     Console().print(table)

@@ -23,6 +23,7 @@ from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import find_photos, read_photo
 from afterlens.training.metrics import psnr
 from afterlens.training.reflection.pyramid import PyramidRestorer
+from afterlens.training.reflection.synthesis import degrade
 from afterlens.training.tasks import find_task
 from afterlens.training.trained import load_network
 
@@ -56,7 +57,7 @@ def ablate(photos: list[Path], checkpoint: Path) -> dict[str, dict[str, float]]:
     for index in track(range(len(photos)), "1280x720", console=Console(stderr=True)):
         clean, other = fitted(photos[index]), fitted(photos[(index + 1) % len(photos)])
         for number, kind in enumerate(KINDS):
-            degraded = task.degrade(clean, other, kind, seeded(index, number))["input"][None]
+            degraded = degrade(clean, other, kind, seeded(index, number))[None]
             found = {"input": psnr(degraded, clean[None])}
             found |= {name: psnr(run(degraded)[0], clean[None]) for name, run in runs.items()}
             for name, value in found.items():

@@ -13,6 +13,7 @@ from torch import nn
 from afterlens.training import checkpoint
 from afterlens.training.checkpoint import (
     load_checkpoint,
+    load_frozen,
     load_tensors,
     load_weights,
     remove_partial_files,
@@ -143,3 +144,15 @@ def test_weights_must_fit_name_by_name(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=message):
             load_weights(network, wrong, path)
+
+
+def test_helpers_are_loaded_frozen(tmp_path: Path) -> None:
+    trained = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    save_file(trained.state_dict(), tmp_path / "helper.safetensors")
+    helper = load_frozen(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), tmp_path / "helper.safetensors"
+    )
+    assert torch.equal(helper[0].weight, trained[0].weight)
+    assert not helper.training and not any(weight.requires_grad for weight in helper.parameters())
+    with pytest.raises(UserError, match="helper.safetensors: weight .* this network expects"):
+        load_frozen(nn.Conv2d(3, 4, 3), tmp_path / "helper.safetensors")

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from afterlens.training.checkpoint import load_tensors
+from afterlens.training.checkpoint import load_frozen
 from afterlens.training.data import Strata, cached_photo, seeded
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.losses import PatchDiscriminator, adversarial_loss, discriminator_loss
@@ -151,8 +151,7 @@ def stacked(face: Tensor, outputs: Outputs) -> Tensor:
 
 def objective(recipe: ToyRecipe, device: torch.device) -> Objective:
     path = Path(recipe.styles.judge)
-    judge = Judge().to(device).requires_grad_(False)
-    judge.load_state_dict(load_tensors(path))
+    judge = load_frozen(Judge(), path).to(device)
     early, late = (PatchDiscriminator(4, inputs=7).to(device) for _ in range(2))
 
     def losses(network: nn.Module, batch: Sample, progress: float) -> tuple[Outputs, dict[str, Tensor]]:
