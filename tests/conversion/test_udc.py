@@ -72,4 +72,6 @@ def test_both_bundled_sizes_load_from_their_own_recipe() -> None:
         network, metadata = load_network(TASK, path)
         assert metadata["task"] == "udc" and metadata["data"]["licence"]
         assert isinstance(network, UnderDisplayNetwork)
-        assert network.stem.out_channels == metadata["recipe"]["network"]["widths"][0]
+        stem = network.encoder.stem
+        assert isinstance(stem, nn.Conv2d)
+        assert stem.out_channels == metadata["recipe"]["network"]["widths"][0]

@@ -311,7 +311,9 @@ def read_psf(path: Path) -> Tensor:
             f"{path}: shape {tuple(shape)}, expected (3, k, k) with k odd, as `afterlens psf` writes it"
         )
     if kernel.dtype.kind != "f" or not np.isfinite(kernel).all() or kernel.min() < 0.0:
-        raise UserError(f"{path}: {kernel.dtype} values, expected finite floats of 0 or more")
+        raise UserError(
+            f"{path}: {kernel.dtype} values that cannot be light, expected finite floats of 0 or more"
+        )
     sums = kernel.sum(axis=(1, 2), dtype=np.float64)
     if np.abs(sums - 1.0).max() > 1e-3:
         raise UserError(f"{path}: its channels sum to {sums.round(3).tolist()}, expected 1 each")
