@@ -1,18 +1,18 @@
-"""Draws the pictures of the README from the bundled weights and a run's metrics.
+"""Draw the pictures of the documentation from the bundled weights, a run's metrics and the measured tables.
 
-    python docs/figures.py runs/reflection/metrics.csv
-    python docs/figures.py --variants reflection=BUNDLE,BENCH.json udc=BUNDLE,BENCH.json
+    python docs/figures.py photos
+    python docs/figures.py curve runs/reflection/metrics.csv
+    python docs/figures.py variants docs/quantization.md
 
-Writes docs/before_after.jpg (the photos of afterlens/samples/degraded: input, restored, layer, truth),
-docs/under_display.jpg (a photo through a display, by the live and the still network), docs/deblurred.jpg (frames with
-known motion, and a real clip), docs/psf.jpg (a panel and its
-point-spread function) and docs/curve.png (mean PSNR on the held-out photos, which metrics.csv has beside the score;
-several files are drawn one after the other). The second form writes docs/variants.png: what each variant of a verified
-bundle loses, beside its size and (TFLite) its time as a share of float32's.
+photos: docs/before_after.jpg (the photos of afterlens/samples/degraded), docs/under_display.jpg (a photo through a
+display, by the live and the still network), docs/deblurred.jpg (frames with known motion, and a real clip), docs/psf.jpg
+(a panel and its point-spread function). curve: docs/curve.png, mean PSNR on the held-out photos; several metrics files
+are drawn one after the other. variants: docs/variants.png, what each variant loses beside its size and its time, from
+the tables of a page.
 """
 
 import csv
-import json
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -23,8 +23,10 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from afterlens.conversion.report.pareto import COLOURS, MARKERS, label_points
 from afterlens.training.data import seeded
 from afterlens.training.media.images import read_photo
 from afterlens.training.metrics import psnr
@@ -32,13 +34,10 @@ from afterlens.training.tasks import find_task
 from afterlens.training.trained import load_network
 from afterlens.training.udc.psf import Optics, simulate
 
-ROOT = Path(__file__).parent.parent
-KINDS = (
-    "reflection",
-    "shadow",
-    "stain",
-    "occlusion",
-)  # files of afterlens/samples/degraded, all over afterlens/samples/calibration/room.jpg
+DOCS = Path(__file__).parent
+SAMPLES = DOCS.parent / "afterlens" / "samples"
+KINDS = ("reflection", "shadow", "stain", "occlusion")  # of degraded/, all made from calibration/room.jpg
+JPEG = {"quality": 88}
 
 
 def before_after(out: Path) -> None:
@@ -47,39 +46,33 @@ def before_after(out: Path) -> None:
     restorer = task.restorer(load_network(task, task.pretrained)[0])
     figure, axes = plt.subplots(len(KINDS), 4, figsize=(14, 2.05 * len(KINDS)), layout="constrained")
     for row, name in zip(axes, KINDS, strict=True):
-        degraded, truth = (
-            torch.from_numpy(read_photo(ROOT / "tests" / path).rgb).permute(2, 0, 1)[None]
-            for path in (f"degraded/{name}.jpg", "photos/room.jpg")
-        )
+        degraded, truth = _photo(f"degraded/{name}.jpg"), _photo("calibration/room.jpg")
         with torch.no_grad():
             restored, layer = restorer(degraded)
         titles = (
             f"{name}: input, {psnr(degraded, truth):.1f} dB",
             f"restored, {psnr(restored, truth):.1f} dB",
-            "what was removed",
-            "truth",
+            "removed layer",
+            "ground truth",
         )
         for axis, picture, title in zip(row, (degraded, restored, layer, truth), titles, strict=True):
             axis.imshow(_pixels(picture))
             axis.set_title(title, fontsize=9)
             axis.axis("off")
-    figure.savefig(out, dpi=100, pil_kwargs={"quality": 88})
+    figure.savefig(out, dpi=100, pil_kwargs=JPEG)
 
 
 def under_display(out: Path) -> None:
     """The photo through a display, and a detail of it, by both networks."""
     task = find_task("udc")
-    degraded, truth = (
-        torch.from_numpy(read_photo(ROOT / "tests" / path).rgb).permute(2, 0, 1)[None]
-        for path in ("degraded/udc.jpg", "photos/room.jpg")
-    )
+    degraded, truth = _photo("degraded/udc.jpg"), _photo("calibration/room.jpg")
     pictures = {f"through the display, {psnr(degraded, truth):.1f} dB": degraded}
     for size in ("live", "still"):
         network = load_network(task, task.pretrained.with_stem(f"udc_{size}"))[0]
         with torch.no_grad():
             (restored,) = task.restorer(network)(degraded)
         pictures[f"{size} network, {psnr(restored, truth):.1f} dB"] = restored
-    pictures["truth"] = truth
+    pictures["ground truth"] = truth
     figure, axes = plt.subplots(2, 4, figsize=(14, 4.6), layout="constrained")
     for column, (title, picture) in zip(axes.T, pictures.items(), strict=True):
         column[0].set_title(title, fontsize=9)
@@ -87,7 +80,7 @@ def under_display(out: Path) -> None:
         column[1].imshow(_pixels(picture[..., 60:204, 360:616]), interpolation="nearest")
         for axis in column:
             axis.axis("off")
-    figure.savefig(out, dpi=100, pil_kwargs={"quality": 88})
+    figure.savefig(out, dpi=100, pil_kwargs=JPEG)
 
 
 def deblurred(out: Path) -> None:
@@ -99,9 +92,7 @@ def deblurred(out: Path) -> None:
     cases = (("shake", "shelf", 3), ("object", "hall", 3), ("pan", "hall", 9))
     for row, (kind, name, seed) in zip(axes, cases, strict=False):
         photo, other = (
-            torch.from_numpy(read_photo(ROOT / "afterlens/samples/evaluation" / f"{file}.jpg").rgb).permute(
-                2, 0, 1
-            )[:, 80:336, 200:584]
+            _photo(f"evaluation/{file}.jpg")[0, :, 80:336, 200:584]
             for file in (name, "hall" if name == "shelf" else "shelf")
         )
         sample = task.degrade(photo, other, kind, seeded(seed))
@@ -113,19 +104,14 @@ def deblurred(out: Path) -> None:
             "the frame before",
             f"{kind}: current frame, {psnr(current, truth):.1f} dB",
             f"restored, {psnr(restored, truth):.1f} dB",
-            "truth",
+            "ground truth",
         )
         for axis, picture, title in zip(row, (previous, current, restored, truth), titles, strict=False):
             axis.imshow(_pixels(picture))
             axis.set_title(title, fontsize=9)
         row[4].imshow(extent[0], cmap="magma", vmin=0.0, vmax=4.0)
-        row[4].set_title("smear that the network sees, pixels", fontsize=9)
-    frames = [
-        torch.from_numpy(read_photo(ROOT / "afterlens/samples/clips/hands" / f"hands_{n}.jpg").rgb).permute(
-            2, 0, 1
-        )[None]
-        for n in (45, 46)
-    ]
+        row[4].set_title("blur seen by the network, pixels", fontsize=9)
+    frames = [_photo(f"clips/hands/hands_{number}.jpg") for number in (45, 46)]
     with torch.no_grad():
         (restored,) = restorer(frames[1], frames[0])
         extent = network(frames[1], frames[0])[1][-1][:, 2]
@@ -137,24 +123,30 @@ def deblurred(out: Path) -> None:
     axes[3, 4].imshow(extent[0, 47:98, 47:123], cmap="magma", vmin=0.0, vmax=4.0)
     for axis in axes.ravel():
         axis.axis("off")
-    figure.savefig(out, dpi=100, pil_kwargs={"quality": 88})
+    figure.savefig(out, dpi=100, pil_kwargs=JPEG)
 
 
 def point_spread(out: Path) -> None:
-    """One period of a panel, nine of them, and what `afterlens psf` makes of them."""
-    panel = ROOT / "afterlens/samples/panels/pentile.png"
+    """Three by three periods of a panel, and the point-spread function that `afterlens psf` computes for it."""
+    panel = SAMPLES / "panels" / "pentile.png"
     with tempfile.TemporaryDirectory() as work:
         preview = Path(work) / "psf.png"
         simulate(panel, Optics(), 257, Path(work) / "psf.npy", preview)
         kernel = plt.imread(preview)
     period = read_photo(panel).rgb
     figure, axes = plt.subplots(1, 2, figsize=(8, 4.2), layout="constrained")
-    titles = ("display: 3 x 3 openings, white lets light through", "a point of light through it (5 decades)")
+    # A period of this panel has two by two openings.
+    titles = ("display: 6 × 6 openings, white lets light through", "a point of light through it (5 decades)")
     for axis, picture, title in zip(axes, (np.tile(period, (3, 3, 1)), kernel), titles, strict=True):
         axis.imshow(picture)
         axis.set_title(title, fontsize=9)
         axis.axis("off")
-    figure.savefig(out, dpi=90, pil_kwargs={"quality": 88})
+    figure.savefig(out, dpi=90, pil_kwargs=JPEG)
+
+
+def _photo(name: str) -> torch.Tensor:
+    """A bundled photo, (1, 3, H, W), [0, 1]."""
+    return torch.from_numpy(read_photo(SAMPLES / name).rgb).permute(2, 0, 1)[None]
 
 
 def _pixels(picture: torch.Tensor) -> NDArray:
@@ -185,60 +177,75 @@ def curve(files: list[Path], out: Path) -> None:
     figure.savefig(out, dpi=110)
 
 
-def variants(bundles: list[str], out: Path) -> None:
-    """PSNR lost against the truth at the smallest size, over bytes and over time."""
-    figure, axes = plt.subplots(len(bundles), 2, figsize=(11, 3.6 * len(bundles)), squeeze=False)
-    for (left, right), argument in zip(axes, bundles, strict=True):
-        title, _, files = argument.partition("=")
-        folder, _, bench = files.partition(",")
-        artifacts = json.loads((Path(folder) / "proof.json").read_text("utf-8"))["artifacts"]
-        smallest = min(artifact["width"] for artifact in artifacts)
-        artifacts = [artifact for artifact in artifacts if artifact["width"] == smallest]
-        results = json.loads(Path(bench).read_text("utf-8"))["results"]
-        times = {result["artifact"]["file"]: result["timing"]["p50_ms"] for result in results}
-        whole = next(times[a["file"]] for a in artifacts if a["variant"] == "float32")
-        for kind, colour, name in (("tflite", "#c2410c", "TFLite"), ("coreml", "#1d4ed8", "Core ML")):
-            own = [artifact for artifact in artifacts if artifact["format"] == kind]
-            lost = [artifact["quality"]["drop"] for artifact in own]
-            left.plot([a["bytes"] / 1e6 for a in own], lost, "o", color=colour, label=name)
-            # Neighbours' names would lie on each other: TFLite's above, Core ML's below, the second cluster aside.
-            places = {
-                "coreml": (4, -10),
-                "integer_quant_with_int16_act": (8, -3),
-                "palettized6": (-46, 5),
-                "float32": (-12, 6),
-            }
-            for artifact, loss in zip(own, lost, strict=True):
-                place = places.get(artifact["variant"], places.get(kind, (4, 5)))
-                left.annotate(
-                    artifact["variant"].replace("integer_quant_with_int16_act", "int16 values"),
-                    (artifact["bytes"] / 1e6, loss),
-                    place,
-                    textcoords="offset points",
-                    fontsize=7,
-                )
-                if artifact["file"] in times and artifact["variant"] != "integer_quant_with_int16_act":
-                    share = times[artifact["file"]] / whole
-                    right.plot([share], [loss], "o", color=colour)
-                    right.annotate(
-                        artifact["variant"], (share, loss), place, textcoords="offset points", fontsize=7
-                    )
-        left.set(title=f"{title}: size", xlabel="MB", ylabel="dB lost against the truth", xlim=(0, None))
-        right.set(title=f"{title}: time, one thread", xlabel="share of float32's", xlim=(0, None))
-        left.legend(frameon=False)
-        for axis in (left, right):
-            axis.axhline(0.0, color="#999", linewidth=0.8)
-            axis.margins(x=0.15, y=0.2)
-    figure.tight_layout()
+def measured(page: Path) -> dict[str, list[dict[str, str]]]:
+    """The tables of a Markdown page below lines such as "**reflection**": by network, rows by the heads of columns."""
+    tables: dict[str, list[dict[str, str]]] = {}
+    for title, lines in re.findall(
+        r"^\*\*(\w+)\*\*.*\n\n((?:\|.*\n)+)", page.read_text("utf-8"), re.MULTILINE
+    ):
+        head, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines.splitlines())
+        tables[title] = [dict(zip(head, row, strict=True)) for row in rows]
+    return tables
+
+
+def variants(page: Path, out: Path) -> None:
+    """PSNR lost against ground truth at 256x256, over bytes and over time, of all networks of a page that were timed."""
+    networks = {name: rows for name, rows in measured(page).items() if "time at 256×256" in rows[0]}
+    figure, axes = plt.subplots(
+        len(networks), 2, figsize=(11, 4 * len(networks)), squeeze=False, layout="constrained"
+    )
+    names: list[list[tuple[str, float, float, str]]] = []  # of each plot
+    for row, (network, variants) in zip(axes, networks.items(), strict=True):
+        # 16-bit activations take 26 and 30 times as long as float32 on this CPU: they would squeeze all others.
+        timed = [v for v in variants if v["time at 256×256"] not in "–" and float(v["time at 256×256"]) < 5]
+        sizes = [float(v["bytes, 256×256"].replace(",", "")) / 1e6 for v in variants]
+        names += [
+            _losses(row[0], variants, sizes),
+            _losses(row[1], timed, [float(v["time at 256×256"]) for v in timed]),
+        ]
+        row[0].set(title=f"{network}: size", xlabel="MB", ylabel="dB lost against ground truth")
+        row[1].set(title=f"{network}: time, one thread", xlabel="relative to float32")
+    axes[0, 0].legend(frameon=False)
+    for axis, points in zip(axes.flat, names, strict=True):
+        label_points(axis, points)
     figure.savefig(out, dpi=110)
 
 
+def _losses(
+    axis: Axes, rows: list[dict[str, str]], costs: list[float]
+) -> list[tuple[str, float, float, str]]:
+    """Points in their format's colour; the names to put beside them once the layout is final."""
+    axis.axhline(0.0, color="#999999", linewidth=0.8)
+    losses = [float(row["lost at 256×256"].split()[0]) for row in rows]
+    for format_, colour in COLOURS.items():
+        own = [index for index, row in enumerate(rows) if row[""] == format_]
+        if own:
+            xs, ys = [costs[i] for i in own], [losses[i] for i in own]
+            axis.plot(xs, ys, MARKERS[format_], color=colour, label=format_)
+    low, high = min(losses), max(losses)
+    axis.set(
+        xlim=(0, 1.12 * max(costs)), ylim=(low - 0.2 * (high - low) - 0.01, high + 0.2 * (high - low) + 0.01)
+    )
+    return [
+        (row["variant"], cost, loss, COLOURS[row[""]])
+        for row, cost, loss in zip(rows, costs, losses, strict=True)
+    ]
+
+
+def main(what: str, *files: str) -> None:
+    """Draw photos, curve or variants."""
+    if what == "photos":
+        before_after(DOCS / "before_after.jpg")
+        under_display(DOCS / "under_display.jpg")
+        deblurred(DOCS / "deblurred.jpg")
+        point_spread(DOCS / "psf.jpg")
+    elif what == "curve":
+        curve([Path(file) for file in files], DOCS / "curve.png")
+    elif what == "variants":
+        variants(Path(files[0]), DOCS / "variants.png")
+    else:
+        sys.exit(f"error: {what!r}, expected photos, curve or variants")
+
+
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--variants"]:
-        variants(sys.argv[2:], ROOT / "docs" / "variants.png")
-        sys.exit()
-    before_after(ROOT / "docs" / "before_after.jpg")
-    under_display(ROOT / "docs" / "under_display.jpg")
-    deblurred(ROOT / "docs" / "deblurred.jpg")
-    point_spread(ROOT / "docs" / "psf.jpg")
-    curve([Path(argument) for argument in sys.argv[1:]], ROOT / "docs" / "curve.png")
+    main(*sys.argv[1:])

@@ -145,7 +145,7 @@ def test_cost_and_quality_are_plotted_with_every_variant_named(judged: Path, tmp
 def test_without_ground_truth_the_plot_is_of_the_numerics(tiny: Path, tmp_path: Path) -> None:
     write_proof(tiny)
     page = Page(report([tiny], out=tmp_path / "report.html"))
-    assert "PSNR against PyTorch, worst picture (nothing was judged" in page.text
+    assert "PSNR against PyTorch, worst picture (nothing was compared" in page.text
     assert "Heat maps" not in page.text and "Quality" not in page.text
     (tiny / "proof.json").unlink()
     page = Page(report([tiny], out=tmp_path / "report.html"))
