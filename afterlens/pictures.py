@@ -1,7 +1,6 @@
 """The pictures that a verb calibrates on, evaluates by and shows: those that the user names, else bundled ones."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,10 +82,10 @@ def evaluation_pictures(
 
 def recipe_budgets(task: str) -> dict[str, float]:
     """The dB that each variant may lose; an external network has no recipe, and the default budgets."""
-    from afterlens.training.recipe import BudgetRecipe
+    from afterlens.conversion.bundle.variants import BUDGETS
     from afterlens.training.tasks import TASKS
 
-    return asdict(_recipe(TASKS[task]).budgets if task in TASKS else BudgetRecipe())
+    return {**BUDGETS, **(_recipe(TASKS[task]).budgets if task in TASKS else {})}
 
 
 def _degraded(task: "Task", photos: Sequence[Path], graph: Any, count: int, seed: int) -> "list[Example]":

@@ -26,6 +26,7 @@ from afterlens.benchmarks.compare_text import CONFIDENCE, NAMES, allowed, in_wor
 from afterlens.benchmarks.document import read_document
 from afterlens.conversion.bundle.contract import TensorSpec, integrity_fault, read_bundle
 from afterlens.conversion.bundle.proof import PROOF_FILE, Found, Proven, proof_of, read_proof
+from afterlens.conversion.bundle.variants import FORMATS
 from afterlens.conversion.operator_counts import operator_counts
 from afterlens.training.media.errors import GateFailed, UserError
 
@@ -37,7 +38,6 @@ CEILING = 90.0
 """dB against PyTorch: above it, the difference is the rounding of float32."""
 
 _RESAMPLES = 2000
-_FORMATS = {"tflite": "TFLite", "coreml": "Core ML"}
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Key:
     variant: str
 
     def __str__(self) -> str:
-        return f"{_FORMATS[self.format]} {_plain(self.variant)} {self.width}x{self.height}"
+        return f"{FORMATS[self.format]} {_plain(self.variant)} {self.width}x{self.height}"
 
 
 @dataclass(frozen=True)
@@ -265,7 +265,7 @@ def _timed(document: Mapping[str, Any], name: str) -> dict[Key, Mapping[str, Any
     found: dict[Key, Mapping[str, Any]] = {}
     for result in document["results"]:
         artifact = result["artifact"]
-        if artifact["file"] is None or result["runtime"]["name"] not in _FORMATS:
+        if artifact["file"] is None or result["runtime"]["name"] not in FORMATS:
             continue
         key = Key(artifact["width"], artifact["height"], result["runtime"]["name"], artifact["variant"])
         if key in found:

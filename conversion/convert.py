@@ -35,8 +35,8 @@ from afterlens.conversion.bundle.contract import (
     write_contract,
 )
 from afterlens.conversion.bundle.runtimes import open_model, port_faults, to_levels
+from afterlens.conversion.bundle.variants import VARIANTS
 from afterlens.conversion.coreml.check import compress_and_check
-from afterlens.conversion.coreml.compress import COMPRESSED_VARIANTS
 from afterlens.conversion.coreml.convert import convert_coreml, minimum_coreml
 from afterlens.conversion.coreml.plan import MEASURED_PICTURES, plan_mixed
 from afterlens.conversion.examples import Example, refuse_unreal
@@ -44,25 +44,13 @@ from afterlens.conversion.operator_counts import operator_counts
 from afterlens.conversion.tflite.check import quantization_faults
 from afterlens.conversion.tflite.onnx2tf import Onnx2tf, Reference, finish_tflite, minimum_tflite, nhwc
 from afterlens.conversion.tflite.onnx_export import export_onnx
-from afterlens.conversion.tflite.quantizer import SCHEMES, Quantizer
+from afterlens.conversion.tflite.quantizer import Quantizer
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import atomic_path, fit, read_photo, write_png
 
-VARIANTS = (
-    *("float32.tflite", "float16.tflite", *(f"{variant}.tflite" for variant in SCHEMES)),
-    *("float16.mlpackage", *(f"{variant}.mlpackage" for variant in COMPRESSED_VARIANTS)),
-)
-"""What can be made of a graph, named as the files end."""
-
-FLOAT_VARIANTS = ("float32.tflite", "float16.tflite", "float16.mlpackage")
-"""Those that need no pictures."""
-
-DEFAULT_VARIANTS = (
-    *("float32.tflite", "float16.tflite", "mixed.tflite"),
-    *("float16.mlpackage", "int8.mlpackage", "palettized6.mlpackage"),
-)
-"""Those that somebody would ship: `mixed` is as fast and as small as full_integer_quant, and nearer to the network."""
+FLOAT_VARIANTS = tuple(variant.file_ending for variant in VARIANTS if variant.is_float)
+"""What can be made without pictures and proved without a ground truth."""
 
 CALIBRATION = (36, 12)
 """Examples that the ranges of the smallest size are taken from, and of each larger one."""
@@ -91,7 +79,7 @@ def convert(
             are added.
         golden_photo: a real photo; cropped and scaled to each size it becomes the golden input.
         earlier: for a network of several inputs, one photo for each further input: the frames before it.
-        variants: which of `VARIANTS`.
+        variants: their file endings, such as "float16.tflite"; see `afterlens.conversion.bundle.variants`.
         examples: gives so many real pictures for a graph, with the truth where it is known; the integer variants take
             their ranges from them, and Core ML's mixed variant is decided on them (without any, on the golden input).
         mixed_budget: dB that `mixed` may lose on each of them.
@@ -101,14 +89,16 @@ def convert(
     sizes = [_size(deployable) for deployable in deployables]
     if not deployables or len(set(sizes)) < len(sizes) or len({d.task for d in deployables}) > 1:
         raise ValueError(f"expected graphs of one task and of different sizes, got {sizes}")
-    unknown = set(variants) - set(VARIANTS)
-    if unknown or not variants:
-        raise UserError(
-            f"unknown variant {', '.join(sorted(unknown)) or '(none)'}, expected {', '.join(VARIANTS)}"
-        )
-    quantized = [variant for variant in SCHEMES if f"{variant}.tflite" in variants]
-    if set(quantized) - {"dynamic_range_quant"} and examples is None:
-        raise UserError(f"{quantized[-1]} takes its ranges from real pictures, and none were given")
+    chosen = [variant for variant in VARIANTS if variant.file_ending in variants]
+    unknown = sorted(set(variants) - {variant.file_ending for variant in VARIANTS})
+    if unknown or not chosen:
+        known = ", ".join(variant.file_ending for variant in VARIANTS)
+        raise UserError(f"unknown variant {', '.join(unknown) or '(none)'}, expected {known}")
+    calibrated = [variant.name for variant in chosen if variant.calibrated]
+    if calibrated and examples is None:
+        raise UserError(f"{calibrated[0]} takes its ranges from real pictures, and none were given")
+    quantized = [v.name for v in chosen if v.format == "tflite" and not v.is_float]
+    packages = [v.name for v in chosen if v.format == "coreml"]
     _refuse_other_folder(out)
     photos = [read_photo(path).rgb for path in (golden_photo, *earlier)]
     console = Console(stderr=True)
@@ -130,7 +120,6 @@ def convert(
                 tools[size] = running.enter_context(Onnx2tf(work / f"{size}.onnx", work / size))
         artifacts: list[Artifact] = []
         golden: list[GoldenFile] = []
-        packages = [v.removesuffix(".mlpackage") for v in VARIANTS if v in variants and "mlpackage" in v]
         plan: dict[str, str] | None = None  # of the mixed package; all sizes have the same weights
         for size, deployable in zip(sizes, deployables, strict=True):
             exact = (folder if "float16" in packages else work) / f"{first.task}_{size}_float16.mlpackage"

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from afterlens.conversion.bundle.contract import Contract
+from afterlens.conversion.bundle.variants import RANGE_SLACK
 from afterlens.conversion.fold import fold
-from afterlens.conversion.verify.gates import RANGE_SLACK
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.media.errors import UserError
 

@@ -63,26 +63,6 @@ class TrainingRecipe:
         )
 
 
-@dataclass(frozen=True)
-class BudgetRecipe:
-    """The ``[budgets]`` table: dB of mean PSNR against the truth that a converted variant may lose to PyTorch."""
-
-    float16: float = 0.05
-    dynamic_range_quant: float = 0.1
-    full_integer_quant: float = 0.3
-    integer_quant_with_int16_act: float = 0.3
-    mixed: float = 0.3
-    int8: float = 0.3
-    palettized6: float = 0.3
-    palettized4: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Raises ValueError for a number out of range."""
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            require(field.name, value, 0.0 <= value < math.inf, "zero or more")
-
-
 def require(key: str, value: object, holds: bool, expected: str) -> None:
     """For a recipe's ``__post_init__``: ValueError that says what was got and what was expected, unless ``holds``."""
     if not holds:

@@ -53,8 +53,7 @@ def verify(
     """
     from afterlens.conversion.bundle.contract import read_bundle
     from afterlens.conversion.bundle.proof import PROOF_FILE
-    from afterlens.conversion.tflite.check import refuse_unknown_budget
-    from afterlens.conversion.verify.gates import VARIANTS
+    from afterlens.conversion.bundle.variants import refuse_unknown_budget
     from afterlens.conversion.verify.verify import verify as run
     from afterlens.training.media.images import find_photos
 
@@ -62,7 +61,7 @@ def verify(
         contract = read_bundle(bundle).contract
         graphs, weights = references(contract, checkpoint, reference)
         budgets = recipe_budgets(contract.task) | _budgets(budget or ())
-        refuse_unknown_budget(budgets, VARIANTS)
+        refuse_unknown_budget(budgets)
         evaluation = evaluation_pictures(contract, graphs, truth, pairs)
         failure = None
         try:

@@ -20,6 +20,7 @@ import numpy as np
 
 from afterlens.conversion.bundle.contract import Artifact, Bundle, integrity_fault, read_bundle
 from afterlens.conversion.bundle.runtimes import to_levels
+from afterlens.conversion.bundle.variants import precision_rank
 from afterlens.conversion.lint.constants import constant_hits
 from afterlens.conversion.lint.finding import Hit, Place, findings_of, one_line
 from afterlens.conversion.lint.gpu import gpu_hits
@@ -102,7 +103,7 @@ def require(report: Mapping[str, Any]) -> None:
 def _read_graphs(bundle: Bundle) -> dict[str, Graph]:
     """Graphs by file. Core ML first: its weights carry the layer names that TFLite files lack."""
     artifacts = sorted(
-        bundle.contract.artifacts, key=lambda a: (a.format != "coreml", a.variant != "float16")
+        bundle.contract.artifacts, key=lambda a: (a.format != "coreml", precision_rank(a.format, a.variant))
     )
     graphs: dict[str, Graph] = {}
     named: Mapping[str, Any] = {}
@@ -128,7 +129,8 @@ def _measure(
         for (height, width), artifacts in sorted(sizes.items()):
             # Compression changes values by a few percent, and the limits are far apart: one variant stands for all.
             packages = sorted(
-                (a for a in artifacts if a.format == "coreml"), key=lambda a: a.variant != "float16"
+                (a for a in artifacts if a.format == "coreml"),
+                key=lambda a: precision_rank(a.format, a.variant),
             )
             reason, ranges, names = "no Core ML package of this size in the bundle", [], []
             if packages:

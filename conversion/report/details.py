@@ -5,8 +5,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from afterlens.conversion.bundle.contract import Artifact, Contract
-from afterlens.conversion.bundle.labels import FORMATS, label, megabytes
+from afterlens.conversion.bundle.labels import megabytes
 from afterlens.conversion.bundle.proof import Found
+from afterlens.conversion.bundle.variants import FORMATS, label
 from afterlens.conversion.report.templates import FAIL, Cell, Table, state_cell
 
 _EXECUTORS = {"conversion.mil": "our Core ML executor"}

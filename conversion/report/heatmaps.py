@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from afterlens.conversion.bundle.labels import FORMATS, label
 from afterlens.conversion.bundle.proof import Found, Proven, Quality, Tile
+from afterlens.conversion.bundle.variants import FORMATS, label
 from afterlens.conversion.report.templates import Picture, jpeg
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import read_photo

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from afterlens.conversion.bundle.contract import Artifact
-from afterlens.conversion.bundle.labels import FORMATS, label, megabytes, stored
+from afterlens.conversion.bundle.labels import megabytes
 from afterlens.conversion.bundle.proof import Found, Proven, Quality
+from afterlens.conversion.bundle.variants import FORMATS, label, stored
 from afterlens.conversion.report.heatmaps import worst_words
 from afterlens.conversion.report.pareto import HEIGHT, WIDTH, Point, draw, svg
 from afterlens.conversion.report.templates import FAIL, Cell, Picture, Table, drawing, state_cell

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from afterlens.conversion.bundle.contract import Artifact, Bundle, integrity_fault
-from afterlens.conversion.bundle.labels import FORMATS, label
 from afterlens.conversion.bundle.proof import Found, Proven
+from afterlens.conversion.bundle.variants import FORMATS, label
 from afterlens.conversion.report.templates import FAIL, OPEN, PASS
 
 FLOAT_VARIANTS = ("float32", "float16")

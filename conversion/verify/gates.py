@@ -1,7 +1,10 @@
-"""The gates of the proof: how far one output of an artifact may be from what PyTorch computed, and where it is.
+"""Checks one output of an artifact against the gate of its variant: how far is it from PyTorch, and where?
 
-    row = judge("float16", port, "room.jpg", got, expected, stored=(got_in_float32, expected_with_float16_weights))
+    gate = variants.gate("tflite", "float16")
+    row = check_output(gate, port, "room.jpg", got, expected, stored=(got_in_float32, expected_with_float16_weights))
     print(row.faults or "passed")
+
+The limits are in `afterlens.conversion.bundle.variants`.
 
 Pictures are (H, W, 3) float32. Errors are shares of the output's declared range, which is the peak of the PSNR too.
 """
@@ -14,39 +17,9 @@ from typing import Any
 import numpy as np
 
 from afterlens.conversion.bundle.runtimes import Picture, to_levels
+from afterlens.conversion.bundle.variants import Gate
 from afterlens.training.deployable import Port
 from afterlens.training.metrics import PSNR_CAP
-
-VARIANTS = (
-    *(
-        "float32",
-        "float16",
-        "dynamic_range_quant",
-        "full_integer_quant",
-        "integer_quant_with_int16_act",
-        "mixed",
-    ),
-    *("int8", "palettized6", "palettized4"),
-)
-MAX_ERROR = {"float32": 1e-4}  # by variant: the largest difference from PyTorch
-# By variant, dB. The integer and compressed variants are judged by what they lose against the truth (quality.py); this
-# catches the collapse of one picture that a mean over all would hide.
-MIN_PSNR = {
-    "float16": 60.0,
-    "dynamic_range_quant": 30.0,
-    "full_integer_quant": 20.0,
-    "integer_quant_with_int16_act": 30.0,
-    "mixed": 20.0,
-    "int8": 30.0,
-    "palettized6": 25.0,
-    "palettized4": 15.0,
-}
-# By variant: the largest difference from PyTorch whose weights are rounded as the file's are, both in float32
-# arithmetic. A fault that costs less than float16 rounding passes the PSNR gate, but not this one (docs/proof.md).
-MAX_STORED_ERROR = {"float16": 1e-4}
-MAX_LEVELS = {"float32": 1, "float16": 1}  # by variant: largest difference after both are rounded to 8 bits
-RANGE_SLACK = 1e-6  # how far a value may leave its declared range
-INT16_SLACK = 1e-4  # the same where the end of the range lies between two steps of int16
 
 
 @dataclass(frozen=True)
@@ -107,19 +80,19 @@ def difference(port: Port, got: Picture, expected: Picture) -> Difference:
     )
 
 
-def judge(
-    variant: str,
+def check_output(
+    gate: Gate,
     port: Port,
     image: str,
     got: Picture,
     expected: Picture,
     stored: tuple[Picture, Picture] | None = None,
 ) -> Row:
-    """Holds one output (H, W, 3) of an artifact against the gates.
+    """Check one output (H, W, 3) of an artifact against the gate of its variant.
 
     Args:
-        variant: of the artifact.
-        got: what it computed, before any rounding to 8 bits.
+        gate: of the artifact's variant.
+        got: what the artifact computed, before any rounding to 8 bits.
         expected: what PyTorch computed.
         stored: both again, in float32 arithmetic and with the weights as stored.
     """
@@ -129,32 +102,30 @@ def judge(
     if found.not_finite:
         faults.append(f"{found.not_finite} of {got.size} values are not finite; first at {found.worst}")
     outside = np.where(np.isfinite(got), np.maximum(low - got, got - high), 0.0)
-    slack = INT16_SLACK if variant == "integer_quant_with_int16_act" else RANGE_SLACK
-    if outside.max() > slack * (high - low):
+    if outside.max() > gate.range_slack * (high - low):
         where = _place(int(np.argmax(outside)), got, expected)
         faults.append(f"values leave the range [{low:g}, {high:g}]; furthest at {where}")
-    limit = MAX_ERROR.get(variant, np.inf)
-    if found.max_error > limit:
+    if gate.max_error is not None and found.max_error > gate.max_error:
         faults.append(
-            f"max error {found.max_error:.3g}, at most {limit:g} is allowed; worst at {found.worst}"
+            f"max error {found.max_error:.3g}, at most {gate.max_error:g} is allowed; worst at {found.worst}"
         )
-    required = MIN_PSNR.get(variant, -np.inf)
-    if found.psnr < required:
-        faults.append(f"PSNR {found.psnr:.2f} dB, at least {required:g} is required; worst at {found.worst}")
-    levels = _levels_apart(got, expected, port)
-    if levels > MAX_LEVELS.get(variant, 255):
+    if gate.min_psnr is not None and found.psnr < gate.min_psnr:
         faults.append(
-            f"{levels} of 255 levels off, at most {MAX_LEVELS[variant]} is allowed; worst at {found.worst}"
+            f"PSNR {found.psnr:.2f} dB, at least {gate.min_psnr:g} is required; worst at {found.worst}"
+        )
+    levels = _levels_apart(got, expected, port)
+    if levels > gate.max_levels:
+        faults.append(
+            f"{levels} of 255 levels off, at most {gate.max_levels} is allowed; worst at {found.worst}"
         )
     stored_error = None
     if stored is not None:
         exact = difference(port, *stored)
         stored_error = exact.max_error
-        limit = MAX_STORED_ERROR.get(variant, np.inf)
-        if stored_error > limit:
+        if gate.max_stored_error is not None and stored_error > gate.max_stored_error:
             faults.append(
-                f"max error {stored_error:.3g} against PyTorch with {variant} weights, at most {limit:g} is allowed; "
-                f"worst at {exact.worst}"
+                f"max error {stored_error:.3g} against PyTorch with float16 weights, at most "
+                f"{gate.max_stored_error:g} is allowed; worst at {exact.worst}"
             )
     return Row(
         image,

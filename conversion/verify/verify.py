@@ -45,18 +45,11 @@ from afterlens.conversion.bundle.runtimes import (
     port_faults,
     to_levels,
 )
+from afterlens.conversion.bundle.variants import RANGE_SLACK, VARIANTS, gate
 from afterlens.conversion.coreml.check import compression_faults
 from afterlens.conversion.coreml.compress import COMPRESSED_VARIANTS
 from afterlens.conversion.examples import Example
-from afterlens.conversion.verify.gates import (
-    MAX_ERROR,
-    MAX_LEVELS,
-    MAX_STORED_ERROR,
-    MIN_PSNR,
-    RANGE_SLACK,
-    Row,
-    judge,
-)
+from afterlens.conversion.verify.gates import Row, check_output
 from afterlens.conversion.verify.quality import evaluate_quality, measure, over_budget, write_heatmap
 from afterlens.training.deployable import Deployable
 from afterlens.training.media.errors import GateFailed, UserError
@@ -64,6 +57,7 @@ from afterlens.training.media.images import atomic_path, fit, read_photo
 from afterlens.training.media.progress import progress_bar
 
 HEATMAPS = "heatmaps"
+EXACT = gate("tflite", "float32")
 GOLDEN = "golden"  # name of the bundle's own input among the images
 
 Levels = NDArray[np.uint8]  # (H, W, 3), RGB
@@ -380,6 +374,7 @@ def _test(
 ) -> None:
     """Runs an artifact on one picture and adds what was found, unless it could not be opened."""
     variant = subject.artifact.variant
+    limits = gate(subject.artifact.format, variant)
     outputs = in_float32 = _run(subject, name, inputs)
     # LiteRT widens float16 weights and computes in float32 anyway.
     if isinstance(subject.model, CoremlModel) and variant == "float16":
@@ -388,7 +383,7 @@ def _test(
         return
     for port in deployable.outputs:
         pair = (in_float32[port.name], stored[port.name]) if variant == "float16" else None
-        subject.rows.append(judge(variant, port, name, outputs[port.name], expected[port.name], pair))
+        subject.rows.append(check_output(limits, port, name, outputs[port.name], expected[port.name], pair))
 
 
 def _reference_faults(deployable: Deployable, name: str, expected: Pictures) -> list[str]:
@@ -423,16 +418,17 @@ def _golden_faults(bundle: Bundle, deployable: Deployable, expected: Pictures) -
                 if stored.size == want.size
                 else np.inf
             )
-            if not error <= MAX_ERROR["float32"]:
+            assert EXACT.max_error is not None
+            if not error <= EXACT.max_error:
                 faults.append(
-                    f"{entry.file}: PyTorch differs by {error:.3g}, at most {MAX_ERROR['float32']:g} is allowed"
+                    f"{entry.file}: PyTorch differs by {error:.3g}, at most {EXACT.max_error:g} is allowed"
                 )
         else:
             levels = to_levels(read_photo(bundle.path(entry)).rgb).astype(np.int16)
             off = int(np.abs(levels - to_levels(want)).max()) if levels.shape == want.shape else 255
-            if off > MAX_LEVELS["float32"]:
+            if off > EXACT.max_levels:
                 faults.append(
-                    f"{entry.file}: PyTorch differs by {off} levels of 255, at most {MAX_LEVELS['float32']} is allowed"
+                    f"{entry.file}: PyTorch differs by {off} levels of 255, at most {EXACT.max_levels} is allowed"
                 )
     return faults
 
@@ -456,10 +452,12 @@ def _conclude(
         "failures": failures,
         "checkpoint_sha256": contract.provenance["checkpoint_sha256"],
         "gates": {
-            "max_error": MAX_ERROR,
-            "max_stored_error": MAX_STORED_ERROR,
-            "min_psnr_db": MIN_PSNR,
-            "max_levels": MAX_LEVELS["float32"],
+            "max_error": {v.name: v.gate.max_error for v in VARIANTS if v.gate.max_error is not None},
+            "max_stored_error": {
+                v.name: v.gate.max_stored_error for v in VARIANTS if v.gate.max_stored_error is not None
+            },
+            "min_psnr_db": {v.name: v.gate.min_psnr for v in VARIANTS if v.gate.min_psnr is not None},
+            "max_levels": EXACT.max_levels,
             "range_slack": RANGE_SLACK,
         },
         "photos": list(photos),

@@ -19,7 +19,7 @@ from afterlens.training.deblur.synthesis import KINDS, degrade
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.losses import charbonnier, relative_squared_error
 from afterlens.training.padding import crop_to, pad_to
-from afterlens.training.recipe import BudgetRecipe, TrainingRecipe, require
+from afterlens.training.recipe import TrainingRecipe, require
 from afterlens.training.restorer import PaddedRestorer
 from afterlens.training.samples import require_shares
 from afterlens.training.task import Objective, Sample, Task
@@ -90,7 +90,7 @@ class DeblurRecipe:
     network: NetworkRecipe
     synthesis: MotionRecipe
     loss: LossRecipe
-    budgets: BudgetRecipe
+    budgets: dict[str, float]  # dB that a converted variant may lose, where it is not the usual one
 
     def __post_init__(self) -> None:
         """Raises ValueError for a crop that the network can't take."""

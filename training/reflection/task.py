@@ -22,7 +22,7 @@ from afterlens.training.losses import (
     truncated_pixel_loss,
     vgg_file,
 )
-from afterlens.training.recipe import BudgetRecipe, TrainingRecipe, require
+from afterlens.training.recipe import TrainingRecipe, require
 from afterlens.training.reflection.network import MULTIPLE, ReflectionNetwork
 from afterlens.training.reflection.pyramid import PyramidRestorer, levels_for
 from afterlens.training.reflection.synthesis import KINDS, degrade
@@ -96,7 +96,7 @@ class ReflectionRecipe:
     network: NetworkRecipe
     synthesis: SynthesisRecipe
     loss: LossRecipe
-    budgets: BudgetRecipe
+    budgets: dict[str, float]  # dB that a converted variant may lose, where it is not the usual one
 
     def __post_init__(self) -> None:
         """Raises ValueError for a crop that the network can't take, or an unknown kind of degradation."""

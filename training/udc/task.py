@@ -16,7 +16,7 @@ from afterlens.training.blocks import GROUP_WIDTH
 from afterlens.training.data import uniform
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.losses import VGG19, relative_squared_error, ssim_loss, vgg_file
-from afterlens.training.recipe import BudgetRecipe, TrainingRecipe, require
+from afterlens.training.recipe import TrainingRecipe, require
 from afterlens.training.restorer import PaddedRestorer
 from afterlens.training.samples import (
     Degrade,
@@ -95,7 +95,7 @@ class UnderDisplayRecipe:
     synthesis: SynthesisRecipe
     panel: PanelRecipe
     loss: LossRecipe
-    budgets: BudgetRecipe
+    budgets: dict[str, float]  # dB that a converted variant may lose, where it is not the usual one
 
     def __post_init__(self) -> None:
         """Raises ValueError for a crop that the network can't take, or an unknown kind of panel."""

@@ -468,7 +468,7 @@ def test_quality_is_shown_beside_pytorchs_and_the_budget(judged: Path, tmp_path:
     page = Page(report([judged], out=tmp_path / "report.html"))
     row = next(row for row in page.rows if row[0].startswith("tiny_32x24_full_integer_quant.tfliteint8"))
     assert row == [
-        "tiny_32x24_full_integer_quant.tfliteint8 weights and values",
+        "tiny_32x24_full_integer_quant.tfliteint8 weights and activations",
         *(
             "22.050.8803",
             "22.410.8912",
@@ -486,7 +486,7 @@ def test_quality_is_shown_beside_pytorchs_and_the_budget(judged: Path, tmp_path:
 
 def test_every_variant_has_a_name_of_its_own(judged: Path) -> None:
     from afterlens.conversion.bundle.contract import SCHEMA_FILE
-    from afterlens.conversion.bundle.labels import label, stored
+    from afterlens.conversion.bundle.variants import label, stored
 
     variants = json.loads(SCHEMA_FILE.read_text())["$defs"]["artifact"]["properties"]["variant"]["enum"]
     assert {variant for _, variant, *_ in VARIANTS} == set(variants)
