@@ -8,10 +8,10 @@ for result in document["results"]:
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field, TypeAdapter
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from afterlens.conversion.bundle.strict_json import (
     STRICT,

@@ -132,7 +132,7 @@ def references(contract: Contract, name: str) -> dict[Size, Deployable]:
             f"{name}: the sha256 of its weights begins with {own[:12]}, the bundle was converted from "
             f"{recorded[:12]}...; give the network and weights that it was converted from, or convert again"
         )
-    found = {(d.inputs[0].shape[2], d.inputs[0].shape[3]): d for d in network.deployables}
+    found = {d.size: d for d in network.deployables}
     for artifact in contract.artifacts:
         if (artifact.height, artifact.width) not in found:
             sizes = ", ".join(f"{width}x{height}" for height, width in found)

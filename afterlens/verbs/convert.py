@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from afterlens.networks import external, trained
 from afterlens.options import AsJson, Checkpoint, Pairs, height_and_width
 from afterlens.output import library_output_on_stderr, show, table
 from afterlens.pictures import calibration_pictures, recipe_budgets, shown
@@ -69,6 +68,7 @@ def convert(
     """
     from dataclasses import asdict
 
+    from afterlens.conversion.bundle.network import external, trained
     from afterlens.conversion.bundle.variants import VARIANTS
     from afterlens.conversion.convert import convert as run
     from afterlens.conversion.external import is_external

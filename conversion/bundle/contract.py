@@ -17,11 +17,11 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
 from pydantic.dataclasses import dataclass
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from afterlens.conversion.bundle.strict_json import (
     STRICT,
@@ -52,8 +52,15 @@ FileName = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
 GoldenName = Annotated[str, Field(pattern="^golden/[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
 PortName = Annotated[str, Field(pattern=PORT_PATTERN)]
 Format = Literal["tflite", "coreml"]
-VariantName = Annotated[str, Field(json_schema_extra={"enum": list(NAMES)}), AfterValidator(lambda name: _known(name))]
-_STORED = "; ".join(f"{v.format} {v.name}: {v.stored}" for v in VARIANTS)
+
+
+def _known(variant: str) -> str:
+    if variant not in NAMES:
+        raise ValueError(f"expected one of {', '.join(NAMES)}, got {variant!r}")
+    return variant
+
+
+VariantName = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": list(NAMES)})]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -87,8 +94,13 @@ class Artifact:
     file: FileName
     """Beside model.json. A Core ML package is a folder."""
     format: Format
-    variant: VariantName
-    """How weights and activations are stored."""
+    variant: Annotated[
+        VariantName,
+        Field(
+            description="How weights and activations are stored. "
+            + "; ".join(f"{v.format} {v.name}: {v.stored}" for v in VARIANTS)
+        ),
+    ]
     width: Side
     """Pixels, of the first image input."""
     height: Side
@@ -188,12 +200,6 @@ def _checked(provenance: dict[str, Any]) -> dict[str, Any]:
     return provenance
 
 
-def _known(variant: str) -> str:
-    if variant not in NAMES:
-        raise ValueError(f"expected one of {', '.join(NAMES)}, got {variant!r}")
-    return variant
-
-
 @dataclass(frozen=True, config=STRICT)
 class Contract:
     """What an app needs to know about the converted files beside model.json. Apps hold no constants of their own: sizes,
@@ -207,9 +213,7 @@ class Contract:
     """Of the task's deployable graph."""
     artifacts: Annotated[tuple[Artifact, ...], Field(min_length=1, max_length=256)]
     golden: Annotated[tuple[GoldenFile, ...], Field(max_length=256)]
-    provenance: Annotated[
-        dict[str, Any], AfterValidator(_checked), WithJsonSchema(_PROVENANCE.json_schema())
-    ]
+    provenance: Annotated[dict[str, Any], AfterValidator(_checked), WithJsonSchema(_PROVENANCE.json_schema())]
     proof: ProofSummary | None = None
     """Null until the bundle was verified."""
     schema_version: Literal[2] = 2
@@ -247,7 +251,9 @@ def read_bundle(folder: Path) -> Bundle:
         document = _from_version_1(document)
     elif version != 2:
         raise UserError(f"{path}: schema_version is {version!r}, expected 1 or 2; convert again")
-    contract = parse(CONTRACT, document, str(path), remedy=f"expected what {SCHEMA_FILE.name} says, convert again")
+    contract = parse(
+        CONTRACT, document, str(path), remedy=f"expected what {SCHEMA_FILE.name} says, convert again"
+    )
     names = [artifact.file for artifact in contract.artifacts] + [golden.file for golden in contract.golden]
     if len(set(names)) < len(names):
         raise UserError(f"{path}: the same file is named twice; convert again")

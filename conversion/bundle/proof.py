@@ -131,7 +131,7 @@ class Worst:
 class Quality:
     """One artifact against ground truth: means over the pictures."""
 
-    budget: Error | None
+    budget: Decibels | None
     """Largest drop allowed, dB; null: none."""
     psnr: Decibels
     ssim: Ssim
@@ -175,6 +175,12 @@ class ProvenArtifact:
     def levels(self) -> int | None:
         """Of the worst picture and output; None: there is none."""
         return max((row.levels for row in self.rows if row.levels is not None), default=None)
+
+
+def _distinct(artifacts: tuple[ProvenArtifact, ...]) -> tuple[ProvenArtifact, ...]:
+    if len({artifact.file for artifact in artifacts}) < len(artifacts):
+        raise ValueError("the same file is named twice")
+    return artifacts
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -223,25 +229,25 @@ class Proof:
     ground_truth: GroundTruth
     golden_files: Count
     tools: dict[str, str]
-    artifacts: Annotated[tuple[ProvenArtifact, ...], Field(min_length=1), AfterValidator(lambda all_: _distinct(all_))]
+    artifacts: Annotated[tuple[ProvenArtifact, ...], Field(min_length=1), AfterValidator(_distinct)]
     schema_version: Literal[2] = 2
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Names of the pictures beside the photos: test images and the golden input."""
+        photos = {photo.name for photo in self.photos}
+        return tuple(image for image in self.images if image not in photos)
 
 
 PROOF: TypeAdapter[Proof] = TypeAdapter(Proof)
 
 
-def _distinct(artifacts: tuple[ProvenArtifact, ...]) -> tuple[ProvenArtifact, ...]:
-    if len({artifact.file for artifact in artifacts}) < len(artifacts):
-        raise ValueError("the same file is named twice")
-    return artifacts
-
-
 def read_proof(path: Path) -> Proof:
     """Read a proof.json. Raises UserError, one line, where it cannot be read or is of an older version."""
-    remedy = "run `afterlens verify` again"
+    remedy = "cannot be read as a proof, run `afterlens verify` again"
     document = read_json(path, max_bytes=MAX_PROOF_BYTES, remedy=remedy)
     if isinstance(document, dict) and document.get("schema_version", 1) == 1 and "gates" in document:
-        raise UserError(f"{path}: is a proof of an older version of afterlens; {remedy}")
+        raise UserError(f"{path}: is a proof of an older version of afterlens; run `afterlens verify` again")
     return parse(PROOF, document, str(path), remedy=remedy)
 
 

@@ -12,7 +12,7 @@ from afterlens.conversion.bundle.variants import (
     stored,
 )
 from afterlens.conversion.coreml.compress import COMPRESSED_VARIANTS
-from afterlens.conversion.tflite.check import SCHEMES
+from afterlens.conversion.tflite.quantizer import SCHEMES
 from afterlens.training.media.errors import UserError
 
 

@@ -21,16 +21,10 @@ from rich.console import Console
 from rich.progress import track
 
 from afterlens.conversion.bundle.contract import Artifact, Bundle, digest, read_bundle
-from afterlens.conversion.verify.verify import (
-    Pictures,
-    Size,
-    Subject,
-    _open,
-    _pictures,
-    _test,
-    compute,
-    with_float16_weights,
-)
+from afterlens.conversion.bundle.network import compute, with_float16_weights
+from afterlens.conversion.verify.test_images import Inputs as Pictures
+from afterlens.conversion.verify.test_images import pictures as _pictures
+from afterlens.conversion.verify.verify import Size, Subject, _open, _test
 from afterlens.training.deployable import Deployable
 from afterlens.training.tasks import find_task
 from afterlens.training.trained import load_network
