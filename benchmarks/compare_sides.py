@@ -59,6 +59,10 @@ class Side:
 
 
 def read_side(path: Path, bench: Path | None) -> Side:
+    """Read a bundle folder, with the benchmark of its files if there is one, or a file of `afterlens bench` or `verify`.
+
+    Raises UserError for what cannot be read, is damaged, or does not belong together.
+    """
     if path.is_dir():
         return _bundle_side(path, bench)
     if bench is not None:

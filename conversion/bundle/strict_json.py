@@ -24,6 +24,7 @@ STRICT = ConfigDict(
     strict=True,
     extra="forbid",
     allow_inf_nan=False,
+    ser_json_inf_nan="constants",  # which `json_text` refuses, rather than a silent null
     use_attribute_docstrings=True,
     json_schema_serialization_defaults_required=True,
 )

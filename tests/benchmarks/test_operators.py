@@ -1,5 +1,6 @@
 """The profile of single operators: small files are built here, cut up, and put together again."""
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -165,7 +166,7 @@ def test_the_profile_adds_up_and_fits_the_schema(pyramid: Path) -> None:
     from afterlens.benchmarks.document import SCHEMA_FILE
 
     found = profile(pyramid)
-    rules = {"$ref": "#/$defs/operators", "$defs": json.loads(SCHEMA_FILE.read_text())["$defs"]}
+    rules = {"$ref": "#/$defs/Operators", "$defs": json.loads(SCHEMA_FILE.read_text())["$defs"]}
     assert list(Draft202012Validator(rules).iter_errors(found)) == []
     operators = found["operators"]
     assert found["sum_ms"] == pytest.approx(sum(operator["ms"] for operator in operators))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -220,9 +221,8 @@ def test_nothing_against_the_schema_can_be_made_or_written(tmp_path: Path) -> No
     for make in wrong:
         with pytest.raises(ValueError, match="validation error"):
             make()
-    for value in (float("nan"), {1, 2}):
-        with pytest.raises(UserError, match="cannot be written as JSON"):
-            write_contract(tmp_path, replace(contract, provenance={**contract.provenance, "more": value}))
+    with pytest.raises(UserError, match="cannot be written as JSON"):
+        write_contract(tmp_path, replace(contract, provenance={**contract.provenance, "more": math.nan}))
     assert not (tmp_path / CONTRACT_FILE).exists()
 
 
