@@ -89,11 +89,10 @@ def recipe_budgets(task: str) -> dict[str, float]:
 
 
 def _degraded(task: "Task", photos: Sequence[Path], graph: Any, count: int, seed: int) -> "list[Example]":
-    """Photos degraded by the task's own synthesis, of the kinds that it is trained on."""
-    from afterlens.conversion.examples import degraded_examples
+    """What the task makes of photos to show its network, by its own recipe."""
+    from afterlens.conversion.examples import task_examples
 
-    kinds = [kind for kind, share in _recipe(task).synthesis.kinds.items() if share > 0.0]
-    return degraded_examples(photos, task.degrade, kinds, graph, count=count, seed=seed)
+    return task_examples(task, _recipe(task), photos, graph, count=count, seed=seed)
 
 
 def _recipe(task: "Task") -> Any:

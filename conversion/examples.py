@@ -1,15 +1,15 @@
-"""Real pictures for a network of one size, with the truth where it is known: to calibrate on, and to judge by.
+"""Real examples for a network of one size, with the ground truth where it is known: to calibrate and to evaluate on.
 
-    examples = degraded_examples(photos, task.degrade, ("shadow", "stain"), deployable, count=6, seed=1)
+    examples = task_examples(task, recipe, photos, deployable, count=6, seed=1)
     refuse_unreal(examples)
 
-Calibration and judgement must never share a photo: a quantized file is as good as its ranges on pictures that they were
-not taken from.
+Calibration and evaluation must never share a photo: a quantized file is as good as its ranges on pictures that they
+were not taken from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,12 @@ import torch
 from numpy.typing import NDArray
 
 from afterlens.conversion.bundle.layout import made_up
-from afterlens.training.data import seeded
 from afterlens.training.deployable import Deployable
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import find_photos, fit, read_photo
-from afterlens.training.task import INPUTS, Sample
+from afterlens.training.task import Task
 
-Picture = NDArray[np.float32]  # (H, W, 3), RGB, [0, 1]
-Degrade = Callable[[Any, Any, str, Any], Sample]  # photo, other photo (3, H, W), kind, generator
+Picture = NDArray[np.float32]  # (H, W, 3), RGB, [0, 1]; of an input that is no picture, whatever shape it has
 
 LEAST_CORRELATION = 0.5
 """Of neighbouring pixels. Photos have 0.9 and more, noise 0; what is below this is no picture."""
@@ -34,46 +32,39 @@ LEAST_CORRELATION = 0.5
 
 @dataclass(frozen=True)
 class Example:
-    """Inputs by name, and what the first output should be; None: unknown."""
+    """Inputs by port name, and what the first output should be; None: unknown."""
 
     name: str
     inputs: dict[str, Picture]
     truth: Picture | None
 
 
-def degraded_examples(
-    photos: Sequence[Path],
-    degrade: Degrade,
-    kinds: Sequence[str],
-    deployable: Deployable,
-    *,
-    count: int,
-    seed: int,
+def task_examples(
+    task: Task, recipe: Any, photos: Sequence[Path], deployable: Deployable, *, count: int, seed: int
 ) -> list[Example]:
-    """``count`` examples with their truth: clean photos, degraded by the task's own synthesis.
+    """``count`` examples that the task makes of photos, at the network's size.
 
-    Photos and kinds take turns; each input is rounded to 8 bits, as a camera's would be. The graph's inputs are those
-    of ``afterlens.training.task.INPUTS``, in their order.
+    Pictures are rounded to 8 bits, as a camera's would be.
     """
     height, width = deployable.size
-    clean = [fit(read_photo(path).rgb, height, width) for path in photos]
-    tensors = [torch.from_numpy(photo).permute(2, 0, 1) for photo in clean]
     examples = []
-    for index in range(count):
-        kind, which = kinds[index % len(kinds)], (index + index // len(kinds)) % len(photos)
-        other = tensors[(which + 1) % len(photos)]
-        sample = degrade(tensors[which], other, kind, seeded(seed, index))
+    for name, sample in task.examples(recipe, photos, height, width, count, seed):
         inputs = {
-            port.name: _picture(sample[key].mul(255.0).round().div(255.0))
-            for port, key in zip(deployable.inputs, INPUTS, strict=False)
+            port.name: _array(_rounded(sample[key]))
+            for port, key in zip(deployable.inputs, task.inputs, strict=True)
         }
-        examples.append(Example(f"{photos[which].stem} {kind} {index}", inputs, _picture(sample["target"])))
+        truth = _array(sample["target"]) if "target" in sample else None
+        examples.append(Example(name, inputs, truth))
     return examples
 
 
-def _picture(tensor: torch.Tensor) -> Picture:
-    """``(3, H, W)`` -> (H, W, 3)."""
-    return tensor.permute(1, 2, 0).contiguous().numpy()
+def _rounded(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.mul(255.0).round().div(255.0) if tensor.ndim == 3 else tensor
+
+
+def _array(tensor: torch.Tensor) -> Picture:
+    """``(3, H, W)`` -> (H, W, 3); anything else as it is."""
+    return (tensor.permute(1, 2, 0) if tensor.ndim == 3 else tensor).contiguous().numpy()
 
 
 def plain_examples(photos: Sequence[Path], deployable: Deployable) -> list[Example]:

@@ -60,13 +60,26 @@ def fold(deployable: Deployable) -> Deployable:
     for before, norm in _pairs(module, deployable):
         convolution, normalisation = module.get_submodule(before), module.get_submodule(norm)
         assert isinstance(normalisation, nn.BatchNorm2d)
-        if isinstance(convolution, nn.Conv2d | nn.ConvTranspose2d):
-            transposed = isinstance(convolution, nn.ConvTranspose2d)
-            _put(module, before, fuse_conv_bn_eval(convolution, normalisation, transposed))
+        if isinstance(convolution, nn.ConvTranspose2d):
+            _fold_transposed(convolution, normalisation)
+            _put(module, norm, nn.Identity())
+        elif isinstance(convolution, nn.Conv2d):
+            _put(module, before, fuse_conv_bn_eval(convolution, normalisation))
             _put(module, norm, nn.Identity())
         else:
             _put(module, norm, _Affine(normalisation))
     return replace(deployable, module=module.eval())
+
+
+def _fold_transposed(convolution: nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> None:
+    """Folds into a transposed convolution in place; PyTorch's own function does not know groups there."""
+    affine = _Affine(norm)
+    weight, groups = convolution.weight.detach(), convolution.groups  # (C_in, C_out / groups, KH, KW)
+    factor = affine.factor.detach().reshape(groups, 1, -1, 1, 1)
+    grouped = weight.reshape(groups, -1, *weight.shape[1:]) * factor
+    bias = 0.0 if convolution.bias is None else convolution.bias.detach() * affine.factor.detach().reshape(-1)
+    convolution.weight = nn.Parameter(grouped.reshape(weight.shape))
+    convolution.bias = nn.Parameter(bias + affine.offset.detach().reshape(-1))
 
 
 def _pairs(module: nn.Module, deployable: Deployable) -> Iterator[tuple[str, str]]:

@@ -63,7 +63,7 @@ def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, weight in network.named_parameters():
             weight.copy_(torch.randn_like(weight) * (1.0 if name.endswith("original0") else 0.05))
     path = tmp_path_factory.mktemp("checkpoint") / "random.safetensors"
-    metadata = {"task": task.name, "recipe": dataclasses.asdict(recipe), "step": 0, "metrics": {}}
+    metadata = {"task": task.name, "recipe": recipe.model_dump(mode="json"), "step": 0, "metrics": {}}
     save_checkpoint(path, network.state_dict(), metadata)
     return path
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from afterlens.training.media.clips import is_video, open_clip
+from afterlens.training.media.clips import open_clip
+from afterlens.training.media.containers import is_video
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import atomic_path, write_png
 

@@ -3,15 +3,15 @@
     afterlens train reflection PHOTOS... -o runs/reflection
     accelerate launch --multi_gpu --num_processes 2 -m afterlens train reflection PHOTOS... -o runs/reflection
 
-A run folder holds ``checkpoints/`` (the whole state, the last few), ``best.safetensors`` (averaged weights, best on the
-held-out photos), ``metrics.csv`` and ``tensorboard/``. A step depends on the state before it, its number and the
-seed, on nothing else: so a resumed run gives the same weights, bit for bit, as one that was never stopped.
+A run folder holds ``checkpoints/`` (the whole state, the last few), ``best.safetensors`` and ``last.safetensors``
+(averaged weights: those with the best validation score, and those of the last checkpoint), ``metrics.csv`` and
+``tensorboard/``. A step depends on the state before it, its number and the seed, on nothing else: so a resumed run
+gives the same weights, bit for bit, as one that was never stopped.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
+import hashlib
 import math
 import multiprocessing
 import os
@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import torch
@@ -31,50 +31,25 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
 from afterlens.training.checkpoint import load_checkpoint, load_weights, remove_partial_files, save_checkpoint
-from afterlens.training.data import SMALLEST, find_faults, fingerprint, seeded, split_photos
+from afterlens.training.data import SMALLEST, find_faults, fingerprint, seeded, split_records
 from afterlens.training.frames import photos_of
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import find_photos
-from afterlens.training.metrics import psnr_each
 from afterlens.training.recipe import TrainingRecipe, read_recipe
 from afterlens.training.runlog import RunLog, tracked
-from afterlens.training.state import TrainingState
-from afterlens.training.task import Objective, Sample, Task
+from afterlens.training.state import NETWORK, TrainingState
+from afterlens.training.task import Discriminator, Objective, Record, Sample, Task
 
-CLEAN_PSNR = 45.0
-"""Decibels above which no error can be seen: more do not count."""
+Weights = Literal["best", "last"]
 
 _NAMED = 50  # skipped files that are named one by one
-_PICTURES = 8  # rows of the validation grid
-
-
-@dataclasses.dataclass(frozen=True)
-class Validation:
-    """How an averaged network does on the held-out samples; all in dB, the PSNR of a sample at most ``CLEAN_PSNR``.
-
-    Attributes:
-        gain: the score by which the best weights are kept: the mean of ``gains``.
-        gains: by kind, the mean of PSNR minus the input's PSNR over its samples. An untouched clean sample has 0, a
-            damaged one less; that of any other kind rises with what was restored. None where no sample is of the kind.
-        psnr, input_psnr: means over all samples.
-        pictures: ``(3, H, W)``, rows of input, result and target.
-    """
-
-    gain: float
-    gains: dict[str, float | None]
-    psnr: float
-    input_psnr: float
-    pictures: Tensor
-
-    def metrics(self) -> dict[str, float | None]:
-        """All the numbers by the names that they have in metrics.csv."""
-        gains = {f"validation_gain_{kind}": gain for kind, gain in self.gains.items()}
-        means = {"validation_psnr": self.psnr, "input_psnr": self.input_psnr}
-        return {"validation_gain": self.gain, **gains, **means}
 
 
 class StepSampler(Sampler[list[int]]):
-    """Batches of sample indices for one process: a function of the step only, so that resuming is exact."""
+    """Batches of sample indices for one process: a function of the step only, so that resuming is exact.
+
+    Each is a run of consecutive indices that starts at a multiple of the batch size (see `data.Strata`).
+    """
 
     def __init__(self, recipe: TrainingRecipe, first_step: int, process: int, processes: int) -> None:
         self.recipe, self.first_step, self.process, self.processes = recipe, first_step, process, processes
@@ -108,8 +83,9 @@ def train(
     resume: bool = False,
     initial: Path | None = None,
     data_licence: str = "not stated",
+    weights: Weights = "best",
 ) -> Path:
-    """Trains ``task`` on the photos under ``data`` and returns the path of the best weights.
+    """Trains ``task`` on the photos under ``data`` and returns the path of the trained weights.
 
     Args:
         data: photos, folders of them, and clips, whose frames are kept in the run folder.
@@ -118,31 +94,20 @@ def train(
         resume: continue the run in ``out`` from its last checkpoint.
         initial: weights to start from (fine-tuning); those of a part of the network will do.
         data_licence: goes into the weights' metadata.
+        weights: which to return: those with the best validation score, or the last ones. Both are written.
 
     Raises:
         UserError: no usable photo, unknown recipe key, a run folder in use, a checkpoint of another run, a full disk.
     """
     recipe: Any = read_recipe(task.recipe_type, task.recipe_path, overrides)
     settings: TrainingRecipe = recipe.training
-    last = _last_checkpoint(out, resume)
+    last_checkpoint = _last_checkpoint(out, resume)
     accelerator = _accelerator(settings)
     console = Console(stderr=True, quiet=not accelerator.is_main_process)
     with accelerator.main_process_first():
         data = photos_of(data, out / "frames")
-    training_photos, validation_photos = _photos(accelerator, console, data, settings)
-    description = {
-        "task": task.name,
-        "recipe": dataclasses.asdict(recipe),
-        "data": {
-            "photos": len(training_photos),
-            "held_out": len(validation_photos),
-            "sha256": fingerprint([*training_photos, *validation_photos]),
-            "licence": data_licence,
-        },
-        "initial": initial.name if initial is not None else None,
-        "processes": accelerator.num_processes,
-    }
-    description = json.loads(json.dumps(description))  # tuples become lists, as in a checkpoint's metadata
+    records = task.index(recipe, _photos(accelerator, console, data))
+    training, held_out = split_records(records, settings.validation_photos, settings.validation_pairs)
 
     torch.manual_seed(_seed(settings.seed))
     network = _placed(task.build_network(recipe), accelerator.device)
@@ -153,15 +118,23 @@ def train(
                 f"{initial}: has {taken} of the network's {all_weights} weights; the others start anew"
             )
     objective = task.objective(recipe, accelerator.device)
-    if objective.discriminator is not None and settings.precision == "fp16":
+    if objective.discriminators and settings.precision == "fp16":
         raise UserError(
             "training.precision is fp16, which has one loss scale and so no discriminator; use bf16 or no"
         )
-    state = TrainingState(accelerator, network, objective.discriminator, settings)
-    if last is not None:
-        state.restore(last, description)
+    description = {
+        "task": task.name,
+        "recipe": recipe.model_dump(mode="json"),
+        "data": _data_description(training, held_out, data_licence),
+        "helpers": {name: _digest(path) for name, path in objective.helpers.items()},
+        "initial": initial.name if initial is not None else None,
+        "processes": accelerator.num_processes,
+    }
+    state = TrainingState(accelerator, network, objective, settings)
+    if last_checkpoint is not None:
+        state.restore(last_checkpoint, description)
     loader = DataLoader(
-        task.training_set(recipe, training_photos),
+        task.training_set(recipe, training),
         batch_sampler=StepSampler(settings, state.step, accelerator.process_index, accelerator.num_processes),
         num_workers=settings.workers,
         prefetch_factor=4 if settings.workers else None,
@@ -170,10 +143,9 @@ def train(
         # A plain fork copies locks that other threads (TensorFlow's, LiteRT's, OpenMP's) hold, and hangs now and then.
         multiprocessing_context="forkserver" if settings.workers else None,
     )
-    validation = DataLoader(task.validation_set(recipe, validation_photos), batch_size=settings.batch)
+    validation = DataLoader(task.validation_set(recipe, held_out), batch_size=settings.batch)
 
     batches = iter(loader)
-    best = out / "best.safetensors"
     log: RunLog | None = None
     if accelerator.is_main_process:
         for folder in (out, out / "checkpoints"):
@@ -187,67 +159,25 @@ def train(
             checkpoint_due = final or state.step % settings.checkpoint_every == 0
             if log is not None:
                 log.step(state.step, values)
+                about: dict[str, Any] = description | {"step": state.step}
                 if validation_due:
-                    averaged = _placed(task.build_network(recipe), accelerator.device)
-                    averaged.load_state_dict(state.average)
-                    kinds = list(recipe.synthesis.kinds)
-                    found = validate(averaged, objective, validation, accelerator.device, kinds)
-                    metrics = found.metrics()
-                    log.validation(state.step, metrics, values, found.pictures)
-                    if state.best is None or found.gain >= state.best:
-                        state.best = found.gain
-                        known = {name: value for name, value in metrics.items() if value is not None}
-                        about = description | {"step": state.step, "metrics": known}
-                        save_checkpoint(best, state.average, about)
+                    held_out_batches = (_moved(batch, accelerator.device) for batch in validation)
+                    found = task.validate(recipe, state.averaged_network(), held_out_batches)
+                    log.validation(state.step, found.metrics, values, found.pictures, found.unit)
+                    known = {name: value for name, value in found.metrics.items() if value is not None}
+                    about |= {"metrics": known}
+                    if state.best is None or found.score >= state.best:
+                        state.best = found.score
+                        save_checkpoint(_weights_file(out, "best"), state.averaged_weights(), about)
                 if checkpoint_due:
+                    save_checkpoint(_weights_file(out, "last"), state.averaged_weights(), about)
                     state.save(out / "checkpoints" / f"step_{state.step:08d}.safetensors", description)
                     for old in _checkpoints(out)[: -settings.keep]:
                         old.unlink()
             if validation_due or checkpoint_due:
                 accelerator.wait_for_everyone()
     accelerator.end_training()
-    return best
-
-
-def validate(
-    network: nn.Module,
-    objective: Objective,
-    loader: DataLoader[Sample],
-    device: torch.device,
-    kinds: Sequence[str],
-) -> Validation:
-    """The network on the held-out samples, whose "kind" is a place in ``kinds``.
-
-    Every kind counts the same, however many samples it has. A mean over samples would be led by the clean ones: most of
-    what is restored costs them a little, and at 45 dB a little is a lot of decibels.
-    """
-    network.eval()
-    scores: list[Tensor] = []
-    sources: list[Tensor] = []
-    of_kind: list[Tensor] = []
-    rows: list[Tensor] = []
-    with torch.no_grad():
-        for loaded in loader:
-            batch = _moved(loaded, device)
-            result = objective.losses(network, batch)[0].clamp(0.0, 1.0)
-            # An untouched clean sample has no error at all: without a cap there would be no number for it.
-            scores.append(psnr_each(result, batch["target"]).clamp_max(CLEAN_PSNR))
-            sources.append(psnr_each(batch["input"], batch["target"]).clamp_max(CLEAN_PSNR))
-            of_kind.append(batch["kind"])
-            rows.append(torch.cat([batch["input"][0], result[0], batch["target"][0]], dim=2).cpu())
-    after, before, kind = torch.cat(scores), torch.cat(sources), torch.cat(of_kind)
-    gains: dict[str, float | None] = {}
-    for number, name in enumerate(kinds):
-        own = (after - before)[kind == number]
-        gains[name] = float(own.mean()) if len(own) else None
-    present = [gain for gain in gains.values() if gain is not None]
-    return Validation(
-        gain=sum(present) / len(present),
-        gains=gains,
-        psnr=float(after.mean()),
-        input_psnr=float(before.mean()),
-        pictures=torch.cat(rows[:_PICTURES], dim=1),
-    )
+    return _weights_file(out, weights)
 
 
 def _step(
@@ -257,46 +187,52 @@ def _step(
     settings: TrainingRecipe,
     batches: Iterator[Sample],
 ) -> dict[str, float]:
-    """One optimizer step over ``accumulate`` micro-batches -> this process's mean of each weighted term and of PSNR."""
+    """One optimizer step over ``accumulate`` micro-batches.
+
+    Returns this process's means of the weighted terms, of the discriminators' losses, and of what the task monitors.
+    """
     # For dropout and the like; nothing in the loop draws from the global generator.
     torch.manual_seed(_seed(settings.seed, state.step, accelerator.process_index))
     state.set_learning_rate(learning_rate(settings, state.step))
-    state.trained.train()
+    progress = state.step / settings.steps
+    learning: dict[str, Discriminator] = {
+        name: discriminator
+        for name, discriminator in objective.discriminators.items()
+        if progress >= discriminator.optimizer.start
+    }
+    trained = state.modules[NETWORK]
+    trained.train()
     sums: dict[str, float] = {}
     for _ in range(settings.accumulate):
         batch = _moved(_next(batches), accelerator.device)
-        with accelerator.accumulate(*state.modules()):
-            result, terms = objective.losses(state.trained, batch)
+        with accelerator.accumulate(*state.modules.values()):
+            outputs, terms = objective.losses(trained, batch, progress)
             total = torch.stack(list(terms.values())).sum()
-            _descend(accelerator, total, state.trained, state.optimizer, settings.clip)
-            result = result.detach()
-            if state.critic is not None and objective.discriminator_losses is not None:
-                terms["critic"] = objective.discriminator_losses(state.critic, result, batch)
-                _descend(accelerator, terms["critic"], state.critic, state.critic_optimizer, settings.clip)
-        error = (result.clamp(0.0, 1.0) - batch["target"]).square().mean(dim=(1, 2, 3))
-        terms["psnr"] = -10.0 * error.clamp_min(1e-6).log10().mean()  # at most 60 dB
-        for name, value in terms.items():
+            _descend(accelerator, state, NETWORK, total, settings.clip)
+            outputs = {name: output.detach() for name, output in outputs.items()}
+            for name, discriminator in learning.items():
+                terms[name] = discriminator.loss(state.modules[name], outputs, batch)
+                _descend(accelerator, state, name, terms[name], settings.clip)
+        for name, value in (terms | objective.monitor(outputs, batch)).items():
             sums[name] = sums.get(name, 0.0) + float(value.detach()) / settings.accumulate
     state.step += 1
-    state.update_average(settings.ema)
+    state.update_average()
     return sums
 
 
-def _descend(
-    accelerator: Accelerator, loss: Tensor, module: nn.Module, optimizer: torch.optim.Optimizer, clip: float
-) -> None:
+def _descend(accelerator: Accelerator, state: TrainingState, name: str, loss: Tensor, clip: float) -> None:
     """Backward; after the last micro-batch (accelerate knows which) also clipping and the optimizer's step."""
     accelerator.backward(loss)
     if accelerator.sync_gradients:
-        norm = accelerator.clip_grad_norm_(module.parameters(), clip)
+        norm = accelerator.clip_grad_norm_(state.modules[name].parameters(), clip)
         # With fp16 infinite gradients are normal: the loss scale comes down and the optimizer skips them.
         watched = loss.detach() if accelerator.scaler is not None else norm
         if not torch.isfinite(watched):
             raise UserError(
                 f"training diverged (got {float(watched)}): lower training.learning_rate and resume"
             )
-    optimizer.step()
-    optimizer.zero_grad()
+    state.optimizers[name].step()
+    state.optimizers[name].zero_grad()
 
 
 def _accelerator(settings: TrainingRecipe) -> Accelerator:
@@ -322,10 +258,8 @@ def _accelerator(settings: TrainingRecipe) -> Accelerator:
     return accelerator
 
 
-def _photos(
-    accelerator: Accelerator, console: Console, data: Sequence[Path], settings: TrainingRecipe
-) -> tuple[list[Path], list[Path]]:
-    """Usable photos for training and for validation; each process looks at a share of them."""
+def _photos(accelerator: Accelerator, console: Console, data: Sequence[Path]) -> list[Path]:
+    """The usable photos; each process looks at a share of them."""
     paths = find_photos(data)
     with accelerator.split_between_processes(paths) as share:
         found = find_faults(share, SMALLEST)
@@ -340,7 +274,27 @@ def _photos(
         )
     if not photos:
         raise UserError(f"no usable photo among {len(paths)} files (the first: {skipped[0]})")
-    return split_photos(photos, settings.validation_photos)
+    return photos
+
+
+def _data_description(training: Sequence[Record], held_out: Sequence[Record], licence: str) -> dict[str, Any]:
+    """What a checkpoint says of the data that it was trained on."""
+    sides = {"photos": training, "held_out": held_out}
+    counts = {name: sum(not record.captured for record in side) for name, side in sides.items()}
+    if any(record.captured for record in training):
+        counts |= {
+            name: sum(record.captured for record in side)
+            for name, side in {"pairs": training, "held_out_pairs": held_out}.items()
+        }
+    return {**counts, "sha256": fingerprint([*training, *held_out]), "licence": licence}
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _weights_file(out: Path, which: Weights) -> Path:
+    return out / f"{which}.safetensors"
 
 
 def _checkpoints(out: Path) -> list[Path]:

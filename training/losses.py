@@ -1,4 +1,4 @@
-"""Losses on images, ``(N, 3, H, W)``, RGB, [0, 1]. Each returns a scalar; a weight of zero means "not built"."""
+"""Losses on images, ``(N, 3, H, W)``, RGB, [0, 1]. Each returns a scalar."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from afterlens.training.media.errors import UserError
 
 
 def truncated_pixel_loss(result: Tensor, target: Tensor, threshold: float) -> Tensor:
-    """Mean absolute difference in which differences at or below ``threshold`` count nothing, above it in full."""
+    """Mean absolute difference, where differences up to ``threshold`` count as zero and larger ones in full."""
     difference = (result - target).abs()
     return torch.where(difference > threshold, difference, torch.zeros_like(difference)).mean()
 
 
 def charbonnier(result: Tensor, target: Tensor, epsilon: float = 1e-3) -> Tensor:
-    """Mean of ``sqrt(difference^2 + epsilon^2) - epsilon``: L1 with a round bottom (Charbonnier et al., 1994)."""
+    """Mean of ``sqrt(difference^2 + epsilon^2) - epsilon``: a smooth L1 (Charbonnier et al., ICIP 1994)."""
     return ((result - target).square() + epsilon**2).sqrt().mean() - epsilon
 
 
 def relative_squared_error(result: Tensor, target: Tensor, damage: Tensor, floor: float) -> Tensor:
-    """Mean over the photos of their mean squared error over ``damage + floor``; ``damage``: ``(N,)``, the input's own.
+    """Mean over the photos of ``MSE / (damage + floor)``, where ``damage``, ``(N,)``, is the MSE of the input.
 
-    Squared, since most of what a layer changes is nothing: the median, which an absolute error asks for, stays at
-    "change nothing" for thousands of steps. Relative, so that strong layers do not drown out faint ones; the smaller
-    ``floor`` is, the more it costs to touch what is clean.
+    Squared, because a layer leaves most pixels nearly unchanged: an absolute error favours the median, "no change", and
+    training stays there for thousands of steps. Relative, so that strong layers do not outweigh faint ones. The smaller
+    ``floor``, the more it costs to change clean photos.
     """
     error = (result - target).square().mean(dim=(1, 2, 3))
     return (error / (damage + floor)).mean()
 
 
 def ssim_loss(result: Tensor, target: Tensor) -> Tensor:
-    """``1 - SSIM`` (Wang et al. 2004; 11x11 Gaussian window, sigma 1.5), data range 1."""
+    """``1 - SSIM`` (Wang et al., IEEE TIP 2004; 11x11 Gaussian window, sigma 1.5), data range 1."""
     # torchmetrics takes seconds to import; only a recipe with this term pays for it
     from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -51,7 +51,7 @@ _VGG19_TAPS = (1, 6, 11, 20, 29)  # relu1_1, relu2_1, relu3_1, relu4_1, relu5_1
 
 
 def vgg_file(weights: str) -> Path:
-    """``loss.vgg_weights`` of a recipe that wants them; UserError where it is empty."""
+    """The path ``loss.vgg_weights`` of a recipe whose VGG term has a weight; UserError if it is empty."""
     if not weights:
         raise UserError(
             "loss.vgg is above zero but loss.vgg_weights is empty: give the file (docs/training.md)"
@@ -65,11 +65,11 @@ class VGG19(nn.Module):
     They are relu1_1, relu2_1, ... relu5_1, at 1, 1/2, ... 1/16 of the photo's size.
 
     Args:
-        weights: a safetensors file with torchvision's ``vgg19`` keys (``features.0.weight`` ...); how to make
-            one is told in docs/training.md.
+        weights: a safetensors file with torchvision's ``vgg19`` keys (``features.0.weight`` ...); docs/training.md
+            says how to make one.
 
     Raises:
-        UserError: if the file is absent or lacks a layer.
+        UserError: if the file is missing or lacks a layer.
     """
 
     mean: Tensor
@@ -93,7 +93,7 @@ class VGG19(nn.Module):
                 got = f"of shape {tuple(tensors[key].shape)}" if key in tensors else "absent"
                 raise UserError(
                     f"{weights}: VGG19 weight {key} is {got}, expected shape {tuple(value.shape)}; docs/training.md "
-                    "tells how to make the file"
+                    "says how to make the file"
                 )
         self.features.load_state_dict({key.removeprefix("features."): tensors[key] for key in wanted})
         self.requires_grad_(False)
@@ -110,7 +110,7 @@ class VGG19(nn.Module):
 
 
 class VGGFeatureLoss(nn.Module):
-    """Mean absolute difference of the features of :class:`VGG19` (perceptual loss)."""
+    """Perceptual loss (Johnson et al., ECCV 2016): mean absolute difference of :class:`VGG19` features."""
 
     def __init__(self, weights: Path) -> None:
         super().__init__()
@@ -123,14 +123,19 @@ class VGGFeatureLoss(nn.Module):
 
 
 class PatchDiscriminator(nn.Module):
-    """Small PatchGAN (Isola et al., CVPR 2017): ``(N, 3, H, W)`` -> one real/fake score a 16-pixel step, unbounded."""
+    """Small PatchGAN (Isola et al., CVPR 2017): ``(N, C, H, W)`` -> one real/fake score a 16-pixel step, unbounded.
 
-    def __init__(self, width: int = 32) -> None:
+    Args:
+        width: channels of its first layer.
+        inputs: channels of the picture, or of several pictures stacked (a conditional discriminator).
+    """
+
+    def __init__(self, width: int = 32, inputs: int = 3) -> None:
         super().__init__()
-        channels = (3, width, 2 * width, 4 * width, 4 * width)
+        channels = (inputs, width, 2 * width, 4 * width, 4 * width)
         layers: list[nn.Module] = []
-        for inputs, outputs in zip(channels, channels[1:], strict=False):
-            layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        for before, after in zip(channels, channels[1:], strict=False):
+            layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers, nn.Conv2d(channels[-1], 1, 3, padding=1))
 
     def forward(self, image: Tensor) -> Tensor:
@@ -149,7 +154,10 @@ def adversarial_loss(discriminator: nn.Module, result: Tensor) -> Tensor:
 
 
 def discriminator_loss(discriminator: nn.Module, result: Tensor, target: Tensor) -> Tensor:
-    """The discriminator's hinge loss (Lim & Ye 2017) on targets as real and on detached results as fake."""
+    """The discriminator's hinge loss (Lim & Ye 2017) on targets as real and on detached results as fake.
+
+    Both are what the discriminator takes: pictures, or pictures stacked with what they were made from.
+    """
     # One pass over both, since one forward and one backward is what gradient exchange between processes counts on.
     real, fake = discriminator(torch.cat([target, result.detach()])).chunk(2)
     return F.relu(1.0 - real).mean() + F.relu(1.0 + fake).mean()

@@ -1,4 +1,4 @@
-"""Photos of any size for networks that want sides divisible by a power of two."""
+"""Padding to sides divisible by a power of two, and cropping back. Tensors are ``(N, C, H, W)``."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from torch import Tensor
 
 
 def margins(length: int, multiple: int) -> tuple[int, int]:
-    """What a side lacks to the next multiple, before and after it: evenly, an odd one after it."""
+    """Padding before and after a side of ``length`` to the next ``multiple``: even, an odd pixel goes after it."""
     more = -length % multiple
     return more // 2, more - more // 2
 
 
 def pad_to(x: Tensor, multiple_height: int, multiple_width: int) -> tuple[Tensor, int, int]:
-    """Pads the sides up to multiples, evenly on both sides -> (padded, rows above, columns left)."""
+    """Mirrors ``x`` up to multiples, evenly on both sides -> (padded, rows above, columns to the left)."""
     height, width = x.shape[-2:]
     (top, bottom), (left, right) = margins(height, multiple_height), margins(width, multiple_width)
     if bottom == right == 0:
         return x, 0, 0
-    # A reflection needs more pixels than it adds; tiny pictures repeat their edge instead.
+    # Mirroring needs more pixels than it adds; tiny pictures repeat their edge instead.
     mode = "reflect" if max(top, bottom) < height and max(left, right) < width else "replicate"
     return F.pad(x, (left, right, top, bottom), mode=mode), top, left
 
 
 def crop_to(x: Tensor, top: int, left: int, height: int, width: int) -> Tensor:
-    """The ``height`` x ``width`` part of ``x`` that begins at row ``top``, column ``left``: undoes ``pad_to``."""
+    """The ``height`` x ``width`` part of ``x`` from row ``top`` and column ``left``: undoes ``pad_to``."""
     if x.shape[-2:] == (height, width):
         return x
     return x[..., top : top + height, left : left + width]
@@ -34,8 +34,8 @@ def crop_to(x: Tensor, top: int, left: int, height: int, width: int) -> Tensor:
 def repeat_edges(x: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
     """``x`` with its outermost rows and columns repeated (before, after) times.
 
-    Of nothing but slices and concatenations of at most three: TFLite's pads that repeat or mirror are slow, and leave
-    its fast kernels.
+    Built from slices and concatenations of at most three tensors: TFLite's repeating and mirroring pads are slow and
+    not supported by XNNPACK.
     """
     for dim, (before, after) in ((2, rows), (3, columns)):
         length = x.shape[dim]

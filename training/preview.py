@@ -31,8 +31,11 @@ def contact_sheet(task: Task, data: Sequence[Path], out: Path, *, overrides: Seq
         overrides: recipe changes, "table.key=value".
 
     Raises:
-        UserError: no usable photo, unknown recipe key, ``out`` can't be written.
+        UserError: a task without degradations, no usable photo, unknown recipe key, ``out`` can't be written.
     """
+    degrade = task.degrade
+    if degrade is None:
+        raise UserError(f"{task.name} has no kinds of degradation to show; leave out --preview")
     recipe: Any = read_recipe(task.recipe_type, task.recipe_path, overrides)
     crop, seed = recipe.training.crop, recipe.training.seed
     photos = _some_photos(find_photos(data))
@@ -45,7 +48,7 @@ def contact_sheet(task: Task, data: Sequence[Path], out: Path, *, overrides: Seq
             generator = seeded(seed, row, column)
             photo = random_crop(cached_photo(photos[column % len(photos)]), crop, generator)
             other = random_crop(cached_photo(photos[(column + 1) % len(photos)]), crop, generator)
-            sample = task.degrade(photo, other, kind, generator)
+            sample = degrade(photo, other, kind, generator)
             for below, picture in enumerate((sample["input"], sample["target"])):
                 pixels = np.rint(picture.permute(1, 2, 0).numpy() * 255.0).astype(np.uint8)
                 sheet.paste(Image.fromarray(pixels), (column * crop, top + _LABEL + below * crop))

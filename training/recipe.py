@@ -1,76 +1,82 @@
-"""Recipes: a TOML file a task, read into small typed dataclasses; an unknown key is an error.
+"""Recipes: a TOML file for each task, read into small frozen models; unknown keys are errors.
 
 recipe = read_recipe(ReflectionRecipe, Path("training/reflection/recipe.toml"), ["training.steps=100"])
 """
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import math
 import tomllib
-import typing
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from afterlens.training.media.errors import UserError
 
-R = TypeVar("R")
+
+class Recipe(BaseModel):
+    """A recipe or one of its tables: every key must be known and of its type, and nothing changes afterwards."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-@dataclass(frozen=True)
-class TrainingRecipe:
-    """The ``[training]`` table, the same for every task."""
+R = TypeVar("R", bound=Recipe)
 
-    steps: int  # optimizer steps
-    batch: int  # samples a micro-batch and process; a step takes batch x accumulate x processes
-    crop: int  # side of the square samples in pixels
-    learning_rate: float
-    warmup: int  # steps of linear warm-up before the cosine
-    weight_decay: float
-    clip: float  # largest norm of the gradient
-    ema: float  # decay of the averaged weights
-    accumulate: int  # micro-batches a step
-    precision: str  # "no" (float32), "bf16" or "fp16" (fp16 needs a GPU)
-    seed: int
-    workers: int  # loader processes; 0 = samples are made in between the steps
-    validation_photos: int  # photos held out of training, picked by the hash of their names
-    validate_every: int  # steps
-    checkpoint_every: int  # steps
-    keep: int  # checkpoints kept
 
-    def __post_init__(self) -> None:
-        """Raises ValueError for a number out of range."""
-        for key in (
-            "steps",
-            "batch",
-            "accumulate",
-            "validation_photos",
-            "validate_every",
-            "checkpoint_every",
-            "keep",
-        ):
-            require(key, getattr(self, key), getattr(self, key) >= 1, "1 or more")
-        for key in ("warmup", "workers", "weight_decay"):
-            require(key, getattr(self, key), 0 <= getattr(self, key) < math.inf, "zero or more")
-        for key in ("learning_rate", "clip"):
-            require(key, getattr(self, key), 0.0 < getattr(self, key) < math.inf, "above zero")
-        require("crop", self.crop, self.crop >= 16, "16 or more")
-        require("ema", self.ema, 0.0 <= self.ema < 1.0, "a decay from 0 to below 1")
-        require(
-            "precision", self.precision, self.precision in ("no", "bf16", "fp16"), '"no", "bf16" or "fp16"'
-        )
+def expect(holds: Callable[[Any], bool], expected: str) -> AfterValidator:
+    """The range of a key, to annotate its type with: ``Count`` below is an int of 1 or more."""
+
+    def check(value: Any) -> Any:
+        if not holds(value):
+            raise ValueError(f"expected {expected}")
+        return value
+
+    return AfterValidator(check)
 
 
 def require(key: str, value: object, holds: bool, expected: str) -> None:
-    """For a recipe's ``__post_init__``: ValueError that says what was got and what was expected, unless ``holds``."""
+    """For rules that need several keys: ValueError that says what was got and what was expected, unless ``holds``."""
     if not holds:
         raise ValueError(f"{key} is {value!r}, expected {expected}")
 
 
+Count = Annotated[int, expect(lambda n: n >= 1, "1 or more")]
+WholeNumber = Annotated[int, expect(lambda n: n >= 0, "zero or more")]
+Weight = Annotated[float, expect(lambda x: 0.0 <= x < math.inf, "zero or more")]
+Positive = Annotated[float, expect(lambda x: 0.0 < x < math.inf, "above zero")]
+Share = Annotated[float, expect(lambda x: 0.0 <= x <= 1.0, "a share from 0 to 1")]
+
+
+class TrainingRecipe(Recipe):
+    """The ``[training]`` table, the same for every task."""
+
+    steps: Count  # optimizer steps
+    batch: Count  # samples in a micro-batch of one process; a step takes batch x accumulate x processes
+    crop: Annotated[int, expect(lambda n: n >= 16, "16 or more")]  # side of the square samples in pixels
+    learning_rate: Positive
+    warmup: WholeNumber  # steps of linear warm-up before the cosine
+    weight_decay: Weight
+    clip: Positive  # largest norm of the gradient
+    ema: Annotated[
+        float, expect(lambda x: 0.0 <= x < 1.0, "a decay from 0 to below 1")
+    ]  # of averaged weights
+    accumulate: Count  # micro-batches in a step
+    precision: Literal["no", "bf16", "fp16"]  # "no" is float32; fp16 needs a GPU
+    seed: int
+    workers: WholeNumber  # loader processes; 0 = samples are made between the steps
+    validation_photos: Count  # photos held out, picked by the hash of their groups
+    validation_pairs: Count = 8  # captured pairs held out likewise, where there are any
+    validate_every: Count  # steps
+    checkpoint_every: Count  # steps
+    keep: Count  # checkpoints kept
+
+
 def read_recipe(kind: type[R], path: Path, overrides: Sequence[str] = ()) -> R:
-    """Reads ``path`` into the dataclass ``kind``; ``overrides`` are "table.key=value" with a TOML value.
+    """Reads ``path`` into the model ``kind``; ``overrides`` are "table.key=value" with a TOML value.
 
     Raises:
         UserError: for a missing file, bad TOML, an unknown or missing key, a value of the wrong type or out of range.
@@ -87,41 +93,69 @@ def read_recipe(kind: type[R], path: Path, overrides: Sequence[str] = ()) -> R:
 
 
 def build(kind: type[R], table: Mapping[str, Any], where: str) -> R:
-    """Builds the dataclass ``kind`` from a nested mapping; the errors of ``read_recipe``, naming ``where``."""
-    hints = typing.get_type_hints(kind)
-    known = {field.name for field in dataclasses.fields(typing.cast(Any, kind))}
-    for key in table:
-        if key not in known:
-            raise UserError(f"{where}: unknown key {key!r}, expected one of {', '.join(sorted(known))}")
-    for key in sorted(known):
-        if key not in table:
-            raise UserError(f"{where}: key {key!r} is missing")
-    values = {key: _value(hints[key], value, f"{where}: {key}") for key, value in table.items()}
+    """Builds the model ``kind`` from a nested mapping; the errors of ``read_recipe``, naming ``where``."""
     try:
-        return kind(**values)
-    except ValueError as error:  # from the dataclass's own __post_init__
-        raise UserError(f"{where}: {error}") from error
+        # As JSON, whose lists may become tuples even where types are strict.
+        return kind.model_validate_json(json.dumps(table, default=str))
+    except ValidationError as error:
+        first = min(error.errors(), key=_precedence)
+        raise UserError(f"{where}: {_explained(kind, first)}") from error
 
 
-def _value(hint: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        if not isinstance(value, Mapping):
-            raise UserError(f"{where} is {value!r}, expected a table")
-        return build(hint, value, where)
-    if typing.get_origin(hint) is tuple:
-        items = typing.get_args(hint)
-        if not isinstance(value, (list, tuple)) or len(value) != len(items):
-            raise UserError(f"{where} is {value!r}, expected a list of {len(items)}")
-        return tuple(_value(item, v, where) for item, v in zip(items, value, strict=True))
-    if typing.get_origin(hint) is dict:
-        if not isinstance(value, Mapping):
-            raise UserError(f"{where} is {value!r}, expected a table")
-        return {str(key): _value(typing.get_args(hint)[1], v, f"{where}.{key}") for key, v in value.items()}
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not hint:
-        raise UserError(f"{where} is {value!r}, expected {hint.__name__}")
-    return value
+def _precedence(error: ErrorDetails) -> tuple[int, int, str]:
+    """Outer tables come first; a mistyped key is named before the one that is missing in its place."""
+    rank = 0 if error["type"] == "extra_forbidden" else 1 if _lacks_key(error) else 2
+    return len(error["loc"]), rank, str(error["loc"])
+
+
+def _lacks_key(error: ErrorDetails) -> bool:
+    """Of a list that is too short, pydantic calls the item missing."""
+    return error["type"] == "missing" and isinstance(error["loc"][-1], str)
+
+
+_TYPES = {
+    "int_type": "int",
+    "float_type": "float",
+    "string_type": "str",
+    "bool_type": "bool",
+    "model_type": "a table",
+    "dict_type": "a table",
+    "tuple_type": "a list",
+}
+
+
+def _explained(kind: type[Recipe], error: ErrorDetails) -> str:
+    """One line for one of pydantic's errors: the table, the key, what was got and what was expected."""
+    names = [part for part in error["loc"] if isinstance(part, str)]  # numbers are places in a list
+    tables: list[str] = []
+    while names and (inner := _table(kind, names[0])) is not None:
+        # An error of the table itself ("training is 5") names it as a key, one inside it as the place.
+        if len(names) == 1 and error["type"] != "value_error":
+            break
+        kind = inner
+        tables.append(names.pop(0))
+    place = "".join(f"{table}: " for table in tables)
+    key, given, context = ".".join(names), error["input"], error.get("ctx", {})
+    if error["type"] == "extra_forbidden":
+        return f"{place}unknown key {key!r}, expected one of {', '.join(sorted(kind.model_fields))}"
+    if _lacks_key(error):
+        return f"{place}key {key!r} is missing"
+    if error["type"] == "value_error":
+        reason = str(context["error"])
+        return f"{place}{key} is {given!r}, {reason}" if names else f"{place}{reason}"
+    if error["type"] == "literal_error":
+        wanted = context["expected"].replace("'", '"')
+    elif error["type"] in ("missing", "too_long"):
+        wanted = f"a list of {len(get_args(kind.model_fields[key].annotation))}"
+    else:
+        wanted = _TYPES.get(error["type"], error["msg"])
+    return f"{place}{key} is {given!r}, expected {wanted}"
+
+
+def _table(kind: type[Recipe], name: str) -> type[Recipe] | None:
+    field = kind.model_fields.get(name)
+    found = field.annotation if field is not None else None
+    return found if isinstance(found, type) and issubclass(found, Recipe) else None
 
 
 def _apply(table: dict[str, Any], override: str) -> None:

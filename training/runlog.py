@@ -69,12 +69,13 @@ class RunLog:
         self._events.close()
 
     def step(self, step: int, values: Mapping[str, float]) -> None:
-        """After optimizer step ``step``: its weighted losses and, as "psnr", the batch's PSNR in dB."""
+        """After optimizer step ``step``: its weighted losses and what the task monitors, such as "psnr" in dB."""
         now = time.monotonic()
         speed = (step - self._first) / max(now - self._start, 1e-9)
         left = timedelta(seconds=round((self.steps - step) / speed))
         # The most telling first: a narrow terminal cuts the end off.
-        note = f"{left} left  {speed:.2f} it/s  PSNR {values['psnr']:.2f} dB  " + "  ".join(
+        psnr = f"PSNR {values['psnr']:.2f} dB  " if "psnr" in values else ""
+        note = f"{left} left  {speed:.2f} it/s  {psnr}" + "  ".join(
             f"{name} {value:.4f}" for name, value in values.items() if name != "psnr"
         )
         self._progress.update(self._bar, completed=step, note=note)
@@ -85,18 +86,24 @@ class RunLog:
             self._events.add_scalars(step, {f"training/{name}": value for name, value in values.items()})
 
     def validation(
-        self, step: int, metrics: Mapping[str, float | None], values: Mapping[str, float], pictures: Tensor
+        self,
+        step: int,
+        metrics: Mapping[str, float | None],
+        values: Mapping[str, float],
+        pictures: Tensor,
+        unit: str = "dB",
     ) -> None:
         """After a validation.
 
         Args:
-            metrics: in dB, by name, "validation_gain" first; None where there is nothing to measure.
+            metrics: by column, the score first; None where there was nothing to measure.
             values: the step's losses.
             pictures: a grid, ``(3, H, W)``.
+            unit: of the metrics; "" for none.
         """
         known = {name: value for name, value in metrics.items() if value is not None}
         told = (f"{name.removeprefix('validation_').replace('_', ' ')} {known[name]:.2f}" for name in known)
-        self.line(f"step {step}: held-out dB: {', '.join(told)}")
+        self.line(f"step {step}: held-out{f' {unit}' if unit else ''}: {', '.join(told)}")
         row = {"step": str(step)} | {name: f"{known[name]:.4f}" if name in known else "" for name in metrics}
         self._rows.append(row | {name: f"{value:.6f}" for name, value in values.items()})
         # A run that an older version began has other columns: its own stay, the new ones join them.

@@ -1,32 +1,49 @@
-"""Training samples of every task that starts from clean photos: degraded crops, and crops of real pairs mixed in.
+"""Samples for every task that starts from clean photos: degraded crops, with crops of captured pairs mixed in.
 
-samples = training_samples(recipe.training, recipe.synthesis, photos, degrade)
+records = index(recipe.training, recipe.synthesis, photos)
+samples = training_samples(recipe.training, recipe.synthesis, records, degrade)
 samples[5]                       # {"input", "target"}, (3, crop, crop), RGB, [0, 1], and "kind"
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Self
 
 import torch
+from pydantic import model_validator
 from torch import Generator, Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import ConcatDataset, Dataset
 
-from afterlens.training.data import SMALLEST, cached_photo, random_crop, seeded, uniform
-from afterlens.training.media.errors import UserError
-from afterlens.training.media.images import read_photo
-from afterlens.training.recipe import TrainingRecipe, require
-from afterlens.training.task import Sample
+from afterlens.training.data import (
+    SMALLEST,
+    cached_original,
+    cached_photo,
+    index_photos,
+    random_crop,
+    seeded,
+    uniform,
+    unscaled_crop,
+)
+from afterlens.training.media.images import fit, read_photo
+from afterlens.training.pairs import check_sizes, find_pairs
+from afterlens.training.recipe import Recipe, Share, TrainingRecipe, Weight, require
+from afterlens.training.task import Record, Sample
+
+CAPTURED_KIND = -1
+"""The "kind" of a captured pair; synthetic samples have their place among ``synthesis.kinds``."""
 
 Degrade = Callable[[Tensor, Tensor, str, Generator], Tensor]  # photo, other photo, kind
+DegradeSample = Callable[[Tensor, Tensor, str, Generator], Sample]  # the same, as `Task.degrade` has it
 Prepare = Callable[[Tensor, Generator], Tensor]
+Examples = Callable[[Any, Sequence[Path], int, int, int, int], Iterator[tuple[str, Sample]]]
+
+_PER_PHOTO = 4  # validation samples of each held-out photo or pair
 
 
-def of_one_frame(degrade: Degrade) -> Callable[[Tensor, Tensor, str, Generator], Sample]:
-    """``Task.degrade`` of a task whose photo is the truth and whose network sees nothing but the degraded one."""
+def of_one_frame(degrade: Degrade) -> DegradeSample:
+    """``Task.degrade`` where the photo is the ground truth and the network sees nothing but the degraded one."""
     return lambda photo, other, kind, generator: {
         "input": degrade(photo, other, kind, generator),
         "target": photo,
@@ -38,56 +55,70 @@ def unchanged(photo: Tensor, generator: Generator) -> Tensor:
     return photo
 
 
-@dataclass(frozen=True)
-class SynthesisRecipe:
+class SynthesisRecipe(Recipe):
     """Shares of the kinds of samples; ``pairs`` is a folder with ``input/`` and ``target/``, "" for none."""
 
     pairs: str
-    pairs_ratio: float
-    kinds: dict[str, float]
+    pairs_ratio: Share
+    kinds: dict[str, Weight]
 
-    def __post_init__(self) -> None:
-        """Raises ValueError for a share out of range."""
+    @model_validator(mode="after")
+    def _some_share(self) -> Self:
         require_shares(self.kinds)
-        require("pairs_ratio", self.pairs_ratio, 0.0 <= self.pairs_ratio <= 1.0, "a share from 0 to 1")
-
-    def require_kinds(self, known: Sequence[str]) -> None:
-        """Raises ValueError for a kind that is not ``known``."""
-        require_shares(self.kinds, known)
+        return self
 
 
 def require_shares(kinds: Mapping[str, float], known: Sequence[str] | None = None) -> None:
-    """Raises ValueError for a share out of range, none above zero, or a kind that is not ``known``."""
-    for kind, share in kinds.items():
-        require(f"kinds.{kind}", share, 0.0 <= share < math.inf, "zero or more")
+    """For recipes: ValueError where no share is above zero, or a kind is not ``known``."""
+    for kind in kinds:
         if known is not None:
             require("synthesis.kinds", kind, kind in known, f"some of {', '.join(known)}")
     require("kinds", dict(kinds), sum(kinds.values()) > 0.0, "a share above zero")
 
 
+def index(
+    training: TrainingRecipe, synthesis: SynthesisRecipe, photos: Sequence[Path], unscaled: bool = False
+) -> list[Record]:
+    """Records of the photos, and of the captured pairs where the recipe mixes some in.
+
+    ``unscaled``: pairs are cropped at their own scale, and so must be as large as a crop.
+    """
+    if synthesis.pairs_ratio == 0.0:
+        return index_photos(photos)
+    pairs = find_pairs(Path(synthesis.pairs))
+    check_sizes(pairs, max(SMALLEST, training.crop) if unscaled else SMALLEST)
+    return index_photos(photos) + [
+        Record(pair.input, group=pair.target.name, files={"target": pair.target}, captured=True)
+        for pair in pairs
+    ]
+
+
 class DegradedPhotos(Dataset[Sample]):
     """``{"input", "target", "kind"}``: sample ``index`` depends on the seed and the index alone.
 
-    Input and target are ``(3, crop, crop)``; "kind" is its place among ``synthesis.kinds``, -1 of a real pair.
-    ``prepare`` changes the clean photo, and so the target, before ``degrade`` makes the input of it.
+    Input and target are ``(3, crop, crop)``; "kind" is its place among ``synthesis.kinds``, or ``CAPTURED_KIND``.
+    ``prepare`` changes the clean photo, and so the target, before ``degrade`` makes the input of it. Captured pairs
+    among the records take the share ``synthesis.pairs_ratio``.
     """
 
     def __init__(
         self,
         training: TrainingRecipe,
         synthesis: SynthesisRecipe,
-        photos: Sequence[Path],
+        records: Sequence[Record],
         degrade: Degrade,
         length: int,
         seed: int,
         prepare: Prepare,
+        unscaled: bool,
     ) -> None:
-        self.photos, self.length, self.seed, self.crop = list(photos), length, seed, training.crop
-        self.degrade, self.prepare = degrade, prepare
+        self.photos = [record.photo for record in records if not record.captured]
+        self.length, self.seed, self.crop = length, seed, training.crop
+        self.degrade, self.prepare, self.unscaled = degrade, prepare, unscaled
         self.kinds = list(synthesis.kinds)
         self.shares = torch.tensor(list(synthesis.kinds.values()))
-        self.pairs_ratio = synthesis.pairs_ratio
-        self.pairs = find_pairs(Path(synthesis.pairs)) if self.pairs_ratio > 0.0 else []
+        self.pairs = [record for record in records if record.captured]
+        self.pairs_ratio = synthesis.pairs_ratio if self.pairs else 0.0
 
     def __len__(self) -> int:
         return self.length
@@ -95,7 +126,8 @@ class DegradedPhotos(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         generator = seeded(self.seed, index)
         if uniform(generator, 0, 1) < self.pairs_ratio:
-            return self._real_pair(generator)
+            pair = self.pairs[int(torch.randint(len(self.pairs), (), generator=generator))]
+            return captured_sample(pair, self.crop, generator, self.unscaled)
         first, second = torch.randint(len(self.photos), (2,), generator=generator).tolist()
         photo = random_crop(cached_photo(self.photos[first]), self.crop, generator)
         other = random_crop(cached_photo(self.photos[second]), self.crop, generator)
@@ -108,59 +140,78 @@ class DegradedPhotos(Dataset[Sample]):
         degraded = self.degrade(photo, other, self.kinds[int(kind)], generator)
         return {"input": degraded, "target": photo, "kind": kind}
 
-    def _real_pair(self, generator: Generator) -> Sample:
-        paths = self.pairs[int(torch.randint(len(self.pairs), (), generator=generator))]
-        crop_seed = int(torch.randint(2**31, (), generator=generator))
-        degraded, target = (cached_photo(path) for path in paths)
-        return {
-            "input": random_crop(degraded, self.crop, seeded(crop_seed)),
-            "target": random_crop(target, self.crop, seeded(crop_seed)),
-            "kind": torch.tensor(-1),
-        }
 
+class HeldOutPairs(Dataset[Sample]):
+    """Four fixed crops of each captured pair, as `DegradedPhotos` has them."""
 
-def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
-    """Files of the same name under ``folder/input`` and ``folder/target``.
+    def __init__(self, pairs: Sequence[Record], crop: int, unscaled: bool) -> None:
+        self.pairs, self.crop, self.unscaled = list(pairs), crop, unscaled
 
-    Raises UserError if there is none, or where two do not decode or fit: a run must not stumble over it hours later.
-    """
-    pairs = [
-        (path, folder / "target" / path.name)
-        for path in sorted((folder / "input").glob("*"))
-        if (folder / "target" / path.name).is_file()
-    ]
-    if not pairs:
-        raise UserError(
-            f"{folder}: no pairs, expected files of the same name in {folder}/input and {folder}/target"
+    def __len__(self) -> int:
+        return _PER_PHOTO * len(self.pairs)
+
+    def __getitem__(self, index: int) -> Sample:
+        return captured_sample(
+            self.pairs[index // _PER_PHOTO], self.crop, seeded(-1, -1, index), self.unscaled
         )
-    for degraded, target in pairs:
-        (height, width), other = (read_photo(path).rgb.shape[:2] for path in (degraded, target))
-        if (height, width) != other or min(height, width) < SMALLEST:
-            raise UserError(
-                f"{degraded} is {width}x{height} and {target} {other[1]}x{other[0]} pixels, "
-                f"expected the same size and both sides of {SMALLEST} or more"
-            )
-    return pairs
+
+
+def captured_sample(pair: Record, crop: int, generator: Generator, unscaled: bool) -> Sample:
+    """The same random square of both pictures; ``unscaled``: at the pair's own scale."""
+    crop_seed = int(torch.randint(2**31, (), generator=generator))
+    read, cut = (cached_original, unscaled_crop) if unscaled else (cached_photo, random_crop)
+    return {
+        "input": cut(read(pair.photo), crop, seeded(crop_seed)),
+        "target": cut(read(pair.files["target"]), crop, seeded(crop_seed)),
+        "kind": torch.tensor(CAPTURED_KIND),
+    }
 
 
 def training_samples(
     training: TrainingRecipe,
     synthesis: SynthesisRecipe,
-    photos: Sequence[Path],
+    records: Sequence[Record],
     degrade: Degrade,
     prepare: Prepare = unchanged,
+    unscaled: bool = False,
 ) -> DegradedPhotos:
     """As many samples as any run could ask for."""
-    return DegradedPhotos(training, synthesis, photos, degrade, 2**40, training.seed, prepare)
+    return DegradedPhotos(training, synthesis, records, degrade, 2**40, training.seed, prepare, unscaled)
 
 
 def validation_samples(
     training: TrainingRecipe,
     synthesis: SynthesisRecipe,
-    photos: Sequence[Path],
+    records: Sequence[Record],
     degrade: Degrade,
     prepare: Prepare = unchanged,
-) -> DegradedPhotos:
-    """Four fixed samples a held-out photo, of the kinds trained on; no real pairs, since none is held out."""
-    only_synthetic = replace(synthesis, pairs_ratio=0.0)
-    return DegradedPhotos(training, only_synthetic, photos, degrade, 4 * len(photos), -1, prepare)
+    unscaled: bool = False,
+) -> Dataset[Sample]:
+    """Four fixed samples of each held-out photo, of the kinds trained on, after four of each held-out pair."""
+    photos = [record for record in records if not record.captured]
+    pairs = [record for record in records if record.captured]
+    length = _PER_PHOTO * len(photos)
+    degraded = DegradedPhotos(training, synthesis, photos, degrade, length, -1, prepare, unscaled)
+    return ConcatDataset([HeldOutPairs(pairs, training.crop, unscaled), degraded]) if pairs else degraded
+
+
+def examples_by(degrade: DegradeSample) -> Examples:
+    """``Task.examples``: clean photos fitted to the size, then degraded by the kinds that the recipe trains on.
+
+    Photos and kinds take turns.
+    """
+
+    def examples(
+        recipe: Any, photos: Sequence[Path], height: int, width: int, count: int, seed: int
+    ) -> Iterator[tuple[str, Sample]]:
+        kinds = [kind for kind, share in recipe.synthesis.kinds.items() if share > 0.0]
+        clean = [
+            torch.from_numpy(fit(read_photo(path).rgb, height, width)).permute(2, 0, 1) for path in photos
+        ]
+        for number in range(count):
+            kind, which = kinds[number % len(kinds)], (number + number // len(kinds)) % len(photos)
+            other = clean[(which + 1) % len(photos)]
+            sample = degrade(clean[which], other, kind, seeded(seed, number))
+            yield f"{photos[which].stem} {kind} {number}", sample
+
+    return examples

@@ -1,4 +1,4 @@
-"""What a training run is made of, as one set of tensors: saved and restored, the run goes on as if never stopped."""
+"""The state of a training run as one set of tensors: restored, the run goes on as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -8,87 +8,79 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from afterlens.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from afterlens.training.media.errors import UserError
 from afterlens.training.recipe import TrainingRecipe
+from afterlens.training.task import Objective, OptimizerSettings
+
+NETWORK = "network"
+"""The name of the task's own network; the others are the objective's discriminators."""
 
 
 class TrainingState:
-    """Network, its averaged weights, discriminator, optimizers, loss scale, step and best score.
+    """Every network with its optimizer, the averaged weights, the loss scale, the step and the best score.
 
     Args:
-        network, discriminator: on the accelerator's device; the latter is None where nothing is adversarial.
+        network, objective: whose modules are on the accelerator's device.
 
     Attributes:
-        trained, critic: the modules to be called in training. Accelerate's wrappers around ``network`` and
-            ``discriminator`` keep the gradients of all processes equal.
-        average: the averaged weights, by name.
+        modules: what to call in training, by name. Accelerate's wrappers keep the gradients of all processes equal.
+        optimizers: by the same names.
         step: optimizer steps done.
-        best: the highest validation score so far (``Validation.gain`` of training/loop.py), None before the first.
+        best: the highest validation score so far, None before the first.
     """
 
     def __init__(
         self,
         accelerator: Accelerator,
         network: nn.Module,
-        discriminator: nn.Module | None,
+        objective: Objective,
         recipe: TrainingRecipe,
     ) -> None:
-        self.network, self.discriminator = network, discriminator
-        self.average = {name: value.detach().clone() for name, value in network.state_dict().items()}
-        self.trained, self.optimizer = accelerator.prepare(
-            network,
-            torch.optim.AdamW(
-                network.parameters(),
-                recipe.learning_rate,
-                betas=(0.9, 0.99),
-                weight_decay=recipe.weight_decay,
-            ),
-        )
-        self.critic: nn.Module | None = None
-        if discriminator is not None:
-            self.critic, self.critic_optimizer = accelerator.prepare(
-                discriminator,
-                torch.optim.AdamW(
-                    discriminator.parameters(), recipe.learning_rate, betas=(0.5, 0.99), weight_decay=0.0
-                ),
-            )
+        discriminators = objective.discriminators
+        self.plain = {NETWORK: network} | {name: found.module for name, found in discriminators.items()}
+        self.settings = {NETWORK: objective.optimizer}
+        self.settings |= {name: found.optimizer for name, found in discriminators.items()}
+        self._average = _averaged(network, recipe.ema)
+        self.modules: dict[str, nn.Module] = {}
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        for name, module in self.plain.items():
+            made = _optimizer(module, self.settings[name], recipe)
+            self.modules[name], self.optimizers[name] = accelerator.prepare(module, made)
         self.scaler = accelerator.scaler  # of fp16 gradients; None for the other precisions
         self.step = 0
         self.best: float | None = None
 
-    def modules(self) -> list[nn.Module]:
-        """What is trained: the network, and the discriminator where there is one."""
-        return [self.trained] if self.critic is None else [self.trained, self.critic]
-
     def set_learning_rate(self, rate: float) -> None:
-        """For all that is trained."""
-        for optimizer in [self.optimizer] if self.critic is None else [self.optimizer, self.critic_optimizer]:
+        """``rate`` is the recipe's at this step; each network has its own multiple of it."""
+        for name, optimizer in self.optimizers.items():
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * self.settings[name].rate
 
-    def update_average(self, decay: float) -> None:
-        """Exponential moving average of the weights; short at the start so that it forgets the start weights."""
-        decay = min(decay, (1.0 + self.step) / (10.0 + self.step))
-        with torch.no_grad():
-            for name, value in self.network.state_dict().items():
-                if value.is_floating_point():
-                    self.average[name].lerp_(value, 1.0 - decay)
-                else:
-                    self.average[name].copy_(value)  # counters
+    def update_average(self) -> None:
+        """Takes the weights of the step just done into the average."""
+        self._average.update_parameters(self.plain[NETWORK])
+
+    def averaged_network(self) -> nn.Module:
+        """The network with the averaged weights, in eval mode."""
+        return self._average.module.eval()
+
+    def averaged_weights(self) -> dict[str, Tensor]:
+        """The averaged weights by name."""
+        weights: dict[str, Tensor] = self._average.module.state_dict()
+        return weights
 
     def save(self, path: Path, description: dict[str, Any]) -> None:
         """Writes everything to ``path``, whole or not at all; ``description`` joins the metadata."""
-        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        tensors |= {f"average.{name}": value for name, value in self.average.items()}
-        tensors |= _optimizer_tensors("optimizer", self.optimizer)
-        if self.discriminator is not None:
-            tensors |= {f"critic.{name}": value for name, value in self.discriminator.state_dict().items()}
-            tensors |= _optimizer_tensors("critic_optimizer", self.critic_optimizer)
+        tensors = {f"average.{name}": value for name, value in self.averaged_weights().items()}
+        for network, module in self.plain.items():
+            tensors |= {f"{network}.{name}": value for name, value in module.state_dict().items()}
+            tensors |= _optimizer_tensors(network, self.optimizers[network])
         scale = self.scaler.state_dict() if self.scaler is not None else None
         save_checkpoint(
-            path, tensors, description | {"step": self.step, "best_gain": self.best, "loss_scale": scale}
+            path, tensors, description | {"step": self.step, "best_score": self.best, "loss_scale": scale}
         )
 
     def restore(self, path: Path, description: dict[str, Any]) -> None:
@@ -98,8 +90,7 @@ class TrainingState:
             UserError: where the file is not readable, no state of a run, or of a run that ``description`` does not fit.
         """
         tensors, metadata = load_checkpoint(path)
-        # Until "best_gain" there was "best", a PSNR: a run from then goes on with its best still to be found.
-        if not {"best_gain", "best"} & metadata.keys():
+        if "best_score" not in metadata:
             raise UserError(
                 f"{path}: not the state of a training run, expected a file written to checkpoints/ by one"
             )
@@ -109,16 +100,41 @@ class TrainingState:
                     f"{path}: was written by another run: {_difference(metadata.get(key), value, key)}; resume with "
                     "the same command and photos, or start a new run from the old one's best.safetensors with --from"
                 )
-        load_weights(self.network, _part(tensors, "network."), path)
-        for name, value in _part(tensors, "average.").items():
-            self.average[name].copy_(value)
-        _restore_optimizer(self.optimizer, _part(tensors, "optimizer."))
-        if self.discriminator is not None:
-            load_weights(self.discriminator, _part(tensors, "critic."), path)
-            _restore_optimizer(self.critic_optimizer, _part(tensors, "critic_optimizer."))
+        for network, module in self.plain.items():
+            load_weights(module, _part(tensors, f"{network}."), path)
+            _restore_optimizer(self.optimizers[network], _part(tensors, f"optimizer.{network}."))
+        load_weights(self._average.module, _part(tensors, "average."), path)
         if self.scaler is not None:
             self.scaler.load_state_dict(metadata["loss_scale"])
-        self.step, self.best = metadata["step"], metadata.get("best_gain")
+        self.step, self.best = metadata["step"], metadata["best_score"]
+        self._average.n_averaged.fill_(self.step + 1)
+
+
+def _averaged(network: nn.Module, decay: float) -> AveragedModel:
+    """Exponential moving average of the weights; short at the start so that it forgets the start weights."""
+
+    @torch.no_grad()
+    def average(own: Any, current: Any, count: Tensor | int) -> None:
+        # The start weights count as the first of the averaged: after the first step, ``count`` is 1.
+        short = min(decay, (1.0 + int(count)) / (10.0 + int(count)))
+        for mean, value in zip(own, current, strict=True):
+            if value.is_floating_point():
+                mean.lerp_(value, 1.0 - short)
+            else:
+                mean.copy_(value)  # counters
+
+    averaged = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+    averaged.n_averaged.fill_(1)
+    return averaged.requires_grad_(False)
+
+
+def _optimizer(
+    module: nn.Module, settings: OptimizerSettings, recipe: TrainingRecipe
+) -> torch.optim.Optimizer:
+    decay = recipe.weight_decay if settings.weight_decay is None else settings.weight_decay
+    return torch.optim.AdamW(
+        module.parameters(), recipe.learning_rate * settings.rate, betas=settings.betas, weight_decay=decay
+    )
 
 
 def _difference(then: Any, now: Any, where: str) -> str:
@@ -134,9 +150,9 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _optimizer_tensors(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _optimizer_tensors(network: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {
-        f"{prefix}.{index}.{key}": value
+        f"optimizer.{network}.{index}.{key}": value
         for index, state in optimizer.state_dict()["state"].items()
         for key, value in state.items()
     }

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,13 @@ import typer
 from afterlens.options import AsJson, TaskName
 from afterlens.output import library_output_on_stderr, show, table
 from afterlens.training.media.errors import UserError
+
+
+class Weights(StrEnum):
+    """Which of a run's weights."""
+
+    BEST = "best"
+    LAST = "last"
 
 
 def train(
@@ -41,6 +49,9 @@ def train(
             help="Only write a PNG contact sheet of degraded photos, to check them before training.",
         ),
     ] = None,
+    weights: Annotated[
+        Weights, typer.Option(help="Which averaged weights to report: best on held-out photos, or last.")
+    ] = Weights.BEST,
     as_json: AsJson = False,
 ) -> None:
     """
@@ -48,8 +59,8 @@ def train(
 
     Train on clean photos, which are degraded as the task's recipe says. A clip gives the sharpest frame of each second.
 
-    RUN holds checkpoints, TensorBoard logs and best.safetensors, the weights that the other verbs take. The recipe is
-    training/TASK/recipe.toml. Several processes or machines: `accelerate launch -m afterlens train ...`.
+    RUN holds checkpoints, TensorBoard logs, best.safetensors and last.safetensors: the other verbs take either with -c.
+    The recipe is training/TASK/recipe.toml. Several processes or machines: `accelerate launch -m afterlens train ...`.
     """
     from afterlens.training.checkpoint import load_checkpoint
     from afterlens.training.frames import photos_of
@@ -65,7 +76,7 @@ def train(
     if out is None:
         raise UserError("no folder for the run: add -o RUN (or --preview FILE, to look at the samples first)")
     with library_output_on_stderr():
-        weights = run(
+        written = run(
             find_task(task),
             data,
             out,
@@ -73,10 +84,11 @@ def train(
             resume=resume,
             initial=initial,
             data_licence=licence,
+            weights=weights.value,
         )
-        metadata = load_checkpoint(weights)[1]
+        metadata = load_checkpoint(written)[1]
     if os.environ.get("RANK", "0") != "0":  # only the first of several processes prints
         return
     scores = [(name, f"{value:.2f}") for name, value in metadata["metrics"].items()]
-    rows = [("weights", str(weights)), ("step", str(metadata["step"])), *scores]
-    show({"weights": str(weights), **metadata}, as_json, lambda: table(("trained", task), rows))
+    rows = [("weights", str(written)), ("step", str(metadata["step"])), *scores]
+    show({"weights": str(written), **metadata}, as_json, lambda: table(("trained", task), rows))

@@ -1,11 +1,11 @@
-"""How well the deblurring network sees motion, and what it restores by how long the blur is.
+"""Errors of the deblurring network's motion estimates, and its gain by blur length, on frames with known motion.
 
-Its flow stands beside OpenCV's DIS, on frames whose motion is known exactly.
+Optical flow is compared with OpenCV's DIS.
 
     python -m afterlens.benchmarks.ablations.motion_error PHOTOS [CHECKPOINT]
 
-DIS (Kroeger et al., ECCV 2016) is a flow for sharp frames and takes the whole of them; ours has a twentieth of a GMAC
-at 256x256 for each. The smear has no reference but "no motion at all".
+DIS (Kroeger et al., ECCV 2016) is made for sharp frames and uses their full resolution; our motion network costs a
+twentieth of a GMAC per frame at 256x256. The blur covariance has no reference but "no motion".
 """
 
 import math
@@ -31,18 +31,18 @@ from afterlens.training.metrics import psnr
 from afterlens.training.trained import load_network
 
 PHOTOS = 24
-LENGTHS = (2, 4, 6, 9, 12)  # pixels of straight, steady blur
+LENGTHS = (2, 4, 6, 9, 12)  # pixels of straight, uniform blur
 EXPOSURE = 0.7
 FULL_WELL, READ_NOISE = 1e5, 10.0  # electrons
 
 
 def main(photos: Path, checkpoint: Path) -> None:
-    """Prints mean endpoint errors in pixels, one row a kind of motion, and mean gains, one row a length of blur."""
+    """Prints mean endpoint errors in pixels, one row per kind of motion, and mean gains, one row per blur length."""
     network, _ = load_network(TASK, checkpoint)
     files = find_photos([photos])
     files = files[:: max(1, len(files) // PHOTOS)][:PHOTOS]
     table = Table(
-        "", "flow", "DIS", "ours", "smear", "ours", title=f"pixels of error, {len(files)} photos of {photos}"
+        "", "flow", "DIS", "ours", "extent", "ours", title=f"error in pixels, {len(files)} photos of {photos}"
     )
     for kind in KINDS:
         rows = []
@@ -58,7 +58,7 @@ def main(photos: Path, checkpoint: Path) -> None:
         "input dB",
         "gain dB",
         "worst",
-        title="straight and steady, the shutter open for 0.7 of a frame",
+        title="straight, uniform motion; shutter open for 0.7 of a frame",
     )
     for length in LENGTHS:
         frames = track(enumerate(files), f"{length} pixels", len(files), console=Console(stderr=True))
@@ -68,7 +68,7 @@ def main(photos: Path, checkpoint: Path) -> None:
 
 
 def _restored(restorer: torch.nn.Module, photo: Tensor, length: float, index: int) -> tuple[float, float]:
-    """PSNR of a photo blurred in a direction of its own, and what restoration adds to it, dB."""
+    """PSNR of a photo blurred in a direction that depends on ``index``, and the gain by restoration, in dB."""
     angle, speed = index * math.pi / 6.0, length / EXPOSURE
     velocity = np.array([speed * math.cos(angle), speed * math.sin(angle), 0.0, 0.0, 0.0, 0.0])
     trajectory = motion.Trajectory(
@@ -92,8 +92,8 @@ def _whole(file: Path) -> Tensor:
 
 
 def _errors(network: torch.nn.Module, sample: dict[str, Tensor]) -> tuple[float, ...]:
-    """Flow's length, its error by DIS and by the network; smear's extent, and its error by the network."""
-    truth = sample["motion"]
+    """Mean flow length, its error by DIS and by the network; mean blur extent, and its error by the network."""
+    ground_truth = sample["motion"]
     with torch.inference_mode():
         found = network(sample["input"][None], sample["previous"][None])[1][-1][0]
     grey = [
@@ -103,19 +103,19 @@ def _errors(network: torch.nn.Module, sample: dict[str, Tensor]) -> tuple[float,
         for key in ("input", "previous")
     ]
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(grey[0], grey[1], None)  # type: ignore[call-overload]
-    by_dis = cv2.resize(flow, (truth.shape[2], truth.shape[1]), interpolation=cv2.INTER_AREA).transpose(
-        2, 0, 1
-    )
+    by_dis = cv2.resize(
+        flow, (ground_truth.shape[2], ground_truth.shape[1]), interpolation=cv2.INTER_AREA
+    ).transpose(2, 0, 1)
 
     def length(field: Tensor) -> float:
         return float(field.square().sum(dim=0).sqrt().mean())
 
     return (
-        length(truth[:2]),
-        length(truth[:2] - torch.from_numpy(by_dis)),
-        length(truth[:2] - found[:2]),
-        float(truth[2].mean()),
-        float((truth[2] - found[2]).abs().mean()),
+        length(ground_truth[:2]),
+        length(ground_truth[:2] - torch.from_numpy(by_dis)),
+        length(ground_truth[:2] - found[:2]),
+        float(ground_truth[2].mean()),
+        float((ground_truth[2] - found[2]).abs().mean()),
     )
 
 

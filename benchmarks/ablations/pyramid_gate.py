@@ -1,4 +1,4 @@
-"""Ablation of the pyramid's gate: PSNR at 1280x720 with the gate, without it, and of the input.
+"""Ablation of the pyramid's gate: PSNR of the input and of restorations with and without the gate, at 1280x720.
 
     python -m afterlens.benchmarks.ablations.pyramid_gate PHOTOS... --checkpoint FILE
 
@@ -31,7 +31,7 @@ KINDS = ("reflection", "region", "shadow", "stain", "occlusion")
 
 
 def fitted(path: Path) -> Tensor:
-    """The photo scaled to cover 1280x720 and cropped in the middle, ``(3, 720, 1280)`` RGB [0, 1]."""
+    """The photo scaled to cover 1280x720 and centre-cropped, ``(3, 720, 1280)`` RGB [0, 1]; portraits are rotated."""
     rgb = read_photo(path).rgb
     if rgb.shape[0] > rgb.shape[1]:
         rgb = np.ascontiguousarray(np.rot90(rgb))
@@ -65,7 +65,7 @@ def ablate(photos: list[Path], checkpoint: Path) -> dict[str, dict[str, float]]:
 
 
 def main() -> int:
-    """Parses the command line; exit codes 0 and 2."""
+    """Parses the command line; returns the exit code, 0 or 2."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""A sheet of captioned pictures, for people to look at."""
+"""A sheet of captioned pictures for visual comparison."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,24 +10,24 @@ from torch import Tensor
 from afterlens.training.media.images import write_png
 
 CELL = 480
-"""Largest side of a picture on the sheet, in pixels; larger ones are scaled down, small ones up by whole factors."""
+"""Longer side of a picture on the sheet, in pixels, at most; small pictures are enlarged by integer factors."""
 
 _CAPTION, _GAP = 26, 8
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A picture `(1, 3, H, W)`, RGB, [0, 1], and the line under it."""
+    """A picture `(1, 3, H, W)`, RGB, [0, 1], and its caption."""
 
     image: Tensor
     caption: str
 
 
 def write_grid(path: Path, rows: list[list[Cell]]) -> None:
-    """Write the rows of pictures as one PNG, atomically. Raises UserError where it cannot be written."""
+    """Write rows of pictures as one PNG, atomically. Raises UserError where the file cannot be written."""
     pictures = [[_picture(cell.image) for cell in row] for row in rows]
     widths = [max(picture.width for picture in column) for column in zip(*pictures, strict=True)]
-    # room for the caption of a picture that is narrower than its own text
+    # narrow pictures still leave room for their captions
     widths = [max(width, 360) for width in widths]
     heights = [max(picture.height for picture in row) + _CAPTION for row in pictures]
     sheet = Image.new(
@@ -51,14 +51,14 @@ def _picture(image: Tensor) -> Image.Image:
     picture = Image.fromarray(pixels)
     picture.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
     factor = CELL // max(picture.size)
-    # nearest: enlarging must not smooth away what there is to see
+    # nearest neighbour: interpolation would hide artefacts
     return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
 
 
 def _fit(
     draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int
 ) -> str:
-    """The text, its middle cut out where it is wider than `width` pixels."""
+    """The text, with its middle replaced by an ellipsis if it is wider than `width` pixels."""
     text = text.encode("utf-8", "replace").decode("utf-8")  # file names need not be valid text
     if draw.textlength(text, font) <= width:
         return text

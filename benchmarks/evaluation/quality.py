@@ -28,7 +28,7 @@ from afterlens.training.media.images import atomic_path, find_photos, read_photo
 from afterlens.training.media.progress import progress_bar
 from afterlens.training.metrics import PSNR_CAP, SSIM_WINDOW, psnr, ssim
 from afterlens.training.pairs import find_pairs
-from afterlens.training.task import INPUTS, Task
+from afterlens.training.task import Task
 from afterlens.training.trained import load_network
 
 REACH = 8  # pixels
@@ -152,6 +152,10 @@ def measure(
 
 
 def _pairs(task: Task, folder: Path) -> TestSet:
+    if len(task.inputs) > 1 and task.stream is None:
+        raise UserError(
+            f"{task.name} takes {', '.join(task.inputs)}: pairs of one input and its truth are not enough"
+        )
     pairs = find_pairs(folder)
 
     def load(index: int) -> Sample:
@@ -163,12 +167,15 @@ def _pairs(task: Task, folder: Path) -> TestSet:
                 f"{pair.input} and {pair.target.name} differ in size: {sizes}; expected a pair of one size"
             )
         # A lone frame has none before it: to the network, nothing moved since.
-        return Sample(pair.name, (degraded, degraded) if task.stream else (degraded,), truth)
+        return Sample(pair.name, (degraded,) * len(task.inputs), truth)
 
     return TestSet(len(pairs), load)
 
 
 def _synthesized(task: Task, data: Path, kind: str, seed: int) -> TestSet:
+    degrade = task.degrade
+    if degrade is None:
+        raise UserError(f"{task.name} has no synthesis: give pairs of input and truth")
     if kind not in task.kinds:
         raise UserError(
             f"cannot synthesize {kind!r} for {task.name}, expected one of {', '.join(task.kinds)}"
@@ -179,9 +186,9 @@ def _synthesized(task: Task, data: Path, kind: str, seed: int) -> TestSet:
         photo = _tensor(photos[index])
         # The second scene of a reflection: the next photo, mirrored as panes do, so that a lone photo serves too.
         other = _cover(_tensor(photos[(index + 1) % len(photos)]).flip(-1), photo.shape[2], photo.shape[3])
-        made = task.degrade(photo[0], other[0], kind, seeded(seed, index))
+        made = degrade(photo[0], other[0], kind, seeded(seed, index))
         # Rounded to 8 bits, as the file would be that a person hands us.
-        inputs = [(made[key][None].clamp(0, 1) * 255).round() / 255 for key in INPUTS if key in made]
+        inputs = [(made[key][None].clamp(0, 1) * 255).round() / 255 for key in task.inputs]
         sharp = made["sharp"][None] if "sharp" in made else None
         return Sample(photos[index].stem, tuple(inputs), made["target"][None], sharp)
 

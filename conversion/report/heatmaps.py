@@ -116,8 +116,9 @@ def _inside(tile: Tile, width: int, height: int) -> bool:
 
 
 def _outline(pixels: NDArray[np.uint8], x0: int, y0: int, x1: int, y1: int) -> None:
-    for inset, colour in ((0, (0, 0, 0)), (1, (255, 255, 255))):
-        top, bottom, left, right = y0 + inset, y1 - 1 - inset, x0 + inset, x1 - 1 - inset
+    for inset, colour in ((-1, (0, 0, 0)), (0, (255, 255, 255)), (1, (255, 255, 255)), (2, (0, 0, 0))):
+        top, left = max(0, y0 + inset), max(0, x0 + inset)
+        bottom, right = min(pixels.shape[0], y1 - inset) - 1, min(pixels.shape[1], x1 - inset) - 1
         if top < bottom and left < right:
             pixels[[top, bottom], left : right + 1] = colour
             pixels[top : bottom + 1, [left, right]] = colour

@@ -24,7 +24,7 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
-WIDTH, HEIGHT = 540, 340  # CSS pixels
+WIDTH, HEIGHT = 480, 300  # CSS pixels
 DPI = 100
 MIN_SPAN = 0.2  # dB; rounding must not look like a difference
 MARKER = 7  # points

@@ -17,14 +17,13 @@ Milliseconds = Mapping[str, tuple[float, str]]
 def overview(
     artifacts: Sequence[Artifact], proof: Proof | None, verdict: Verdict, times: Milliseconds
 ) -> Table:
-    """All files of a bundle, a line each: what it costs, what it is worth, and whether it passed."""
+    """All files of a bundle, a line each: whether it passed, what it costs and what it is worth."""
     proved = {} if proof is None else {entry.file: entry for entry in proof.artifacts}
     judged = any(entry.quality is not None for entry in proved.values())
     columns = [
-        *("file", "size>", "vs PyTorch dB>"),
+        *("file", "verdict", "size>", "vs PyTorch dB>"),
         *(("vs ground truth dB>", "loss dB>") if judged else ()),
         *(("ms>",) if times else ()),
-        "",
     ]
     rows = []
     for artifact in artifacts:
@@ -33,6 +32,7 @@ def overview(
         name = f"{FORMATS[artifact.format]} {label(artifact.format, artifact.variant)}"
         row: list[str | Cell] = [
             Cell(name, f"{artifact.width}x{artifact.height}"),
+            _state(artifact, proof, verdict),
             megabytes(artifact.bytes),
             "–" if entry is None or entry.psnr is None else f"{entry.psnr:.1f}",
         ]
@@ -41,7 +41,6 @@ def overview(
             row.append(_loss_cell(quality))
         if times:
             row.append(f"{times[artifact.file][0]:.1f}" if artifact.file in times else "–")
-        row.append(_state(artifact, proof, verdict))
         rows.append(row)
     return Table(columns, rows)
 
@@ -67,19 +66,19 @@ def quality_table(proof: Proof) -> tuple[str, Table] | None:
     return _note(judged), Table(columns, rows)
 
 
-def plots(proof: Proof, times: Milliseconds) -> tuple[str, list[Picture]] | None:
-    """A note, and for each picture size a plot of quality over bytes, and over time if there are times."""
+def plots(proof: Proof, times: Milliseconds) -> tuple[str, list[tuple[str, list[Picture]]]] | None:
+    """A note, and for each picture size, smallest first, a plot of quality over bytes, and over time if timed."""
     judged = [entry for entry in proof.artifacts if entry.quality is not None]
     shown = judged or [entry for entry in proof.artifacts if entry.psnr is not None]
     if not shown:
         return None
     sizes = sorted({(entry.width * entry.height, entry.width, entry.height) for entry in shown})
     pictures = [
-        picture
-        for _, width, height in sizes
-        for picture in _plots(
-            [entry for entry in shown if (entry.width, entry.height) == (width, height)], times
+        (
+            f"{width}x{height}",
+            _plots([entry for entry in shown if (entry.width, entry.height) == (width, height)], times),
         )
+        for _, width, height in sizes
     ]
     worth = (
         "PSNR against the ground truth, mean over the pictures"

@@ -6,7 +6,7 @@
 A file passes if its proof does and if it still is the file that was proved.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from afterlens.conversion.bundle.contract import Artifact, Bundle, integrity_fault
@@ -57,9 +57,10 @@ def verdict_of(bundle: Bundle, proof: Proof | None) -> Verdict:
     exact = [artifact for artifact in artifacts if artifact.variant in FLOAT_VARIANTS]
     reduced = [artifact for artifact in artifacts if artifact.variant not in FLOAT_VARIANTS]
     if exact:
-        lines.append(_group("float", "match PyTorch", exact, passed))
+        lines.append(_group("float files match PyTorch", exact, passed))
     if reduced:
-        lines.append(_group("compressed", "stay within their limits", reduced, passed))
+        lines.append(_group("compressed files stay within their limits", reduced, passed))
+    lines += _most_lost(artifacts, proved)
     lines += [Line(FAIL, failure) for failure in proof.failures]
     sound = proof.passed and len(passed) == len(artifacts)
     return Verdict(PASS if sound else FAIL, tuple(lines), changed, passed)
@@ -102,10 +103,28 @@ def _files(bundle: Bundle, changed: frozenset[str], since: str) -> Line:
     return Line(FAIL, " ".join(words))
 
 
-def _group(kind: str, outcome: str, artifacts: Sequence[Artifact], passed: frozenset[str]) -> Line:
+def _group(outcome: str, artifacts: Sequence[Artifact], passed: frozenset[str]) -> Line:
     failed = [artifact for artifact in artifacts if artifact.file not in passed]
-    count = f"{len(artifacts) - len(failed)} of {len(artifacts)} {kind} files {outcome}"
+    count = f"{len(artifacts) - len(failed)} of {len(artifacts)} {outcome}"
     if not failed:
         return Line(PASS, f"{count}.")
-    names = [f"{FORMATS[a.format]} {label(a.format, a.variant)} {a.width}x{a.height}" for a in failed]
-    return Line(FAIL, f"{count}; not {', '.join(names)}.")
+    return Line(FAIL, f"{count}; not {', '.join(_name(artifact) for artifact in failed)}.")
+
+
+def _most_lost(artifacts: Sequence[Artifact], proved: Mapping[str, ProvenArtifact]) -> list[Line]:
+    """The file whose pictures lost most against ground truth; empty if none was compared with it."""
+    losses = [
+        (quality.drop, quality.passed, _name(artifact))
+        for artifact in artifacts
+        if (entry := proved.get(artifact.file)) is not None and (quality := entry.quality) is not None
+    ]
+    if not losses:
+        return []
+    drop, passed, name = max(losses)
+    return [
+        Line(PASS if passed else FAIL, f"Largest loss against ground truth: {drop + 0.0:.2f} dB ({name}).")
+    ]
+
+
+def _name(artifact: Artifact) -> str:
+    return f"{FORMATS[artifact.format]} {label(artifact.format, artifact.variant)} {artifact.width}x{artifact.height}"

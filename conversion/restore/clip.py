@@ -25,6 +25,7 @@ from afterlens.training.media.clips import Clip, FrameFolder, VideoFile, open_cl
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import atomic_path, write_png
 from afterlens.training.media.progress import progress_bar
+from afterlens.training.media.video import open_video
 
 Image = NDArray[np.float32]  # (H, W, 3) RGB, [0, 1]
 # A frame, and whether it starts a scene -> the restored frame, same size. Frames come in order. The engine keeps what it
@@ -155,7 +156,7 @@ def _restore_video(
     clip: VideoFile, out: Path, restorer: _Restorer, advance: Callable[[], None], note: Callable[[str], None]
 ) -> int:
     """Returns the number of audio tracks."""
-    with clip.opened() as video, atomic_path(out) as temporary, temporary.open("wb") as file:
+    with open_video(clip.path) as video, atomic_path(out) as temporary, temporary.open("wb") as file:
         writer = VideoWriter(clip, video, file, out)
         for text in writer.notes:
             note(text)

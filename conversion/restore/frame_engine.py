@@ -1,9 +1,9 @@
-"""What restores the frames of a clip: a task's network that sees the frame before, too, on any runtime.
+"""Restores the frames of a clip with a task whose network also takes the previous frame, on any runtime.
 
     engine = frame_engine(task, "tflite", None, Path("build/bundle"))
     sharp = engine(frame, new_scene=True)          # (H, W, 3) float32 RGB [0, 1] in and out
 
-At the start of a scene there is no frame before, and the current one takes its place.
+At the start of a scene there is no previous frame, and the current one takes its place.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def frame_engine(task: Task, runtime: Runtime, checkpoint: Path | None, bundle: 
         task: one with a `stream`.
         runtime: "torch", or "tflite" / "coreml" to run the artifacts of `bundle`, Core ML by our own executor.
         checkpoint: for "torch"; None is the bundled one.
-        bundle: for the other two, a folder of `afterlens convert`; its artifacts have inputs "current" and "previous".
+        bundle: for the other two, a folder of `afterlens convert`; its artifacts take the task's two inputs.
     """
     return _torch_engine(task, checkpoint) if runtime == "torch" else _artifact_engine(task, bundle, runtime)
 
@@ -59,13 +59,14 @@ def _artifact_engine(task: Task, folder: Path | None, runtime: Runtime) -> Frame
         last = current
         fit, artifact = choose(*current.shape[:2])
         names = [spec.name for spec in fit.artifact.inputs]
-        if sorted(names) != ["current", "previous"]:
+        if sorted(names) != sorted(task.ports):
             raise UserError(
-                f"{fit.artifact.file}: has inputs {', '.join(names)}, expected current and previous; convert again"
+                f"{fit.artifact.file}: has inputs {', '.join(names)}, expected {' and '.join(task.ports)}; "
+                "convert again"
             )
 
-        def by_name(current: Image, previous: Image) -> dict[str, Image]:
-            pictures = {"current": current, "previous": previous}
+        def by_name(*frames: Image) -> dict[str, Image]:
+            pictures = dict(zip(task.ports, frames, strict=True))
             return artifact(*(pictures[name] for name in names))  # in the contract's order
 
         return restore_by_artifact(current, fit, by_name, previous)

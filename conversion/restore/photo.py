@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from afterlens.conversion.bundle.contract import Artifact, Bundle, integrity_fault, read_bundle
 from afterlens.conversion.bundle.variants import precision_rank
-from afterlens.training.media.clips import is_video
+from afterlens.training.media.containers import is_video
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import find_photos, read_photo, write_png
 from afterlens.training.media.progress import progress_bar

@@ -23,8 +23,9 @@ import numpy as np
 from av.video.reformatter import Colorspace
 from numpy.typing import NDArray
 
-from afterlens.training.media.clips import FULL_RANGE, Frame, Video, VideoFile
+from afterlens.training.media.clips import VideoFile
 from afterlens.training.media.errors import UserError
+from afterlens.training.media.video import FULL_RANGE, Frame, Video
 
 Image = NDArray[np.float32]  # (H, W, 3) RGB, [0, 1]
 

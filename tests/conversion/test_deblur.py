@@ -10,7 +10,7 @@ from afterlens.conversion.bundle.contract import Bundle, digest
 from afterlens.conversion.bundle.proof import PROOF_FILE
 from afterlens.conversion.bundle.runtimes import open_artifact
 from afterlens.conversion.convert import convert
-from afterlens.conversion.examples import Example, degraded_examples
+from afterlens.conversion.examples import Example, task_examples
 from afterlens.conversion.operator_counts import operator_counts
 from afterlens.conversion.verify.verify import verify
 from afterlens.samples import FRAMES
@@ -18,6 +18,7 @@ from afterlens.training.deblur.task import TASK
 from afterlens.training.deployable import Deployable
 from afterlens.training.media.images import read_photo
 from afterlens.training.trained import load_network
+from tests.recipes import with_kinds
 
 HEIGHT, WIDTH = 72, 128  # the height is padded to 80
 VARIANTS = ["float32.tflite", "float16.tflite", "mixed.tflite", "float16.mlpackage"]
@@ -31,8 +32,8 @@ def graph() -> Deployable:
 @pytest.fixture(scope="module")
 def bundle(graph: Deployable, photo_paths: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     def examples(wanted: Deployable, count: int) -> list[Example]:
-        return degraded_examples(
-            photo_paths, TASK.degrade, ("shake", "object"), wanted, count=min(count, 8), seed=1
+        return task_examples(
+            TASK, with_kinds(TASK, "shake", "object"), photo_paths, wanted, count=min(count, 8), seed=1
         )
 
     return convert(
@@ -68,7 +69,7 @@ def test_the_golden_input_is_two_frames_in_a_row(bundle: Bundle) -> None:
 def test_proven_on_consecutive_real_frames(
     graph: Deployable, bundle: Bundle, photo_paths: list[Path]
 ) -> None:
-    judged = degraded_examples(photo_paths, TASK.degrade, ("shake", "pan"), graph, count=2, seed=2)
+    judged = task_examples(TASK, with_kinds(TASK, "shake", "pan"), photo_paths, graph, count=2, seed=2)
     verify(
         bundle.folder,
         {(HEIGHT, WIDTH): graph},

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from afterlens.conversion.examples import Example, degraded_examples, plain_examples, refuse_unreal
+from afterlens.conversion.examples import Example, plain_examples, refuse_unreal, task_examples
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.media.errors import UserError
 from afterlens.training.reflection.task import TASK
+from tests.recipes import with_kinds
 
 
 def graph(inputs: int = 1) -> Deployable:
@@ -20,9 +21,9 @@ def graph(inputs: int = 1) -> Deployable:
 
 
 def test_photos_and_kinds_take_turns_and_the_seed_decides(photo_paths: list[Path]) -> None:
+    recipe = with_kinds(TASK, "shadow", "clean")
     first, again, other = (
-        degraded_examples(photo_paths, TASK.degrade, ("shadow", "clean"), graph(), count=4, seed=seed)
-        for seed in (1, 1, 2)
+        task_examples(TASK, recipe, photo_paths, graph(), count=4, seed=seed) for seed in (1, 1, 2)
     )
     assert [e.name.split()[1] for e in first] == ["shadow", "clean", "shadow", "clean"]
     assert len({e.name.split()[0] for e in first}) > 1

@@ -1,4 +1,4 @@
-"""Batch normalisations and parametrisations worked into the weights: the same results, and nothing of them left."""
+"""Batch normalizations and parametrizations folded into the weights: the same results, and none of them left."""
 
 from collections.abc import Callable
 
@@ -29,13 +29,19 @@ def conv(groups: int = 1, bias: bool = True) -> nn.Conv2d:
     return nn.Conv2d(3, 3, 3, padding=1, groups=groups, bias=bias)
 
 
+def transposed_in_groups() -> dict[str, nn.Module]:
+    """4 channels in 2 groups become 6, normalized, then 3."""
+    transposed = nn.ConvTranspose2d(4, 6, 3, padding=1, groups=2, bias=False)
+    return {"e": nn.Conv2d(3, 4, 1), "a": transposed, "b": nn.BatchNorm2d(6), "c": nn.Conv2d(6, 3, 1)}
+
+
 def used_like(module: nn.Module) -> Deployable:
     """A deployable whose batch normalisations have seen something."""
     torch.manual_seed(0)
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
-            part.running_mean = torch.randn(3)
-            part.running_var = torch.rand(3) + 0.1
+            part.running_mean = torch.randn(part.num_features)
+            part.running_var = torch.rand(part.num_features) + 0.1
             if part.affine:
                 nn.init.normal_(part.weight)
                 nn.init.normal_(part.bias)
@@ -47,12 +53,21 @@ def used_like(module: nn.Module) -> Deployable:
     ("net", "left"),
     [
         (Net(lambda x, a, b: b(a(x)), a=conv(), b=nn.BatchNorm2d(3)), 0),
-        # The order of the modules says nothing, that of the calls does.
+        # The order of the calls counts, not that of the modules.
         (Net(lambda x, b, a: b(torch.relu(a(x))), b=nn.BatchNorm2d(3), a=conv()), 1),
         (Net(lambda x, b, a: torch.relu(b(a(x))), b=nn.BatchNorm2d(3, affine=False), a=conv(bias=False)), 0),
         (Net(lambda x, a, b: a(b(x)), a=conv(groups=3), b=nn.BatchNorm2d(3)), 1),
         (Net(lambda x, a, b: b(a(x)), a=nn.ConvTranspose2d(3, 3, 3, padding=1), b=nn.BatchNorm2d(3)), 0),
-        # A convolution that somebody else reads too, or that is called twice, must stay as it is.
+        (
+            Net(
+                lambda x, a, b: b(a(x)),
+                a=nn.ConvTranspose2d(3, 3, 3, padding=1, groups=3),
+                b=nn.BatchNorm2d(3),
+            ),
+            0,
+        ),
+        (Net(lambda x, e, a, b, c: c(b(a(e(x)))), **transposed_in_groups()), 0),
+        # A convolution that is read elsewhere too, or called twice, must stay as it is.
         (Net(lambda x, a, b: (y := a(x)) + b(y), a=conv(), b=nn.BatchNorm2d(3)), 1),
         (Net(lambda x, a, b: b(a(a(x))), a=conv(), b=nn.BatchNorm2d(3)), 1),
         (Net(lambda x, a, c, b: b(a(x)) + b(c(x)), a=conv(), c=conv(), b=nn.BatchNorm2d(3)), 1),
@@ -62,7 +77,7 @@ def used_like(module: nn.Module) -> Deployable:
     ],
 )
 def test_results_stay_and_weights_become_what_is_stored(net: Net, left: int) -> None:
-    """`left`: normalisations that no convolution takes in, and that are a factor and a summand then."""
+    """`left`: normalizations that cannot be folded into a convolution and become a factor and an offset."""
     deployable = used_like(net)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     folded = fold(deployable)

@@ -1,6 +1,5 @@
 """The under-display network takes the same road as the reflection network: converted, counted and proven."""
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -33,7 +32,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for weight in network.head.parameters():
             nn.init.normal_(weight, 0.0, 0.02)
     path = tmp_path_factory.mktemp("udc") / "start.safetensors"
-    metadata = {"task": TASK.name, "recipe": json.loads(json.dumps(dataclasses.asdict(recipe)))}
+    metadata = {"task": TASK.name, "recipe": json.loads(json.dumps(recipe.model_dump(mode="json")))}
     save_checkpoint(path, network.state_dict(), metadata)
     return path
 

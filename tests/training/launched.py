@@ -1,4 +1,4 @@
-"""What `accelerate launch` starts in test_loop.py: each process trains, resumes, and tells what its own weights are.
+"""What `accelerate launch` starts in test_loop.py: each process trains, resumes, and reports its own weights.
 
 accelerate launch --multi_gpu --num_processes 2 tests/training/launched.py FOLDER
 """
@@ -45,8 +45,7 @@ def watched(task: Task, modules: list[nn.Module]) -> Task:
 
     def objective(*arguments: object) -> Objective:
         made = task.objective(*arguments)  # type: ignore[arg-type]
-        assert made.discriminator is not None
-        modules.append(made.discriminator)
+        modules.extend(discriminator.module for discriminator in made.discriminators.values())
         return made
 
     return dataclasses.replace(task, build_network=build_network, objective=objective)

@@ -83,15 +83,15 @@ def run(out: Path, *overrides: str, **options: object) -> str:
 
 
 def contents(out: Path) -> dict[str, bytes]:
-    """What two equal runs must agree on, bit for bit: every tensor of the last checkpoint and of the best weights."""
-    last = max((out / "checkpoints").iterdir())
-    files = {"last": last, "best": out / "best.safetensors"}
+    """What two equal runs must agree on, bit for bit: every tensor of the last checkpoint and of the weights."""
+    state = max((out / "checkpoints").iterdir())
+    files = {"state": state, "best": out / "best.safetensors", "last": out / "last.safetensors"}
     found = {
         f"{which} {name}": tensor.numpy().tobytes()
         for which, path in files.items()
         for name, tensor in load_file(path).items()
     }
-    return found | {"name": last.name.encode(), "metrics.csv": (out / "metrics.csv").read_bytes()}
+    return found | {"name": state.name.encode(), "metrics.csv": (out / "metrics.csv").read_bytes()}
 
 
 def _run(

@@ -22,13 +22,16 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader, Dataset
 
+from afterlens.samples import CAPTURED
 from afterlens.training.checkpoint import load_checkpoint, save_checkpoint
-from afterlens.training.loop import StepSampler, learning_rate, train, validate
+from afterlens.training.gains import mean_gain
+from afterlens.training.loop import StepSampler, learning_rate, train
 from afterlens.training.media.errors import UserError
 from afterlens.training.recipe import read_recipe
 from afterlens.training.reflection.task import ReflectionRecipe
+from afterlens.training.samples import CAPTURED_KIND
 from afterlens.training.state import TrainingState
-from afterlens.training.task import Objective, Sample
+from afterlens.training.task import Sample
 from afterlens.training.trained import load_network
 from tests.training import runs
 from tests.training.launched import OVERRIDES
@@ -143,7 +146,8 @@ def test_another_seed_gives_other_bits(tmp_path: Path, uninterrupted: Reference)
 def test_loss_scale_is_part_of_the_state(tmp_path: Path) -> None:
     # fp16 runs on GPUs only, so its scale is tried by itself.
     def state(scale: float) -> TrainingState:
-        made = TrainingState(Accelerator(cpu=True), TASK.build_network(RECIPE), None, RECIPE.training)
+        objective = TASK.objective(RECIPE, torch.device("cpu"))
+        made = TrainingState(Accelerator(cpu=True), TASK.build_network(RECIPE), objective, RECIPE.training)
         made.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
         made.scaler.scale(torch.ones(1))  # its state exists from the first use on
         return made
@@ -206,7 +210,7 @@ def assert_close(one: Path, other: Path) -> None:
     # The discriminator's first gradients are so small that Adam turns rounding into whole steps. But Adam's first
     # moment after one step is the gradient itself, times a constant.
     a, b = (load_file(out / "checkpoints/step_00000001.safetensors") for out in (one, other))
-    names = [name for name in a if name.startswith("critic_optimizer") and name.endswith("exp_avg")]
+    names = [name for name in a if name.startswith("optimizer.discriminator.") and name.endswith("exp_avg")]
     c, d = (torch.cat([state[name].flatten() for name in names]) for state in (a, b))
     print(f"discriminator: relative difference {(c - d).norm() / c.norm():.1e} of its gradient")
     assert (c - d).norm() < 1e-4 * c.norm()
@@ -225,7 +229,7 @@ def test_accumulated_gradients_equal_one_large_batch(tmp_path: Path) -> None:
 
 
 def test_processes_and_steps_share_out_the_samples() -> None:
-    settings = dataclasses.replace(RECIPE.training, steps=5, batch=3, accumulate=2)
+    settings = RECIPE.training.model_copy(update={"steps": 5, "batch": 3, "accumulate": 2})
     batches = [list(StepSampler(settings, 0, process, 2)) for process in (0, 1)]
     seen = [index for both in zip(*batches, strict=True) for batch in both for index in batch]
     assert seen == list(range(5 * 3 * 2 * 2))
@@ -234,7 +238,7 @@ def test_processes_and_steps_share_out_the_samples() -> None:
 
 
 def test_rate_warms_up_and_follows_half_a_cosine() -> None:
-    settings = dataclasses.replace(RECIPE.training, steps=100, warmup=10, learning_rate=0.5)
+    settings = RECIPE.training.model_copy(update={"steps": 100, "warmup": 10, "learning_rate": 0.5})
     got = [learning_rate(settings, step) for step in range(100)]
     weight = torch.zeros(1, requires_grad=True)
     optimizer = torch.optim.SGD([weight], lr=0.5)
@@ -277,7 +281,7 @@ def test_gradients_are_clipped_after_accumulation(tmp_path: Path) -> None:
     states = [
         load_file(tmp_path / name / "checkpoints/step_00000001.safetensors") for name in ("clipped", "whole")
     ]
-    for optimizer, beta in (("optimizer.", 0.9), ("critic_optimizer.", 0.5)):
+    for optimizer, beta in (("optimizer.network.", 0.9), ("optimizer.discriminator.", 0.5)):
         names = [name for name in states[0] if name.startswith(optimizer) and name.endswith("exp_avg")]
         clipped, whole = (
             torch.cat([state[name].flatten() for name in names]) / (1 - beta) for state in states
@@ -311,18 +315,27 @@ def test_score_is_the_mean_gain_of_the_kinds_not_of_the_samples() -> None:
         sample(3, 48.0, 45.5),  # a fault that cannot be seen, neither before nor after
     ]
     loader: DataLoader[Sample] = DataLoader(samples, batch_size=2)  # type: ignore[arg-type]
-    objective = Objective(lambda network, batch: (batch["result"], {}))
     kinds = ["shadow", "stain", "clean", "region"]
-    found = validate(torch.nn.Identity(), objective, loader, torch.device("cpu"), kinds)
-    assert found.gains == {
-        "shadow": pytest.approx((6.0 + 2.0) / 2, abs=1e-3),
-        "stain": None,
-        "clean": pytest.approx(-6.0 / 3, abs=1e-3),
-        "region": pytest.approx(-1.0 / 2, abs=1e-3),
+    found = mean_gain(torch.nn.Identity(), loader, ["result"], kinds)
+    assert found.metrics == {
+        "validation_gain": found.score,
+        "validation_gain_shadow": pytest.approx((6.0 + 2.0) / 2, abs=1e-3),
+        "validation_gain_stain": None,
+        "validation_gain_clean": pytest.approx(-6.0 / 3, abs=1e-3),
+        "validation_gain_region": pytest.approx(-1.0 / 2, abs=1e-3),
+        "validation_psnr": pytest.approx((26 + 39 + 45 + 45 + 26 + 43 + 45) / 7, abs=1e-3),
+        "input_psnr": pytest.approx((20 + 45 + 45 + 45 + 24 + 44 + 45) / 7, abs=1e-3),
     }
-    assert found.gain == pytest.approx((4.0 - 2.0 - 0.5) / 3, abs=1e-3)
-    assert found.psnr == pytest.approx((26 + 39 + 45 + 45 + 26 + 43 + 45) / 7, abs=1e-3)
-    assert found.input_psnr == pytest.approx((20 + 45 + 45 + 45 + 24 + 44 + 45) / 7, abs=1e-3)
+    assert found.score == pytest.approx((4.0 - 2.0 - 0.5) / 3, abs=1e-3)
+
+
+def test_captured_pairs_alone_decide_where_there_are_any() -> None:
+    samples = [sample(0, 20.0, 26.0), sample(CAPTURED_KIND, 20.0, 21.0), sample(CAPTURED_KIND, 24.0, 27.0)]
+    loader: DataLoader[Sample] = DataLoader(samples, batch_size=2)  # type: ignore[arg-type]
+    found = mean_gain(torch.nn.Identity(), loader, ["result"], ["shadow"])
+    assert found.score == pytest.approx(2.0, abs=1e-3)
+    assert found.metrics["validation_gain_captured"] == found.score
+    assert found.metrics["validation_gain_shadow"] == pytest.approx(6.0, abs=1e-3)
 
 
 def test_best_weights_are_those_of_the_highest_gain(tmp_path: Path) -> None:
@@ -335,17 +348,17 @@ def test_best_weights_are_those_of_the_highest_gain(tmp_path: Path) -> None:
     assert all(torch.equal(value, states[f"average.{name}"]) for name, value in kept.items())
 
 
-def test_a_run_that_an_older_version_began_finds_its_best_anew(finished: Path, tmp_path: Path) -> None:
-    """Its best was a PSNR, which no gain would ever reach."""
-    out = tmp_path / "run"
-    shutil.copytree(finished, out)
-    (out / "checkpoints/step_00000008.safetensors").unlink()
-    old = out / "checkpoints/step_00000006.safetensors"
-    tensors, metadata = load_checkpoint(old)
-    del metadata["best_gain"]
-    save_checkpoint(old, tensors, metadata | {"best": 31.0})
-    assert runs.run(out, resume=True) == ""
-    assert load_checkpoint(out / "best.safetensors")[1]["step"] == 8
+def test_a_run_on_captured_pairs_is_selected_on_held_out_pairs(tmp_path: Path) -> None:
+    overrides = [*TINY, "training.steps=4", "training.validate_every=2", "training.validation_pairs=1"]
+    overrides += [f"synthesis.pairs={CAPTURED}", "synthesis.pairs_ratio=0.5"]
+    train(TASK, [PHOTOS], tmp_path, overrides=overrides)
+    with (tmp_path / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 and all(row["validation_gain"] == row["validation_gain_captured"] for row in rows)
+    metadata = load_checkpoint(tmp_path / "best.safetensors")[1]
+    assert metadata["data"]["pairs"] == 1 and metadata["data"]["held_out_pairs"] == 1
+    best = max(rows, key=lambda row: (float(row["validation_gain"]), int(row["step"])))
+    assert metadata["step"] == int(best["step"])
 
 
 # --- files of a run -----------------------------------------------------------------------------------------
@@ -362,6 +375,18 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_last_checkpoints_are_kept(finished: Path) -> None:
     names = sorted(path.name for path in (finished / "checkpoints").iterdir())
     assert names == [f"step_{step:08d}.safetensors" for step in (4, 6, 8)]
+
+
+def test_the_last_averaged_weights_are_exported_beside_the_best(finished: Path, tmp_path: Path) -> None:
+    last, metadata = load_checkpoint(finished / "last.safetensors")
+    state = load_file(finished / "checkpoints/step_00000008.safetensors")
+    assert all(torch.equal(value, state[f"average.{name}"]) for name, value in last.items())
+    assert metadata["step"] == 8 and "validation_gain" in metadata["metrics"]
+    assert not load_network(TASK, finished / "last.safetensors")[0].training
+    overrides = [*TINY, "training.steps=1"]
+    assert train(TASK, [PHOTOS], tmp_path / "a", overrides=overrides) == tmp_path / "a/best.safetensors"
+    found = train(TASK, [PHOTOS], tmp_path / "b", overrides=overrides, weights="last")
+    assert found == tmp_path / "b/last.safetensors" and found.is_file()
 
 
 def test_best_weights_load_with_their_recipe_and_history(finished: Path) -> None:
@@ -506,7 +531,7 @@ def assert_refused(out: Path, message: str, *overrides: str, data: Path = PHOTOS
         (["loss.vgg=0.1", "loss.vgg_weights=none.safetensors"], "none.safetensors: no such file"),
         (
             ["synthesis.pairs_ratio=0.5", "synthesis.pairs=nowhere"],
-            "nowhere: no pairs, expected files of the same name",
+            "nowhere: expected a folder of pairs, got nothing",
         ),
     ],
 )

@@ -133,54 +133,56 @@ def test_vgg_weights_that_are_absent_or_wrong_are_an_error(tmp_path: Path) -> No
 
 def test_hinge_losses_are_the_published_ones(pair: tuple[Tensor, Tensor]) -> None:
     torch.manual_seed(2)
-    critic = PatchDiscriminator(width=8)
+    discriminator = PatchDiscriminator(width=8)
     with torch.no_grad():
-        list(critic.parameters())[-2].mul_(300.0)  # spreads the scores over both sides of the margins
-        real, fake = critic(pair[0]).flatten().tolist(), critic(pair[1]).flatten().tolist()
+        list(discriminator.parameters())[-2].mul_(300.0)  # spreads the scores over both sides of the margins
+        real, fake = discriminator(pair[0]).flatten().tolist(), discriminator(pair[1]).flatten().tolist()
     assert min(*real, *fake) < -1 and max(*real, *fake) > 1
     expected = sum(max(0.0, 1 - score) for score in real) / len(real)
     expected += sum(max(0.0, 1 + score) for score in fake) / len(fake)
-    assert float(discriminator_loss(critic, pair[1], pair[0]).detach()) == pytest.approx(expected, rel=1e-4)
-    assert float(adversarial_loss(critic, pair[1]).detach()) == pytest.approx(
+    assert float(discriminator_loss(discriminator, pair[1], pair[0]).detach()) == pytest.approx(
+        expected, rel=1e-4
+    )
+    assert float(adversarial_loss(discriminator, pair[1]).detach()) == pytest.approx(
         -sum(fake) / len(fake), rel=1e-4
     )
 
 
 def test_each_adversarial_loss_teaches_its_own_side_only(pair: tuple[Tensor, Tensor]) -> None:
-    critic = PatchDiscriminator(width=8)
+    discriminator = PatchDiscriminator(width=8)
     result = pair[1].clone().requires_grad_()
-    adversarial_loss(critic, result).backward()
+    adversarial_loss(discriminator, result).backward()
     assert result.grad is not None and float(result.grad.abs().sum()) > 0.0
-    assert all(weight.grad is None for weight in critic.parameters())
-    assert all(weight.requires_grad for weight in critic.parameters())
+    assert all(weight.grad is None for weight in discriminator.parameters())
+    assert all(weight.requires_grad for weight in discriminator.parameters())
 
     result.grad = None
-    discriminator_loss(critic, result, pair[0]).backward()
+    discriminator_loss(discriminator, result, pair[0]).backward()
     assert result.grad is None
-    assert all(weight.grad is not None for weight in critic.parameters())
+    assert all(weight.grad is not None for weight in discriminator.parameters())
 
 
 def test_generator_gradient_is_that_of_the_plain_formula(pair: tuple[Tensor, Tensor]) -> None:
-    critic = PatchDiscriminator(width=8)
+    discriminator = PatchDiscriminator(width=8)
     ours, plain = pair[1].clone().requires_grad_(), pair[1].clone().requires_grad_()
-    adversarial_loss(critic, ours).backward()
-    (-critic(plain).mean()).backward()
+    adversarial_loss(discriminator, ours).backward()
+    (-discriminator(plain).mean()).backward()
     assert ours.grad is not None and plain.grad is not None
     torch.testing.assert_close(ours.grad, plain.grad)
 
 
 def test_discriminator_gives_one_score_a_16_pixel_step_and_learns(pair: tuple[Tensor, Tensor]) -> None:
     torch.manual_seed(4)
-    critic = PatchDiscriminator(width=8)
-    assert critic(pair[0]).shape == (2, 1, 4, 3)
-    optimizer = torch.optim.Adam(critic.parameters(), 2e-3)
+    discriminator = PatchDiscriminator(width=8)
+    assert discriminator(pair[0]).shape == (2, 1, 4, 3)
+    optimizer = torch.optim.Adam(discriminator.parameters(), 2e-3)
     blurred = F.avg_pool2d(pair[0], 5, 1, 2)
-    before = float(discriminator_loss(critic, blurred, pair[0]).detach())
+    before = float(discriminator_loss(discriminator, blurred, pair[0]).detach())
     for _ in range(60):
         optimizer.zero_grad()
-        loss = discriminator_loss(critic, blurred, pair[0])
+        loss = discriminator_loss(discriminator, blurred, pair[0])
         loss.backward()
         optimizer.step()
     print(f"{before:.3f} -> {loss.item():.3f}")
     assert loss.item() < 0.5 * before
-    assert critic(pair[0]).mean().item() > critic(blurred).mean().item()
+    assert discriminator(pair[0]).mean().item() > discriminator(blurred).mean().item()

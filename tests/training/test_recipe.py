@@ -1,6 +1,5 @@
 """Recipes: strict keys, types and ranges, each error naming its place; overrides with TOML values."""
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -40,9 +39,15 @@ def test_overrides_take_toml_values_and_bare_words() -> None:
     assert recipe.synthesis.kinds["shadow"] == 0.5
 
 
+def test_recipes_cannot_be_changed() -> None:
+    recipe = read_recipe(ReflectionRecipe, PATH)
+    with pytest.raises(ValueError, match="frozen"):
+        recipe.training.steps = 5  # type: ignore[misc]
+
+
 def test_recipe_survives_a_checkpoint() -> None:
     recipe = read_recipe(ReflectionRecipe, PATH)
-    assert build(ReflectionRecipe, dataclasses.asdict(recipe), "here") == recipe
+    assert build(ReflectionRecipe, recipe.model_dump(mode="json"), "here") == recipe
 
 
 @pytest.mark.parametrize(
@@ -61,7 +66,7 @@ def test_recipe_survives_a_checkpoint() -> None:
         ("training.steps.more=5", "'steps' is not a table"),
         ("network.widths=[16, 32]", "network: widths is [16, 32], expected a list of 3"),
         ("network.widths=[16, 32, 40]", "network: widths is 40, expected multiples of 16"),
-        ("network.depths=[0, 1, 1]", "network: depths is (0, 1, 1), expected 1 or more each"),
+        ("network.depths=[0, 1, 1]", "network: depths is 0, expected 1 or more"),
         ("synthesis.kinds.snow=0.1", "synthesis.kinds is 'snow', expected some of region, reflection"),
         ("synthesis.kinds.shadow=-0.1", "kinds.shadow is -0.1, expected zero or more"),
         ("synthesis.kinds={clean = 0.0}", "expected a share above zero"),
@@ -75,6 +80,12 @@ def test_recipe_survives_a_checkpoint() -> None:
         ("training.workers=-1", "workers is -1, expected zero or more"),
         ("training.precision=fp8", """precision is 'fp8', expected "no", "bf16" or "fp16\""""),
         ("loss.adversarial=-1.0", "adversarial is -1.0, expected zero or more"),
+        ("network.depths=[1, 2, 3, 4]", "network: depths is [1, 2, 3, 4], expected a list of 3"),
+        ("network.depths=3", "network: depths is 3, expected a list"),
+        ("network.widths=[16, 16, 1.5]", "network: widths is 1.5, expected int"),
+        ("synthesis.kinds=3", "synthesis: kinds is 3, expected a table"),
+        ("synthesis.kinds.shadow=much", "synthesis: kinds.shadow is 'much', expected float"),
+        ("loss.vgg_weights=7", "loss: vgg_weights is 7, expected str"),
         ("training.steps", "override 'training.steps': expected table.key=value"),
         ("=5", "override '=5': expected table.key=value"),
     ],

@@ -1,6 +1,5 @@
 """Networks come back from checkpoints as they were, and from nothing else."""
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ def saved(tmp_path: Path) -> tuple[Path, torch.nn.Module, dict[str, Any]]:
     recipe: Any = read_recipe(TASK.recipe_type, TASK.recipe_path, NARROW)
     torch.manual_seed(5)
     network = TASK.build_network(recipe).eval()
-    metadata = json.loads(json.dumps({"task": TASK.name, "recipe": dataclasses.asdict(recipe)}))
+    metadata = json.loads(json.dumps({"task": TASK.name, "recipe": recipe.model_dump(mode="json")}))
     path = tmp_path / "narrow.safetensors"
     save_checkpoint(path, network.state_dict(), metadata)
     return path, network, metadata

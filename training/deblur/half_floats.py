@@ -1,9 +1,9 @@
-"""Weights that float16 files hold exactly: the last step of making the bundled checkpoint.
+"""Rounds trained weights to what float16 files hold exactly: the last step in making the bundled checkpoint.
 
     python -m afterlens.training.deblur.half_floats TRAINED ROUNDED
 
-Where the motion is in doubt, rounding weights moves the extents by per cents and single pixels by some levels of 255.
-Rounded once, before they are judged and published, they are the same in PyTorch and in every float16 file.
+Where the motion is uncertain, rounding the weights changes the blur extents by several per cent, and single pixels by
+several levels of 255. Rounded once before evaluation, the weights are the same in PyTorch and in every float16 file.
 """
 
 import sys
@@ -19,13 +19,13 @@ from afterlens.training.deblur.task import TASK
 from afterlens.training.media.errors import UserError
 from afterlens.training.trained import load_trainable
 
-STEP = 2.0**-10  # of the stem's weights, all below 2: multiples of it are half floats, and so are their sums
+STEP = 2.0**-10  # of the stem's weights: multiples of it below 2 are half floats
 
 
 def round_weights(network: DeblurNetwork) -> None:
-    """Rounds all weights and biases, in place, so that what `for_deployment` makes of them are half floats.
+    """Rounds all weights and biases in place, so that those of the copy by `for_deployment` are half floats.
 
-    Raises UserError for a stem with a weight of 2 or more.
+    Raises UserError for a stem weight of 2 or more.
     """
     stem = network.frame.stem
     assert isinstance(stem, ContrastStem)
@@ -48,7 +48,7 @@ def _set_weight(conv: nn.Conv2d, weight: Tensor) -> None:
     if not is_parametrized(conv, "weight"):
         conv.weight.copy_(weight)
         return
-    # Weight normalisation: the direction times its length over its own norm, which is then one.
+    # Weight normalisation is length * direction / |direction|; with the length set to the norm, the factor is one.
     conv.get_parameter("parametrizations.weight.original1").copy_(weight)
     length = weight.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
     conv.get_parameter("parametrizations.weight.original0").copy_(length)
@@ -59,10 +59,10 @@ def _half(values: Tensor) -> Tensor:
 
 
 def _zero_sum(weight: Tensor) -> Tensor:
-    """Multiples of STEP, each kernel's sum zero: the ones that rounding moved furthest are moved back a step."""
+    """Rounded to multiples of STEP with each kernel's sum zero: the weights that rounding moved furthest step back."""
     if not float(weight.abs().max()) < 2.0:
         raise UserError(
-            f"a weight of the motion's stem is {float(weight.abs().max()):.2f}, expected all below 2"
+            f"the largest weight of the motion stem is {float(weight.abs().max()):.2f}, expected all below 2"
         )
     kernels = weight.flatten(2) / STEP
     steps = kernels.round()

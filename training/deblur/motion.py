@@ -1,11 +1,12 @@
-"""Known motion: how a layer of a scene moves, where it was a frame ago, and how far it smears during the exposure.
+"""Known motion: how a layer of a scene moves, where it was one frame ago, and how it blurs during the exposure.
 
     trajectory = random_trajectory(rng, (128, 128), length=12.0, exposure=0.5)
     trajectory.at(-1.0)                          # homography: from the frame at time 0 to the frame before it
-    blur_covariance(trajectory, points, exposure=0.5)      # the second moments of the blur kernel of each point
+    blur_covariance(trajectory, points, exposure=0.5)      # second moments of the blur kernel at each point
 
-Time is counted in frames; 0 is the middle of the current exposure, -1 that of the one before. A trajectory is the camera's
-(translation, roll, zoom and tilt: a homography of the picture) or an object's, and is the identity at time 0.
+Time is in frames: 0 is the middle of the current exposure, -1 the middle of the previous one. A trajectory is that of
+the camera (translation, roll, zoom and tilt, which make a homography of the picture) or of an object. It is the
+identity at time 0.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-SAMPLES = 9  # of the exposure, for second moments and the number of frames to average
+SAMPLES = 9  # times within the exposure at which second moments and distances are measured
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A smooth trajectory of homographies: constant velocity and waves, in six numbers.
+    """A smooth trajectory of homographies: constant velocity plus sine waves, in six parameters.
 
-    They are the translation in x and y in pixels, the roll in radians, the logarithm of the zoom, and the tilts, by
-    which the picture's far side grows: about each ``2 * tilt`` half a picture away from its centre.
+    The parameters are the translations in x and y in pixels, the roll in radians, the logarithm of the zoom, and the
+    tilts in x and y: half a picture away from the centre, a tilt changes the scale by about ``2 * tilt``.
 
     Attributes:
         size: (height, width) of the frame; roll, zoom and tilt are about its centre.
-        velocity: (6,) a frame.
+        velocity: (6,), per frame.
         waves: (n, 6) amplitudes.
-        frequencies, phases: (n,) in cycles a frame, and radians.
+        frequencies, phases: (n,), in cycles per frame and radians.
     """
 
     size: tuple[int, int]
@@ -44,11 +45,11 @@ class Trajectory:
 
     @property
     def moves(self) -> bool:
-        """False for a layer that is always in its place."""
+        """False for a layer that never moves."""
         return bool(self.velocity.any() or self.waves.any())
 
     def at(self, time: float) -> Array:
-        """The homography (3, 3) that brings a point of the frame at time 0 to its place at ``time``."""
+        """The homography (3, 3) from a point of the frame at time 0 to its position at ``time``."""
         height, width = self.size
         angles = 2.0 * math.pi * self.frequencies
         swing = np.sin(angles * time + self.phases) - np.sin(self.phases)
@@ -65,15 +66,15 @@ class Trajectory:
 
 
 def still(size: tuple[int, int]) -> Trajectory:
-    """The trajectory of what does not move."""
+    """The trajectory of a layer that does not move."""
     return Trajectory(size, np.zeros(6), np.zeros((0, 6)), np.zeros(0), np.zeros(0))
 
 
 def random_trajectory(rng: Generator, size: tuple[int, int], length: float, exposure: float) -> Trajectory:
-    """A trajectory that smears the middle of the picture by some ``length`` pixels within ``exposure`` frames.
+    """A trajectory that blurs the middle of the picture over about ``length`` pixels within ``exposure`` frames.
 
-    Most are steady (a pan, a passing car), three in ten a hand's shake: waves of some tenths of a frame's time, with
-    which the smear is curved, and the flow to the last frame tells little of it.
+    Seven in ten are steady (a pan, a passing car). The others are hand shake: waves of 0.4 to 1.5 cycles per exposure,
+    so that the blur is curved and the optical flow from the previous frame says little about it.
     """
     height, width = size
     half = max(height, width) / 2.0
@@ -83,7 +84,7 @@ def random_trajectory(rng: Generator, size: tuple[int, int], length: float, expo
     speed = steady * length / exposure
     velocity = np.zeros(6)
     velocity[:2] = speed * math.cos(angle), speed * math.sin(angle)
-    # Half a picture away from the centre these move a point as far as up to half the translation does.
+    # Half a picture away from the centre, these move a point by up to half of what the translation does.
     velocity[2:4] = rng.uniform(-0.5, 0.5, 2) * length / exposure / half
     velocity[4:] = rng.uniform(-0.15, 0.15, 2) * length / exposure / half
     if not shaken:
@@ -101,28 +102,28 @@ def exposure_times(middle: float, exposure: float, count: int) -> list[float]:
 
 
 def moved(homography: Array, points: Array) -> Array:
-    """Points (..., 2), x and y, brought to their places by a homography (3, 3)."""
+    """Apply a homography (3, 3) to points (..., 2), x and y."""
     whole = points @ homography[:, :2].T + homography[:, 2]
     result: Array = whole[..., :2] / whole[..., 2:]
     return result
 
 
 def flow(trajectory: Trajectory, points: Array) -> Array:
-    """From points (..., 2) of the current frame to where they were in the frame before, pixels."""
+    """Displacements (..., 2) in pixels from points of the current frame to their positions in the previous one."""
     return moved(trajectory.at(-1.0), points) - points
 
 
 def blur_covariance(trajectory: Trajectory, points: Array, exposure: float) -> Array:
-    """How points (..., 2) of the current frame smear in an exposure: (..., 3), extent and its two directions, pixels.
+    """Covariance of the blur kernels at points (..., 2) of the current frame, as (..., 3) in pixels.
 
-    With ``[[xx, xy], [xy, yy]]`` the covariance of the places that a point takes (the second moments of its blur
-    kernel), the extent is ``e = sqrt(xx + yy)``, a straight and even smear of length L having ``L / sqrt(12)``; the
-    others are ``(xx - yy) / e`` and ``2 xy / e``: the direction as twice its angle, since a smear has no sign. They
-    are shorter than ``e`` where the trajectory is curved.
+    With ``[[xx, xy], [xy, yy]]`` the covariance of a point's positions during the exposure, the three numbers are the
+    extent ``e = sqrt(xx + yy)``, which is ``L / sqrt(12)`` for straight, uniform motion over a length L, and the
+    direction at twice its angle (a blur has no sign), ``(xx - yy) / e`` and ``2 xy / e``. The direction is shorter
+    than ``e`` where the trajectory is curved.
     """
     places = np.stack([moved(trajectory.at(time), points) for time in exposure_times(0.0, exposure, SAMPLES)])
     offsets = places - places.mean(axis=0)
-    # Nine points are less spread than the even trajectory that they stand for.
+    # The variance of nine points is smaller than that of the continuous trajectory which they sample.
     xx, yy, xy = (
         (offsets[..., i] * offsets[..., j]).mean(axis=0) * SAMPLES**2 / (SAMPLES**2 - 1)
         for i, j in ((0, 0), (1, 1), (0, 1))
@@ -133,7 +134,7 @@ def blur_covariance(trajectory: Trajectory, points: Array, exposure: float) -> A
 
 
 def longest_distance(trajectory: Trajectory, exposure: float, middle: float) -> float:
-    """The longest way that a corner or the centre goes during the exposure, pixels."""
+    """The longest distance, in pixels, that a corner or the centre travels during the exposure."""
     height, width = trajectory.size
     corners = np.array(
         [(0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1), (width / 2, height / 2)], float
@@ -141,5 +142,5 @@ def longest_distance(trajectory: Trajectory, exposure: float, middle: float) -> 
     places = np.stack(
         [moved(trajectory.at(time), corners) for time in exposure_times(middle, exposure, SAMPLES)]
     )
-    way = np.linalg.norm(np.diff(places, axis=0), axis=-1).sum(axis=0).max() * SAMPLES / (SAMPLES - 1)
-    return float(way)
+    distance = np.linalg.norm(np.diff(places, axis=0), axis=-1).sum(axis=0).max() * SAMPLES / (SAMPLES - 1)
+    return float(distance)

@@ -1,16 +1,17 @@
-"""The video-deblurring network: motion between two frames makes the weights of the encoder that restores the later one.
+"""The video-deblurring network: motion between two frames modulates the weights that restore the later one.
 
     network = DeblurNetwork()
     restored, motions = network(current, previous)      # both (N, 3, H, W), RGB, [0, 1], H and W divisible by 16
-    features = network.features(frame)                  # of a stream: encode each frame once ...
-    restored, motions = network.restore(frame, features, features_before)     # ... and hand its features on
+    features = network.features(frame)                  # in a stream: encode each frame once ...
+    restored, motions = network.restore(frame, features, features_before)     # ... and reuse its features
 
-Two networks. The first encodes both frames alike and finds the motion, from the coarsest scale to the finest. The
-second restores the current frame; every block of its encoder mixes a bank of kernels with weights that the motion
-makes for each pixel. Where nothing moved during the exposure these weights are zero, every such block is the identity,
-and so is the whole network: a sharp region is left alone by construction, not by luck.
+There are two networks. The first encodes both frames with shared weights and estimates motion from the coarsest scale
+to the finest. The second restores the current frame. Each block of its encoder has a bank of kernels, which are mixed
+with weights computed from the motion at each pixel: spatially varying filters in the manner of STFAN's filter-adaptive
+convolution (Zhou et al., ICCV 2019). Where nothing moved during the exposure these weights are zero, so that every
+block, and the whole network, is the identity: sharp regions stay unchanged by construction.
 
-Nothing is warped and nothing gathered: convolutions, products, bilinear upsampling.
+There is no warping and no gathering, only convolutions, products and bilinear upsampling.
 """
 
 from __future__ import annotations
@@ -37,23 +38,23 @@ from afterlens.training.unet import AddSkip, Decoder, Encoder, halvings
 MULTIPLE = 16  # the input's sides: stem /4 and two halvings
 
 MOTION = 5
-"""Channels of a motion field: flow x, flow y, extent, extent of x over y, extent along the diagonal; all in pixels.
+"""Channels of a motion field, all in pixels: flow x, flow y, blur extent, and the two components of its direction.
 
-The flow leads from a pixel of the current frame to where the same thing was in the frame before, both at mid-exposure.
-The other three say how it smeared meanwhile: see `afterlens.training.deblur.motion.blur_covariance`.
+The flow leads from a pixel of the current frame to the position of the same point in the previous frame, both at
+mid-exposure. The other three describe the blur: see `afterlens.training.deblur.motion.blur_covariance`.
 """
 STILL, MOVING = 0.1, 0.5
-"""Extents in pixels: what smears less than the first is taken to be sharp, what smears more than the second to move."""
+"""Blur extents in pixels: below the first a pixel counts as sharp, above the second as fully moving."""
 
 FORMS = ("dynamic", "static", "recurrent", "motion")
 Widths = tuple[int, int, int]
 
 
 class DynamicBlock(nn.Module):
-    """Residual block whose weights are made from motion features, for each pixel.
+    """Residual block whose weights are computed from motion features at each pixel.
 
-    ``x + W_mix . (a(p) * ReLU(W_bank * x))``: the bank holds one kernel a channel, and ``W_mix . diag(a(p))`` is how
-    the pixel ``p`` sums them up. ``a = (W_a . motion) * moving``, where ``moving`` is zero where nothing moves.
+    ``x + W_mix . (a(p) * ReLU(W_bank * x))``: the bank holds one kernel per channel, and the pixel ``p`` mixes them with
+    ``W_mix . diag(a(p))``. ``a = (W_a . motion) * moving``, where ``moving`` is zero if nothing moves.
     """
 
     def __init__(self, channels: int, motion: int) -> None:
@@ -68,7 +69,7 @@ class DynamicBlock(nn.Module):
 
 
 class StaticBlock(nn.Module):
-    """For the ablation: the same layers and inputs, but the motion is added to the features, and the weights stay."""
+    """For the ablation: the same layers and inputs, but motion is added to the features and the weights are fixed."""
 
     def __init__(self, channels: int, motion: int) -> None:
         super().__init__()
@@ -81,21 +82,21 @@ class StaticBlock(nn.Module):
 
 
 class ContrastStem(nn.Module):
-    """The first convolution of the motion, of local contrast: ``W * x / (deviation + noise)``, each kernel's sum zero.
+    """The first convolution of the motion network, normalised by local contrast: ``W * x / sqrt(power + floor)``.
 
-    What moves is the same whether it is bright or dark, of strong contrast or faint. Without this the layers behind had
-    to learn to divide, and saw motion much later (docs/deblur.md). Kernels of sum zero need no mean taken from the
-    pixels, which half floats would round too far.
+    Motion does not depend on brightness or contrast. Without the normalisation the following layers had to learn to
+    divide, and learned motion much later (docs/deblur.md). Each kernel sums to zero, so that no mean needs to be
+    subtracted from the pixels, which would lose too many digits in float16.
     """
 
     WINDOW = 5  # blocks of 4x4 pixels
-    NOISE = 0.04  # of white: what deviates no more than this is not brought up
+    NOISE = 0.04  # of white; contrast below it is not amplified
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.conv = normalised(nn.Conv2d(3, width, 4, stride=4, bias=False), 4.0)
         register_parametrization(self.conv, "weight", _ZeroSum())
-        # What the convolution makes of that: its 48 weights start at a length of 4.
+        # The same at the convolution's output: its kernels of 48 weights start at a norm of 4.
         self.floor = _half((4.0 * self.NOISE) ** 2)
 
     def forward(self, frame: Tensor) -> Tensor:
@@ -107,18 +108,18 @@ class ContrastStem(nn.Module):
 
 
 class _ZeroSum(nn.Module):
-    """Of a convolution's weights (outputs, inputs, h, w): less their mean, for each output and input."""
+    """Subtracts from a convolution's weights (outputs, inputs, h, w) the mean of each kernel."""
 
     def forward(self, weight: Tensor) -> Tensor:
         return weight - weight.mean(dim=(2, 3), keepdim=True)
 
 
 class Matching(nn.Module):
-    """Where a feature went: products of the current frame's with those of the other's neighbours, up to 2 steps away.
+    """Products of the current frame's features with those of the other frame, shifted by up to 2 steps each way.
 
-    A correlation volume (Dosovitskiy et al., ICCV 2015) of shifted slices. The channels' products are summed by a
-    learned 1x1 convolution, not evenly. From features side by side alone the flow is learned much more slowly. They
-    are of unit length, so that the products say how alike two places are, not how strong.
+    A correlation volume (FlowNet, Dosovitskiy et al., ICCV 2015) made of shifted slices, whose channels are summed by a
+    learned 1x1 convolution. With concatenated features alone, flow was learned much more slowly. Features are scaled
+    to unit power, so that the products measure similarity rather than strength.
     """
 
     REACH = 2
@@ -136,7 +137,7 @@ class Matching(nn.Module):
         steps = range(2 * self.REACH + 1)
         assert self.sum.bias is not None
         summed = self.sum.bias[:, None, None]
-        # Row by row, for XNNPACK joins no more than five tensors.
+        # Row by row, because XNNPACK concatenates at most five tensors.
         for y, weight in zip(steps, self.sum.weight.chunk(len(steps), dim=1), strict=True):
             products = [own * other[:, :, y : y + height, x : x + width] for x in steps]
             summed = summed + F.conv2d(torch.cat(products, dim=1), weight)
@@ -147,11 +148,11 @@ class Matching(nn.Module):
 
 
 class MotionDecoder(nn.Module):
-    """From both frames' features to motion features and motion fields at 1/16, 1/8 and 1/4 of the frame's size.
+    """Motion features and motion fields at 1/16, 1/8 and 1/4 of the frame's size, from both frames' features.
 
-    The coarsest motion feature comes from both frames' coarsest features; each finer one from both frames' features of
-    its scale, and from the current frame's features and the motion feature of the coarser scale, brought up to it. At
-    each scale features are matched as well, which reaches 32, 16 and 8 pixels far.
+    The coarsest motion features come from both frames' coarsest features. Finer ones come from both frames' features
+    at that scale, plus the upsampled current features and motion features of the coarser scale. Matching at the three
+    scales reaches 32, 16 and 8 pixels.
     """
 
     def __init__(self, widths: Widths) -> None:
@@ -169,16 +170,19 @@ class MotionDecoder(nn.Module):
             stacked(GroupedBlock, width, depth)
             for width, depth in zip(reversed(widths), (3, 2, 1), strict=True)
         )
-        # Apart, because only the extents are wanted after training: the converters then drop the others.
+        # Two heads, because only the extents are needed after training: converters then drop the flow.
         self.flows = nn.ModuleList(_head(width, 4) for width in reversed(widths))
         self.extents = nn.ModuleList(_head(width, 1) for width in reversed(widths))
         for head in self.extents:
-            # All moves at first: what is taken to stand still is not restored, and teaches nothing.
+            # Everything moves at first: a pixel that counts as still is not restored and yields no gradient.
             assert isinstance(head, nn.Conv2d) and head.bias is not None
             nn.init.constant_(head.bias, 0.25)
 
     def forward(self, current: list[Tensor], previous: list[Tensor]) -> tuple[list[Tensor], ...]:
-        """Both from fine to coarse -> motion features, flows and extents in units of 8 pixels, from coarse to fine."""
+        """Features of both frames, fine to coarse -> motion features, flows and extents, coarse to fine.
+
+        Flows and extents are in units of 8 pixels.
+        """
         features: list[Tensor] = []
         for place, (own, before) in enumerate(zip(reversed(current), reversed(previous), strict=True)):
             x = self.fuse[place](torch.cat((own, before), dim=1))
@@ -192,15 +196,15 @@ class MotionDecoder(nn.Module):
 
 
 class DeblurNetwork(nn.Module):
-    """The two networks together.
+    """Motion network and restoration network together.
 
     Args:
-        motion_widths: channels of the frames' and motion features at 1/4, 1/8 and 1/16, multiples of 16.
-        widths: channels of the restoring network there, multiples of 16.
-        depths: its encoder's blocks there.
-        decoder_depths: its decoder's blocks at 1/4 and 1/8.
-        form: "dynamic"; "static" and "recurrent" are for the ablation, "motion" is the motion alone, which is trained
-            first (docs/deblur.md).
+        motion_widths: channels of the motion network at 1/4, 1/8 and 1/16 of the frame, multiples of 16.
+        widths: channels of the restoration network at these scales, multiples of 16.
+        depths: blocks of its encoder at these scales.
+        decoder_depths: blocks of its decoder at 1/4 and 1/8.
+        form: "dynamic"; "static" and "recurrent" for the ablation; "motion" for the motion network alone, which is
+            trained first (docs/deblur.md).
     """
 
     def __init__(
@@ -230,21 +234,21 @@ class DeblurNetwork(nn.Module):
         self.head = photo_head(widths[0])  # starts at zero: a new network changes nothing
 
     def features(self, frame: Tensor) -> list[Tensor]:
-        """What a frame is known by to the next one: three tensors, at 1/4, 1/8 and 1/16 of ``(N, 3, H, W)``."""
+        """Features of a frame ``(N, 3, H, W)`` for motion estimation, at 1/4, 1/8 and 1/16 of its size."""
         found: list[Tensor] = self.frame(frame)
         return found
 
     def forward(self, current: Tensor, previous: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Two frames ``(N, 3, H, W)`` RGB [0, 1] -> the current one restored, and what ``restore`` returns."""
+        """Two frames ``(N, 3, H, W)`` RGB [0, 1] -> the restored current frame and the motion fields, as ``restore``."""
         return self.restore(current, self.features(current), self.features(previous))
 
     def restore(
         self, current: Tensor, own: list[Tensor], before: list[Tensor]
     ) -> tuple[Tensor, list[Tensor]]:
-        """The current frame, its features and those of the one before -> (restored, motion fields).
+        """The current frame, its features and those of the previous frame -> (restored, motion fields).
 
-        The restored frame is not clipped, near [0, 1]. Motion fields ``(N, 5, h, w)`` in pixels of the frame, at 1/16,
-        1/8 and 1/4 of its size.
+        The restored frame is near [0, 1] and not clipped. Motion fields are ``(N, 5, h, w)`` in pixels of the frame, at
+        1/16, 1/8 and 1/4 of its size.
         """
         motion, flows, extents = self.motion(own, before)
         fields = [
@@ -253,8 +257,8 @@ class DeblurNetwork(nn.Module):
         ]
         if self.form == "motion":
             return current, fields
-        motion.reverse()  # fine to coarse, as the encoder goes
-        # It multiplies, so that no motion is no change.
+        motion.reverse()  # fine to coarse, in the encoder's order
+        # A factor, so that without motion nothing changes.
         moving = [self._ramp(extent).clamp(0.0, 1.0) for extent in reversed(extents)]
         x = self.stem(current)
         skips: list[Tensor] = []
@@ -278,10 +282,10 @@ class DeblurNetwork(nn.Module):
 
 
 def for_deployment(network: DeblurNetwork) -> DeblurNetwork:
-    """A copy for a graph that shows no motion: the ramp from still to moving is worked into the extents' weights.
+    """A copy for graphs without motion outputs: the ramp from still to moving is folded into the extent heads.
 
-    A converter would do so anyway, before it rounds weights to float16; what it computes could not be compared with
-    rounded weights of ours.
+    Converters would fold it anyway, and only then round the weights to float16, so that the rounded weights would differ
+    from ours.
     """
     copied = copy.deepcopy(network)
     with torch.no_grad():
@@ -289,17 +293,17 @@ def for_deployment(network: DeblurNetwork) -> DeblurNetwork:
             assert isinstance(head, nn.Conv2d) and head.bias is not None
             head.weight.mul_(network.slope)
             head.bias.mul_(network.slope).add_(network.offset)
-    copied.slope, copied.offset = 1.0, 0.0  # `_ramp` leaves them as they are
+    copied.slope, copied.offset = 1.0, 0.0  # `_ramp` is the identity then
     return copied
 
 
 def _half(value: float) -> float:
-    """The nearest number that half floats have, so that a float16 file computes with the same one."""
+    """The nearest half float, so that float16 files compute with the same number."""
     return float(torch.tensor(value, dtype=torch.float16))
 
 
 def _mean_square(x: Tensor) -> Tensor:
-    """Over the channels, (N, 1, H, W): as a convolution, which accelerators take where they refuse such a mean."""
+    """Mean of the squares over the channels, (N, 1, H, W); a convolution, since accelerators refuse the mean."""
     count = x.shape[1]
     return F.conv2d(x.square(), x.new_full((1, count, 1, 1), 1.0 / count))
 

@@ -1,6 +1,6 @@
-"""The published companion form: a recurrence over the picture whose gates are made from the motion.
+"""A spatially variant recurrence gated by motion, for the ablation (docs/deblur.md).
 
-For the ablation only: a loop over rows and columns, which no phone's accelerator takes.
+It loops over rows and columns, which accelerators on phones cannot run.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from afterlens.training.blocks import normalised
 
 
 class SpatialRecurrence(nn.Module):
-    """``h_k = (1 - p_k) x_k + p_k h_(k-1)`` along each of four directions, with a gate ``p`` for every pixel.
+    """``h_k = (1 - p_k) x_k + p_k h_(k-1)`` along four directions, with a gate ``p`` for every pixel.
 
-    After spatially variant recurrent networks (Zhang et al., CVPR 2018), gates from optical flow (arXiv 2301.07329):
-    such a recurrence is a recursive filter, and so can undo a blur that is longer than any convolution of its cost.
+    Spatially variant recurrent networks (Zhang et al., CVPR 2018) with gates from optical flow (arXiv 2301.07329). Such
+    a recurrence is a recursive filter, so it can undo blur that is longer than the reach of a convolution of its cost.
     """
 
     def __init__(self, channels: int, motion: int) -> None:

@@ -1,10 +1,10 @@
-"""Two blurred frames of a scene in known motion, made from one sharp photo.
+"""Two blurred frames of a scene in known motion, synthesised from one sharp photo.
 
     sample = degrade(photo, other, "object", generator)
     sample["input"], sample["previous"]       # blurred frames, (3, H, W), sRGB [0, 1]
-    sample["target"]                          # the sharp frame at mid-exposure
-    sample["motion"]                          # (5, H/4, W/4), exact: see afterlens.training.deblur.network.MOTION
-    sample["sharp"]                           # (1, H, W), 1 where nothing moved during the exposure
+    sample["target"]                          # the sharp frame at the middle of the exposure
+    sample["motion"]                          # (5, H/4, W/4), exact; see afterlens.training.deblur.network.MOTION
+    sample["sharp"]                           # (1, H, W), 1 where nothing moved during the exposure, else 0
 
 The camera moves over a background, and a foreground object may move on its own trajectory. Up to two dozen sharp
 frames are averaged in linear light over the exposure, as a sensor does, with highlights above white. Sensor noise,
@@ -38,20 +38,20 @@ from afterlens.training.deblur.motion import (
 from afterlens.training.deblur.network import STILL
 from afterlens.training.media.light import expand_highlights, to_linear, to_srgb, with_noise
 
-# "shake": the camera moves, now and then with an object before it that goes its own way. "object": one moves, all else
-# stands still. "pan": the camera follows it, and all else smears. "sharp": nothing smears, whether or not it moves.
+# "shake": the camera moves, and in three of ten samples an object on a trajectory of its own. "object": only an object
+# moves. "pan": the camera follows an object, which stays sharp. "sharp": nothing is blurred, whether or not it moves.
 KINDS = ("shake", "object", "pan", "sharp")
 
-SHORTEST, LONGEST = 1.5, 12.0  # pixels of blur
-FASTEST = 32.0  # pixels a frame
-MOST_FRAMES = 24  # that are averaged
-CELL = 4  # the motion field has one value for 4 x 4 pixels
+SHORTEST, LONGEST = 1.5, 12.0  # blur lengths in pixels
+FASTEST = 32.0  # pixels per frame
+MOST_FRAMES = 24  # averaged per exposure, at most
+CELL = 4  # the motion field has one value per 4x4 pixels
 Light = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Light (h, w, 3), or (h, w, 4) with its alpha last, already multiplied; ``margin`` pixels more on each side."""
+    """Linear light (h, w, 3), or (h, w, 4) premultiplied with alpha; larger than the frame by ``margin`` on each side."""
 
     light: Light
     trajectory: Trajectory
@@ -60,7 +60,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Scene:
-    """A background, an object before it or none, and the share of a frame's time that the shutter is open."""
+    """A background, a foreground object or None, and the share of a frame's time during which the shutter is open."""
 
     background: Layer
     foreground: Layer | None
@@ -70,13 +70,13 @@ class Scene:
 def degrade(
     photo: Tensor, other: Tensor, kind: str, generator: Generator, margin: int = 0
 ) -> dict[str, Tensor]:
-    """A random scene of a kind, photographed twice: see the top of this file.
+    """A random scene of a kind, photographed twice; the result is described at the top of this file.
 
     Args:
-        photo: sharp, sRGB ``(3, H + 2 margin, W + 2 margin)`` [0, 1], the background.
-        other: likewise, what a moving object looks like.
+        photo: the background, sharp, sRGB ``(3, H + 2 margin, W + 2 margin)`` [0, 1].
+        other: texture of the foreground object, likewise.
         kind: one of ``KINDS``.
-        margin: pixels of ``photo`` that may move into the picture; what comes from further away is mirrored.
+        margin: pixels of ``photo`` on each side that may move into the frame; beyond them it is mirrored.
 
     Raises ``ValueError`` for a kind that is not in ``KINDS``.
     """
@@ -84,7 +84,7 @@ def degrade(
         raise ValueError(f"unknown kind of motion {kind!r}: expected one of {', '.join(KINDS)}")
     rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
     scene = random_scene(photo, other, kind, rng, generator, margin)
-    # Electrons of white: of all the pixels, and frames, that a phone puts into one pixel of its preview.
+    # Electrons at white, summed over the sensor pixels and frames that a phone combines into one preview pixel.
     full_well = 3e4 * 10.0 ** uniform(generator, 0.0, 1.0)
     read_noise = uniform(generator, 4.0, 16.0)
     frames = [recorded(average(scene, middle), full_well, read_noise, generator) for middle in (0.0, -1.0)]
@@ -102,13 +102,13 @@ def degrade(
 def random_scene(
     photo: Tensor, other: Tensor, kind: str, rng: Rng, generator: Generator, margin: int
 ) -> Scene:
-    """Layers and trajectories of one of ``KINDS``."""
+    """Random layers and trajectories of one of ``KINDS``."""
     height, width = photo.shape[1] - 2 * margin, photo.shape[2] - 2 * margin
     size = (height, width)
-    exposure = rng.uniform(0.4, 1.0)  # long: in dim light, where blur comes from
+    exposure = rng.uniform(0.4, 1.0)  # long exposures: motion blur is a problem of dim light
     camera, own = _random_trajectory(rng, size, exposure), _random_trajectory(rng, size, exposure)
     if kind == "sharp":
-        # Nothing moves, or the shutter is so fast that nothing smears: both must be left alone.
+        # Nothing moves, or the shutter is so fast that nothing is blurred: both must be left unchanged.
         if rng.random() < 0.5:
             camera, own = still(size), still(size)
         else:
@@ -130,14 +130,14 @@ def random_scene(
 
 
 def _random_trajectory(rng: Rng, size: tuple[int, int], exposure: float) -> Trajectory:
-    # As many of two to four pixels as of four to eight: most hands and most scenes are calm.
+    # Log-uniform: as many blurs of two to four pixels as of four to eight, since most scenes are calm.
     longest = min(LONGEST, FASTEST * exposure)
     length = SHORTEST * (longest / SHORTEST) ** rng.random()
     return random_trajectory(rng, size, length, exposure)
 
 
 def random_shape(rng: Rng, shape: tuple[int, int], side: int) -> Light:
-    """The alpha (h, w, 1), [0, 1], of a smooth blob in the middle half, a third to two thirds of ``side`` wide."""
+    """Alpha (h, w, 1), [0, 1], of a smooth blob about the middle, a third to two thirds of ``side`` wide."""
     count = 24
     angles = np.arange(count) * 2.0 * math.pi / count
     radius = np.full(count, rng.uniform(0.17, 0.34) * side)
@@ -146,13 +146,13 @@ def random_shape(rng: Rng, shape: tuple[int, int], side: int) -> Light:
     middle = np.array([shape[1], shape[0]]) / 2.0 + rng.uniform(-0.25, 0.25, 2) * side
     outline = np.stack((np.cos(angles), np.sin(angles)), axis=1) * radius[:, None] + middle
     alpha = np.zeros(shape, np.uint8)
-    # Sixteenths of a pixel.
+    # Coordinates in sixteenths of a pixel.
     cv2.fillPoly(alpha, [np.rint(outline * 16.0).astype(np.int32)], (255,), lineType=cv2.LINE_AA, shift=4)
     return (alpha.astype(np.float32) / np.float32(255.0))[:, :, None]
 
 
 def composite(scene: Scene, time: float) -> Light:
-    """The sharp frame (H, W, 3) at a time: the background, and the object over it."""
+    """The sharp frame (H, W, 3) at ``time``: the foreground composited over the background."""
     frame = warped(scene.background, time)
     if scene.foreground is None:
         return frame
@@ -160,11 +160,11 @@ def composite(scene: Scene, time: float) -> Light:
 
 
 def average(scene: Scene, middle: float) -> Light:
-    """The light (H, W, 3) of an exposure around the time ``middle``: sharp frames, a pixel's motion apart, averaged."""
+    """Mean light (H, W, 3) of an exposure around ``middle``: sharp frames at most about a pixel of motion apart, averaged."""
     layers = [scene.background] + ([scene.foreground] if scene.foreground is not None else [])
     longest = max(longest_distance(layer.trajectory, scene.exposure, middle) for layer in layers)
     times = exposure_times(middle, scene.exposure, max(1, min(MOST_FRAMES, math.ceil(longest))))
-    # Where only one of the two layers moves, its own average is enough.
+    # If only one of the two layers moves, averaging that one is enough.
     if scene.foreground is None or not scene.foreground.trajectory.moves:
         background = _mean(lambda time: warped(scene.background, time), times)
         return background if scene.foreground is None else _over(warped(scene.foreground, middle), background)
@@ -186,12 +186,12 @@ def _over(foreground: Light, background: Light) -> Light:
 
 
 def warped(layer: Layer, time: float) -> Light:
-    """A layer where it is at a time, without its margin."""
+    """A layer at its position at ``time``, cropped to the frame."""
     height, width = layer.trajectory.size
     if not layer.trajectory.moves or time == 0.0:
         return layer.light[layer.margin : layer.margin + height, layer.margin : layer.margin + width]
     shift = np.array([[1.0, 0.0, -layer.margin], [0.0, 1.0, -layer.margin], [0.0, 0.0, 1.0]])
-    # What an object does not cover is nothing; a background goes on.
+    # Outside an object, alpha is zero; a background continues mirrored.
     border = cv2.BORDER_CONSTANT if layer.light.shape[2] == 4 else cv2.BORDER_REFLECT_101
     moved = cv2.warpPerspective(
         layer.light,
@@ -204,7 +204,7 @@ def warped(layer: Layer, time: float) -> Light:
 
 
 def ground_truth(scene: Scene) -> tuple[Light, Light]:
-    """The motion field (5, H/4, W/4) at mid-exposure, and where the frame is sharp (1, H, W)."""
+    """The motion field (5, H/4, W/4) at mid-exposure, and a mask (1, H, W) that is 1 where the frame is sharp."""
     height, width = scene.background.trajectory.size
     y, x = np.meshgrid(
         np.arange(CELL / 2 - 0.5, height - CELL / 2 + 0.5, CELL),
@@ -222,7 +222,7 @@ def ground_truth(scene: Scene) -> tuple[Light, Light]:
         own = _motion(scene.foreground.trajectory, points, scene.exposure)
         alpha = warped(scene.foreground, 0.0)[:, :, 3]
         inside = cv2.resize(alpha, (field.shape[1], field.shape[0]), interpolation=cv2.INTER_AREA) > 0.5
-        # At its edge, or where it passed, a pixel has something of both layers.
+        # Pixels that the object only partly covered during the exposure are mixtures of both layers.
         own_sharp = _sharp(own, height, width)
         sharp = np.where(most == 0.0, sharp, np.where(least == 1.0, own_sharp, sharp & own_sharp))
         field = np.where(inside[:, :, None], own, field)
@@ -235,13 +235,13 @@ def _motion(trajectory: Trajectory, points: NDArray[np.float64], exposure: float
 
 def _sharp(field: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
     still_here = (field[:, :, 2] < STILL).repeat(CELL, axis=0).repeat(CELL, axis=1)
-    # Sides that are no multiple of a cell: the last rows and columns go with their neighbours.
+    # If a side is not a multiple of a cell, the last rows and columns repeat their neighbours.
     rows, columns = height - still_here.shape[0], width - still_here.shape[1]
     return np.pad(still_here, ((0, max(0, rows)), (0, max(0, columns))), mode="edge")[:height, :width]
 
 
 def recorded(light: Light, full_well: float, read_noise: float, generator: Generator) -> Tensor:
-    """sRGB ``(3, H, W)`` [0, 1] of what the sensor counts: noise, clipping, rounded to 8 bits as a frame is."""
+    """A recorded frame, sRGB ``(3, H, W)`` [0, 1]: light with sensor noise, clipped and rounded to 8 bits."""
     electrons = torch.from_numpy(light).permute(2, 0, 1).clamp_min(0.0) * full_well
     exposed = with_noise(electrons, read_noise, generator) / full_well
     return to_srgb(exposed.clamp(0.0, 1.0)).mul(255.0).round().div(255.0)

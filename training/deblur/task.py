@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Self
 
 import torch
 import torch.nn.functional as F
+from pydantic import model_validator
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from afterlens.training.blocks import GROUP_WIDTH
-from afterlens.training.data import cached_photo, random_crop, seeded, uniform
+from afterlens.training.data import cached_photo, index_photos, random_crop, seeded, uniform
 from afterlens.training.deblur.network import FORMS, MULTIPLE, DeblurNetwork, for_deployment
 from afterlens.training.deblur.synthesis import KINDS, degrade
 from afterlens.training.deployable import Deployable, Port
+from afterlens.training.gains import batch_psnr, by_gain
 from afterlens.training.losses import charbonnier, relative_squared_error
 from afterlens.training.padding import crop_to, pad_to
-from afterlens.training.recipe import TrainingRecipe, require
+from afterlens.training.recipe import (
+    Count,
+    Positive,
+    Recipe,
+    TrainingRecipe,
+    Weight,
+    expect,
+    require,
+)
 from afterlens.training.restorer import PaddedRestorer
-from afterlens.training.samples import require_shares
-from afterlens.training.task import Objective, Sample, Task
+from afterlens.training.samples import examples_by, require_shares
+from afterlens.training.task import Objective, Outputs, Record, Sample, Task
 
 _FOLDER = Path(__file__).parent
 _MARGIN = 16  # pixels of a photo that move into the picture; the rest is mirrored
@@ -31,59 +40,48 @@ _SMALL_FLOW, _SMALL_BLUR = 3.0, 0.7  # pixels, from which on an error counts as 
 _GOLDEN = (5.0**0.5 - 1.0) / 2.0
 
 
-@dataclass(frozen=True)
-class NetworkRecipe:
+Width = Annotated[int, expect(lambda n: n > 0 and n % GROUP_WIDTH == 0, f"multiples of {GROUP_WIDTH}")]
+
+
+class NetworkRecipe(Recipe):
     """Arguments of ``DeblurNetwork``."""
 
-    motion_widths: tuple[int, int, int]
-    widths: tuple[int, int, int]
-    depths: tuple[int, int, int]
-    decoder_depths: tuple[int, int]
-    form: str
-
-    def __post_init__(self) -> None:
-        """Raises ValueError for a width that the groups do not divide, an empty level, or an unknown form."""
-        for key in ("motion_widths", "widths"):
-            for width in getattr(self, key):
-                require(key, width, width > 0 and width % GROUP_WIDTH == 0, f"multiples of {GROUP_WIDTH}")
-        require("depths", self.depths, min(self.depths) >= 1, "1 or more each")
-        require("decoder_depths", self.decoder_depths, min(self.decoder_depths) >= 1, "1 or more each")
-        require("form", self.form, self.form in FORMS, f"one of {', '.join(FORMS)}")
+    motion_widths: tuple[Width, Width, Width]
+    widths: tuple[Width, Width, Width]
+    depths: tuple[Count, Count, Count]
+    decoder_depths: tuple[Count, Count]
+    form: Annotated[str, expect(lambda name: name in FORMS, f"one of {', '.join(FORMS)}")]
 
 
-@dataclass(frozen=True)
-class MotionRecipe:
+class MotionRecipe(Recipe):
     """The ``[synthesis]`` table: shares of the kinds of motion."""
 
-    kinds: dict[str, float]
+    kinds: dict[str, Weight]
 
-    def __post_init__(self) -> None:
-        """Raises ValueError for a share out of range, or an unknown kind."""
+    @model_validator(mode="after")
+    def _known_kinds(self) -> Self:
         require_shares(self.kinds, KINDS)
+        return self
 
 
-@dataclass(frozen=True)
-class LossRecipe:
+class LossRecipe(Recipe):
     """Weights of the loss terms; zero = not built."""
 
-    pixel: float
-    squared: float
-    floor: float
-    flow: float
-    blur_covariance: float
-    identity: float
+    pixel: Weight
+    squared: Weight
+    floor: Positive
+    flow: Weight
+    blur_covariance: Weight
+    identity: Weight
 
-    def __post_init__(self) -> None:
-        """Raises ValueError for a negative weight, or none at all."""
-        for key in ("pixel", "squared", "flow", "blur_covariance", "identity"):
-            require(key, getattr(self, key), 0.0 <= getattr(self, key) < math.inf, "zero or more")
+    @model_validator(mode="after")
+    def _some_weight(self) -> Self:
         total = self.pixel + self.squared + self.flow + self.blur_covariance
         require("loss", total, total > 0.0, "a weight for one of its terms")
-        require("floor", self.floor, 0.0 < self.floor < math.inf, "above zero")
+        return self
 
 
-@dataclass(frozen=True)
-class DeblurRecipe:
+class DeblurRecipe(Recipe):
     """training/deblur/recipe.toml."""
 
     training: TrainingRecipe
@@ -92,10 +90,11 @@ class DeblurRecipe:
     loss: LossRecipe
     budgets: dict[str, float]  # dB that a converted variant may lose, where it is not the usual one
 
-    def __post_init__(self) -> None:
-        """Raises ValueError for a crop that the network can't take."""
+    @model_validator(mode="after")
+    def _fits_the_network(self) -> Self:
         crop = self.training.crop
         require("training.crop", crop, crop % MULTIPLE == 0, f"a multiple of {MULTIPLE}")
+        return self
 
 
 class MovingScenes(Dataset[Sample]):
@@ -105,8 +104,9 @@ class MovingScenes(Dataset[Sample]):
     0.15 or more: every batch has wholly and partly sharp ones, and so learns to leave them alone.
     """
 
-    def __init__(self, recipe: DeblurRecipe, photos: Sequence[Path], length: int, seed: int) -> None:
-        self.photos, self.length, self.seed, self.crop = list(photos), length, seed, recipe.training.crop
+    def __init__(self, recipe: DeblurRecipe, records: Sequence[Record], length: int, seed: int) -> None:
+        self.photos = [record.photo for record in records]
+        self.length, self.seed, self.crop = length, seed, recipe.training.crop
         self.kinds = list(recipe.synthesis.kinds)
         shares = torch.tensor(list(recipe.synthesis.kinds.values()), dtype=torch.float64)
         self.bounds = shares.cumsum(0) / shares.sum()
@@ -169,21 +169,26 @@ def build_network(recipe: DeblurRecipe) -> DeblurNetwork:
     )
 
 
-def training_set(recipe: DeblurRecipe, photos: Sequence[Path]) -> MovingScenes:
+def index(recipe: DeblurRecipe, photos: Sequence[Path]) -> list[Record]:
+    """The photos, each of its own scene."""
+    return index_photos(photos)
+
+
+def training_set(recipe: DeblurRecipe, records: Sequence[Record]) -> MovingScenes:
     """As many samples as any run could ask for."""
-    return MovingScenes(recipe, photos, 2**40, recipe.training.seed)
+    return MovingScenes(recipe, records, 2**40, recipe.training.seed)
 
 
-def validation_set(recipe: DeblurRecipe, photos: Sequence[Path]) -> MovingScenes:
-    """Four fixed samples a held-out photo."""
-    return MovingScenes(recipe, photos, 4 * len(photos), -1)
+def validation_set(recipe: DeblurRecipe, records: Sequence[Record]) -> MovingScenes:
+    """Four fixed samples of each held-out photo."""
+    return MovingScenes(recipe, records, 4 * len(records), -1)
 
 
 def objective(recipe: DeblurRecipe, device: torch.device) -> Objective:
     """The restored frame, the motion at three scales, and what was sharp as it was."""
     weights = recipe.loss
 
-    def losses(network: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
+    def losses(network: nn.Module, batch: Sample, progress: float) -> tuple[Outputs, dict[str, Tensor]]:
         image, sharp = batch["input"], batch["sharp"]
         restored, fields = network(image, batch["previous"])
         result = restored.float()
@@ -203,9 +208,9 @@ def objective(recipe: DeblurRecipe, device: torch.device) -> Objective:
             terms["flow"] = weights.flow * flow
         if weights.blur_covariance > 0.0:
             terms["blur_covariance"] = weights.blur_covariance * blur
-        return result, terms
+        return {"restored": result}, terms
 
-    return Objective(losses)
+    return Objective(losses, monitor=batch_psnr)
 
 
 def motion_errors(fields: Sequence[Tensor], truth: Tensor) -> tuple[Tensor, Tensor]:
@@ -252,12 +257,17 @@ TASK = Task(
     recipe_path=_FOLDER / "recipe.toml",
     pretrained=_FOLDER.parent / "pretrained" / "deblur.safetensors",
     default_sizes=((256, 256), (720, 1280)),
+    inputs=("input", "previous"),
+    ports=("current", "previous"),
     build_network=build_network,
+    index=index,
     training_set=training_set,
     validation_set=validation_set,
     objective=objective,
+    validate=by_gain(("input", "previous")),
     restorer=restorer,
     deployable=deployable,
+    examples=examples_by(degrade),
     kinds=KINDS,
     degrade=degrade,
     stream=DeblurStream,

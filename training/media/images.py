@@ -1,4 +1,4 @@
-"""Photos in and out: every file a person may hand us becomes a float array, or one clear line why not.
+"""Reading, finding and writing photos. A file becomes a float array, or one clear line about what is wrong with it.
 
 photo = read_photo(Path("window.jpg"))          # photo.rgb is (H, W, 3) float32, [0, 1]
 write_png(Path("clean.png"), photo.rgb, photo.exif, photo.icc)
@@ -22,20 +22,20 @@ from PIL import ExifTags, Image, ImageCms
 
 from afterlens.training.media.errors import UserError
 
-# Pillow's own limit is a warning at 89 million pixels, too low for today's cameras; MAX_PIXELS is ours, an error.
+# Pillow warns at 89 million pixels, too few for today's cameras. MAX_PIXELS takes its place, as an error.
 Image.MAX_IMAGE_PIXELS = None
-# Damaged metadata is dropped; Pillow's warnings about it do not even name the file.
+# Damaged metadata is dropped silently; Pillow's warnings about it do not name the file.
 warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
 MAX_PIXELS = 200_000_000
 
-# A closed list, because Pillow would otherwise start Ghostscript for an EPS file named .jpg.
+# An explicit list, because Pillow would otherwise start Ghostscript for an EPS file named .jpg.
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000", "PPM", "AVIF")
 SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .mpo .png .apng .tif .tiff .webp .bmp .gif .jp2 .j2k .ppm .pgm .avif".split()
 )
 
-# Tags that describe the shot. The others describe the old file (strips, thumbnail, orientation) and
-# would be wrong in the new one.
+# Tags that describe the shot. The others describe the old file (strips, thumbnail, orientation) and would be wrong in
+# the new one.
 _KEPT_EXIF = (
     ExifTags.Base.ImageDescription,
     ExifTags.Base.Make,
@@ -53,7 +53,7 @@ _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations whose rows are the upright picture
 
 @dataclass(frozen=True)
 class Photo:
-    """A decoded photo, upright, with the metadata worth carrying over to its restored version."""
+    """A decoded photo, upright, with the metadata that its restored version keeps."""
 
     rgb: NDArray[np.float32]  # (H, W, 3), [0, 1], encoded as in the file (sRGB, or what `icc` says)
     exif: bytes | None = None  # orientation tag reset to 1, thumbnail dropped
@@ -81,7 +81,7 @@ def read_photo(path: Path) -> Photo:
         raise UserError(f"{path}: the file is empty (0 bytes)")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Exception as error:  # decoders raise nearly anything on damaged bytes
+    except Exception as error:  # decoders raise almost any exception on damaged bytes
         raise UserError(f"{path}: {_why_not_opened(data)}") from error
     width, height = image.size
     if width * height > MAX_PIXELS:
@@ -103,11 +103,10 @@ def read_photo(path: Path) -> Photo:
 
 
 def find_photos(paths: Iterable[Path]) -> list[Path]:
-    """List photos: files are taken as they are, folders are searched recursively for image suffixes.
+    """List photos: files are taken as they are, folders are searched recursively by suffix.
 
-    Files keep the order given, those of a folder are sorted; a file named twice is listed once. Hidden
-    files (such as macOS's `._photo.jpg`) are left out. Raises UserError where a path is missing or a folder
-    holds no photo.
+    Arguments keep their order, and files within a folder are sorted; a file named twice is listed once. Hidden files
+    (such as macOS's `._photo.jpg`) are ignored. Raises UserError for a missing path or a folder without photos.
     """
     found: dict[Path, None] = {}
     for path in paths:
@@ -134,13 +133,13 @@ def write_png(
     if rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
         raise ValueError(f"got an image of shape {rgb.shape}, expected (H, W, 3)")
     pixels = np.empty(rgb.shape, np.uint8)
-    for top in range(0, len(rgb), 256):  # in bands: float copies of a 50-megapixel photo are 600 MB each
+    for top in range(0, len(rgb), 256):  # in bands: a float copy of a 50-megapixel photo takes 600 MB
         band = rgb[top : top + 256]
         if np.isnan(band).any():
             raise ValueError(f"NaN in the image to be written to {path}")
         pixels[top : top + 256] = np.rint(np.clip(band, 0.0, 1.0) * 255.0)
     with atomic_path(path) as temporary:
-        # exif=b"" rather than None, which Pillow takes as "whatever the image carries"
+        # exif=b"" and not None, with which Pillow would write what the image carries
         Image.fromarray(pixels).save(temporary, format="PNG", exif=exif or b"", icc_profile=icc)
 
 
@@ -148,11 +147,11 @@ def write_png(
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` for the body to write a file or folder at; rename it onto `path` at the end.
 
-    So `path` is either whole or untouched. Missing parent folders are made; an existing file or folder is
-    replaced by one of its kind. If the body raises (Ctrl-C too), what it wrote is removed. OSError, such as
-    a full disk, becomes UserError.
+    So `path` is either complete or unchanged. Missing parent folders are created; an existing file is replaced by a file,
+    a folder by a folder. If the body raises (Ctrl-C included), what it wrote is removed. OSError, such as a full disk,
+    becomes UserError.
     """
-    # The suffix stays last: writers such as numpy.save would add theirs otherwise.
+    # The suffix stays last, because writers such as numpy.save would append theirs otherwise.
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}.partial{path.suffix}")
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
@@ -187,15 +186,15 @@ def _pixels(image: Image.Image, data: bytes) -> tuple[NDArray[np.float32], bytes
     icc: bytes | None = image.info.get("icc_profile") or None
     space = icc[16:20] if icc else b""
     if _is_deep_colour(image, data):
-        # Pillow reads 16-bit colour as 8-bit, so OpenCV does it. Pillow has decoded the file all the same, for
-        # OpenCV returns half of a damaged image without a word. Both turn a TIFF upright and neither a PNG.
+        # Pillow reads 16-bit colour as 8-bit, so OpenCV decodes it. Pillow has decoded the file before, because OpenCV
+        # returns half of a damaged image without an error. Both apply the orientation of a TIFF, neither that of a PNG.
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if bgr is None or bgr.dtype != np.uint16 or bgr.ndim != 3:
             raise UserError("16-bit colour in a layout that cannot be decoded; save it as a plain RGB file")
         return _to_float(bgr[:, :, 2::-1], 65535), icc if space == b"RGB " else None
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         grey = _to_float(np.asarray(image), 65535)
-        if image.format == "TIFF" and _tiff_tag(image, 262) == 0:  # WhiteIsZero, which Pillow leaves as it is
+        if image.format == "TIFF" and _tiff_tag(image, 262) == 0:  # WhiteIsZero, which Pillow does not invert
             grey = 1.0 - grey
         return np.repeat(grey[:, :, None], 3, axis=2), None
     if image.mode in ("I", "F", "LAB", "HSV"):
@@ -204,7 +203,7 @@ def _pixels(image: Image.Image, data: bytes) -> tuple[NDArray[np.float32], bytes
         converted = _to_srgb(image, icc)
         return _to_float(np.asarray(converted or image.convert("RGB")), 255), None
     if image.mode != "RGB":
-        # By way of RGBA, because palette + transparency would otherwise blend with black.
+        # Through RGBA, because a palette with transparency would otherwise blend with black.
         image = (
             image.convert("RGBA").convert("RGB")
             if image.mode in ("P", "PA", "RGBa")
@@ -214,7 +213,7 @@ def _pixels(image: Image.Image, data: bytes) -> tuple[NDArray[np.float32], bytes
 
 
 def _is_deep_colour(image: Image.Image, data: bytes) -> bool:
-    """Whether the file has several channels of 16 bits, which Pillow would cut down to 8."""
+    """Whether the file has several 16-bit channels, which Pillow would reduce to 8 bits."""
     if image.mode not in ("RGB", "RGBA", "LA"):
         return False
     if image.format == "PNG":
@@ -222,7 +221,7 @@ def _is_deep_colour(image: Image.Image, data: bytes) -> bool:
     if image.format == "TIFF":
         if 16 not in np.atleast_1d(_tiff_tag(image, 258)):  # BitsPerSample
             return False
-        if _tiff_tag(image, 284) == 2:  # PlanarConfiguration; both decoders scramble this one
+        if _tiff_tag(image, 284) == 2:  # PlanarConfiguration; both decoders misread this one
             raise UserError(
                 "16-bit colour stored plane by plane is not supported; save it interleaved (chunky)"
             )
@@ -243,7 +242,7 @@ def _to_srgb(image: Image.Image, icc: bytes) -> Image.Image | None:
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
         srgb = ImageCms.createProfile("sRGB")
-        # By default the shadows of linear profiles are 7 levels off.
+        # Without this flag, shadows of linear profiles are 7 levels off.
         return ImageCms.profileToProfile(
             image, profile, srgb, outputMode="RGB", flags=ImageCms.Flags.HIGHRESPRECALC
         )
@@ -252,7 +251,7 @@ def _to_srgb(image: Image.Image, icc: bytes) -> Image.Image | None:
 
 
 def _exif(image: Image.Image) -> tuple[bytes | None, int]:
-    """The tags worth keeping, as EXIF bytes for an upright picture, and the orientation (1-8) of the old one."""
+    """The kept tags as EXIF bytes for an upright picture, and the orientation (1-8) of the file."""
     try:
         old = image.getexif()
         orientation = int(old.get(ExifTags.Base.Orientation, 1))
@@ -273,7 +272,7 @@ def _exif(image: Image.Image) -> tuple[bytes | None, int]:
                 ExifTags.Base.ExifImageHeight: width,
             }
         return new.tobytes(), orientation
-    except Exception:  # damaged metadata raises nearly anything, and must not cost the picture
+    except Exception:  # damaged metadata raises almost any exception; the picture is still good
         return None, 1
 
 
@@ -296,7 +295,7 @@ def _sync(written: Path) -> None:
 
 
 def _replace(new: Path, path: Path) -> None:
-    """Rename `new` onto `path`; a folder cannot be renamed onto a full one, so the old one steps aside first."""
+    """Rename `new` onto `path`; a folder that is not empty cannot be replaced, so it is moved aside first."""
     if not (new.is_dir() and path.is_dir()):
         new.replace(path)
         return
@@ -311,7 +310,7 @@ def _replace(new: Path, path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    with suppress(OSError):  # there may be nothing, not even its folder
+    with suppress(OSError):  # the file or its folder may not exist
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
@@ -319,12 +318,12 @@ def _remove(path: Path) -> None:
 
 
 def fit(photo: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """The largest middle part of a photo (H, W, 3) that has the wanted proportions, scaled to (height, width, 3)."""
+    """Centre crop of a photo (H, W, 3) to the aspect ratio of (height, width), scaled to (height, width, 3)."""
     rows, columns = photo.shape[:2]
     scale = min(rows / height, columns / width)
     part_rows, part_columns = max(round(height * scale), 1), max(round(width * scale), 1)
     top, left = (rows - part_rows) // 2, (columns - part_columns) // 2
     part = photo[top : top + part_rows, left : left + part_columns]
-    # Area averaging has no ringing, so the result stays in [0, 1]; it cannot enlarge.
+    # Area averaging does not ring, so the result stays in [0, 1]; it cannot enlarge.
     method = cv2.INTER_AREA if scale > 1.0 else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(part, (width, height), interpolation=method), np.float32)

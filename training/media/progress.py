@@ -1,4 +1,4 @@
-"""The bar that long work shows on stderr: what is being done, how much of it, and the time left.
+"""The progress bar on stderr: the current step, how much is done, and the time left.
 
 with progress_bar() as progress:
     task = progress.add_task("verify", total=9)
@@ -21,13 +21,13 @@ from rich.progress import (
 def progress_bar(
     *columns: ProgressColumn, console: Console | None = None, auto_refresh: bool = True
 ) -> Progress:
-    """A bar, to be used as a context; ``columns`` come after the usual ones.
+    """A progress bar, used as a context manager; ``columns`` are appended to the usual ones.
 
     Args:
-        auto_refresh: False where a thread that redraws would disturb what is measured.
+        auto_refresh: False where a redrawing thread would disturb a measurement.
     """
     return Progress(
-        TextColumn("{task.description}", markup=False),  # names of files, in which brackets are no markup
+        TextColumn("{task.description}", markup=False),  # file names may contain brackets
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -35,5 +35,5 @@ def progress_bar(
         *columns,
         console=console or Console(stderr=True),
         auto_refresh=auto_refresh,
-        refresh_per_second=3,  # is enough to look at
+        refresh_per_second=3,
     )

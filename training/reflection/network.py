@@ -1,5 +1,8 @@
 """The dual-branch network: one shared encoder, a decoder for the background and one for the layer.
 
+Follows the published dual-branch system (docs/claims.md): gated convolutions (Yu et al., *Free-Form Image Inpainting*,
+ICCV 2019) and selective-kernel fusion (Li et al., CVPR 2019) of pyramid-pooled skips (PSPNet, Zhao et al., CVPR 2017).
+
     network = ReflectionNetwork()
     background, layer = network(image)        # image: (N, 3, H, W), RGB, [0, 1], H and W divisible by 32
 
@@ -21,11 +24,14 @@ from afterlens.training.blocks import (
 )
 from afterlens.training.unet import ConcatenateSkip, Decoder, Encoder
 
-MULTIPLE = 32  # the input's sides: stem /4, two halvings, and one pooled scale below
+MULTIPLE = 32  # the input's sides: stem /4, two halvings, and one pooled scale at the coarsest level
 
 
 class ReflectionNetwork(nn.Module):
     """Encoder, skip pyramids, two decoders and their heads.
+
+    The stem is a 4x4 convolution of stride 4: exactly a pixel-unshuffle and a 1x1 convolution, without the rank-6
+    transposes that an unshuffle becomes in ONNX.
 
     Args:
         widths: channels at 1/4, 1/8 and 1/16 of the input, multiples of 16.
@@ -48,7 +54,7 @@ class ReflectionNetwork(nn.Module):
         groups = fine // GROUP_WIDTH
         self.background_feature = GatedConv(fine, fine, 3, groups)
         self.layer_feature = GatedConv(fine, fine, 3, groups)
-        # They start at zero, and so does the whole change: random ones taught the network to close its gates for good.
+        # All start at zero, so a new network changes nothing. Random heads made training close the gates for good.
         self.offset_head = photo_head(fine)
         self.gain_head = photo_head(fine)
         self.layer_head = photo_head(fine)
@@ -57,8 +63,8 @@ class ReflectionNetwork(nn.Module):
         """``(N, 3, H, W)`` RGB [0, 1] -> background (not clipped, near [0, 1]) and signed layer, same shape."""
         skips = [pyramid(f) for pyramid, f in zip(self.skips, self.encoder(image), strict=True)]
         background = self.background_feature(self.background(skips))
-        # What is taken from the image has a part in proportion to it: a shadow is a smooth gain, and as a plain
-        # difference it would carry all of the photo's own texture.
+        # The residual has a part proportional to the image: a shadow is a smooth gain, whereas its plain difference
+        # would contain all of the photo's texture.
         residual = self.offset_head(background) + self.gain_head(background) * image
         layer = self.layer_head(self.layer_feature(self.layer(skips)))
         return image - residual, layer

@@ -1,16 +1,16 @@
-"""High resolution by a Laplacian pyramid: the network sees the smallest level, the rest is rebuilt around it.
+"""High resolution by a Laplacian pyramid (Burt & Adelson, 1983): the network runs on the smallest level only.
 
     restored, layer = PyramidRestorer(network)(photo)     # (1, 3, H, W), RGB, [0, 1], any size
 
-Plain rebuilding would bring the layer's edges back, since they are in the Laplacian levels of the photo. So they
-are multiplied by a gate that says what share of the local detail belongs to the background: both decoders' layers are
-known at the smallest level, their detail energy is compared there, and the share is upsampled.
+Plain reconstruction would bring the layer's edges back, since the photo's Laplacian levels contain them. They are
+therefore multiplied by a gate: the share of the local detail that belongs to the background. The network's background
+and layer are known at the smallest level, so their detail energies are compared there and the share is upsampled.
 
 With one gate for all levels the sum telescopes: ``up(b) + g (photo - up(p))`` is ``g photo + up(b - g p)`` where the
-gate ``g`` changes slowly (``p`` the photo at the smallest level, ``b`` the background there, ``up`` bilinear x2 as
-often as there are levels). So nothing is ever computed at the levels between. And each place of the smallest level
-keeps its pixels in channels: there ``up`` is a convolution with fixed weights, and every operator has many channels
-to work on. Level by level on three channels the same took half of a 1280x720 run on a CPU.
+gate ``g`` changes slowly (``p`` is the photo and ``b`` the background at the smallest level, ``up`` is bilinear x2
+once per level). The levels between are never computed. The pixels of each block lie in channels of the smallest level,
+where ``up`` is a convolution with fixed weights and every operator has many channels. Computed level by level on three
+channels, the reconstruction took half of a 1280x720 run on a CPU.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from afterlens.training.blocks import upsample2
 from afterlens.training.padding import crop_to, margins, pad_to, repeat_edges
 from afterlens.training.reflection.network import MULTIPLE
 
-LONGEST_BASE = 512  # pixels: about the scale of things in training, and it bounds the cost
+LONGEST_BASE = 512  # pixels: about the scale of training crops, and it bounds the cost
 
 _WEIGHTS = ("picture_weights", "gate_weights", "mean_weights")  # buffers of a graph of fixed size
-_GATE_FLOOR = 0.002  # detail energy below which nothing is taken for a layer's edge
+_GATE_FLOOR = 0.002  # detail energy; weaker detail does not count as a layer's edge
 
 
 def levels_for(height: int, width: int) -> int:
-    """How often a photo of this size is halved before the network sees it."""
+    """How often a photo of this size is halved for the network."""
     levels = 0
     while max(height, width) >> levels > LONGEST_BASE:
         levels += 1
@@ -40,26 +40,26 @@ def levels_for(height: int, width: int) -> int:
 def _detail(x: Tensor) -> Tensor:
     """Mean energy of the detail in each 2x2 block, ``(N, 3, h, w)`` -> ``(N, 1, h / 2, w / 2)``.
 
-    Measured in eighths, so that squares stay in float16's normal range.
+    Detail is scaled by 8, so that its square stays in float16's normal range.
     """
     detail = 8.0 * (x - upsample2(F.avg_pool2d(x, 2)))
     return F.avg_pool2d(detail.square(), 2).mean(dim=1, keepdim=True)
 
 
 def _gate(background: Tensor, layer: Tensor) -> Tensor:
-    """Share of the local detail that is the background's, ``(N, 1, h, w)`` in (0, 1]; 1 where there is no layer.
+    """Share of the local detail that belongs to the background, ``(N, 1, h, w)`` in (0, 1]; 1 where there is no layer.
 
-    The Wiener gain of two uncorrelated signals, ``b^2 / (b^2 + a^2)`` with local mean energies.
+    The Wiener gain of two uncorrelated signals, ``b^2 / (b^2 + a^2)``, with local mean energies.
     """
-    own, alien = upsample2(_detail(background)) + _GATE_FLOOR, upsample2(_detail(layer))
-    return own / (own + alien)
+    own, other = upsample2(_detail(background)) + _GATE_FLOOR, upsample2(_detail(layer))
+    return own / (own + other)
 
 
 def _upsampling_weights(levels: int) -> Tensor:
-    """Bilinear x2, ``levels`` times, as weights of a 3x3 neighbourhood: ``(4 ** levels, 9)``, a row a pixel."""
+    """Bilinear x2, ``levels`` times, as weights of a 3x3 neighbourhood: ``(4 ** levels, 9)``, one row per pixel."""
     block = 2**levels
     impulses = torch.eye(3).reshape(3, 1, 1, 3)
-    impulses = F.pad(impulses, (2, 2))  # so that the edges, which repeat, are out of reach
+    impulses = F.pad(impulses, (2, 2))  # keeps the repeated edges out of reach
     line = impulses.expand(3, 1, 7, 7)
     for _ in range(levels):
         line = upsample2(line)
@@ -68,9 +68,9 @@ def _upsampling_weights(levels: int) -> Tensor:
 
 
 def _fixed_weights(levels: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Of three convolutions on a block's pixels in channels, colour by colour as ``pixel_unshuffle`` lays them:
+    """Weights of three 1x1 convolutions; pixels of a block lie in channels, colour by colour as in ``pixel_unshuffle``.
 
-    upsampling of a picture's neighbourhoods ``(3 * places, 27, 1, 1)``, of the gate's for all colours
+    Upsampling of a picture's 3x3 neighbourhoods ``(3 * places, 27, 1, 1)``, of the gate's for all colours
     ``(3 * places, 9, 1, 1)``, and the mean of a block ``(3, 3 * places, 1, 1)``.
     """
     kernels = _upsampling_weights(levels)  # (places, 9)
@@ -81,33 +81,33 @@ def _fixed_weights(levels: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _upsample(x: Tensor, weights: Tensor) -> Tensor:
-    """Each place's 3x3 neighbourhood, then a 1x1 convolution: five times as fast as a 3x3 one on three channels."""
+    """Gathers 3x3 neighbourhoods into channels, then a 1x1 convolution: five times as fast as 3x3 on three channels."""
     height, width = x.shape[-2:]
     x = repeat_edges(x, (1, 1), (1, 1))
     x = torch.cat([x[:, :, row : row + height] for row in range(3)], dim=1)
     x = torch.cat([x[..., column : column + width] for column in range(3)], dim=1)
-    # Channels are now (column, row, colour), as the weights' are.
+    # Channels are now ordered (column, row, colour), as in the weights.
     return F.conv2d(x, weights)
 
 
 class PyramidRestorer(nn.Module):
-    """Pyramid, network, gate and rebuild as one graph: RGB in, ``(restored, layer)`` out, at the photo's size.
+    """Pyramid, network, gate and reconstruction as one graph: RGB in, ``(restored, layer)`` out, at the photo's size.
 
     Args:
         network: takes sides divisible by 32, returns background and signed layer.
         size: ``(height, width)`` of a graph of fixed size; None reads it from each photo.
-        gated: False rebuilds plainly (for the ablation).
+        gated: False reconstructs without the gate (for the ablation).
     """
 
     def __init__(self, network: nn.Module, size: tuple[int, int] | None = None, gated: bool = True) -> None:
         super().__init__()
         self.network, self.size, self.gated = network, size, gated
-        if size is not None:  # made beforehand, or an export would hold the steps that make them
+        if size is not None:  # computed here, or an export would contain the steps that compute them
             for name, weights in zip(_WEIGHTS, _fixed_weights(levels_for(*size)), strict=True):
                 self.register_buffer(name, weights, persistent=False)
 
     def forward(self, photo: Tensor) -> tuple[Tensor, Tensor]:
-        """``(1, 3, H, W)`` RGB [0, 1] -> restored in [0, 1], same size; ``0.5 + layer / 2``, smallest level."""
+        """``(1, 3, H, W)`` RGB [0, 1] -> restored in [0, 1], same size; ``0.5 + layer / 2`` at the smallest level."""
         height, width = self.size if self.size is not None else (photo.shape[-2], photo.shape[-1])
         levels = levels_for(height, width)
         if levels == 0:
@@ -145,8 +145,8 @@ class PyramidRestorer(nn.Module):
 
 
 def _as_picture(layer: Tensor) -> Tensor:
-    """Signed [-1, 1] -> [0, 1], where 0.5 is "nothing".
+    """Signed [-1, 1] -> [0, 1], where 0.5 is "no layer".
 
-    Clamped before the scaling: TFLite's converter folds a plain + 0.5 into the convolution before it.
+    Clamped before the scaling, because TFLite's converter folds a plain + 0.5 into the preceding convolution.
     """
     return layer.clamp(-1.0, 1.0) * 0.5 + 0.5

@@ -1,7 +1,7 @@
 """Degradations that put a layer over a clean photo: reflection, shadow, water stain, occlusion.
 
 Every function is pure: float tensors ``(3, H, W)``, RGB, [0, 1] in and out, and all randomness comes from the
-``torch.Generator`` that is passed in. ``degrade`` picks one kind; the rest are its parts.
+``torch.Generator`` passed in. ``degrade`` makes one kind; the others are its parts.
 
     degraded = degrade(photo, other_photo, "shadow", generator)
 """
@@ -20,9 +20,9 @@ KINDS = ("region", "reflection", "shadow", "stain", "occlusion", "clean")
 
 
 def gaussian_blur(image: Tensor, sigma: float, padding: str = "reflect") -> Tensor:
-    """Separable Gaussian blur of ``(C, H, W)``, the kernel cut at 3 sigma; ``sigma`` in pixels, 0 = unchanged.
+    """Separable Gaussian blur of ``(C, H, W)``, truncated at 3 sigma; ``sigma`` in pixels, 0 = unchanged.
 
-    ``padding``: "reflect" (edges repeat the picture) or "constant" (black beyond the edge).
+    ``padding``: "reflect" (mirrored edges) or "constant" (black beyond the edge).
     """
     height, width = image.shape[-2:]
     radius = math.ceil(3.0 * sigma)
@@ -46,7 +46,7 @@ def smooth_noise(height: int, width: int, cell: float, generator: Generator, cha
     return (noise - noise.mean()) / (noise.std() + 1e-6)
 
 
-# --- region masks, (1, H, W) of 0 and 1, drawn at the size of the photo -------------------------------------
+# --- region masks, (1, H, W) of 0 and 1, at the photo's size -------------------------------------
 
 
 def _grid(height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -56,7 +56,7 @@ def _grid(height: int, width: int) -> tuple[Tensor, Tensor]:
 
 
 def ellipses_mask(height: int, width: int, generator: Generator, count: int, size: float) -> Tensor:
-    """Union of ``count`` randomly turned ellipses whose half-axes are about ``size`` pixels."""
+    """Union of ``count`` randomly rotated ellipses with semi-axes of about ``size`` pixels."""
     y, x = _grid(height, width)
     mask = torch.zeros(height, width, dtype=torch.bool)
     for _ in range(count):
@@ -83,7 +83,7 @@ def polygon_mask(height: int, width: int, generator: Generator, sides: int) -> T
 
 
 def lines_mask(height: int, width: int, generator: Generator, count: int, thickness: float) -> Tensor:
-    """Straight, slightly bent lines across the picture: wires, fences, scratches."""
+    """Slightly bent lines across the picture: wires, fences, scratches."""
     y, x = _grid(height, width)
     mask = torch.zeros(height, width, dtype=torch.bool)
     for _ in range(count):
@@ -121,7 +121,7 @@ def random_mask(height: int, width: int, generator: Generator) -> Tensor:
 
 
 def feather(mask: Tensor, sigma: float) -> Tensor:
-    """Gaussian-feathered boundary, then normalised so that the region's strongest point is 1."""
+    """A mask with a Gaussian-feathered boundary, normalised to a maximum of 1."""
     soft = gaussian_blur(mask, sigma)
     return soft / soft.max().clamp_min(1e-6)
 
@@ -132,9 +132,9 @@ def feather(mask: Tensor, sigma: float) -> Tensor:
 def add_region(
     photo: Tensor, reference: Tensor, mask: Tensor, feather_sigma: float, blur_sigma: float
 ) -> Tensor:
-    """The claimed recipe: ``photo + feathered mask . blurred reference``, clipped.
+    """The claimed synthesis (docs/claims.md): ``photo + feathered mask . blurred reference``, clipped.
 
-    ``mask`` is ``(1, H, W)`` at the photo's size, ``reference`` the picture that shines through the region.
+    ``mask`` is ``(1, H, W)`` at the photo's size, ``reference`` the picture that is added in the region.
     """
     return (photo + feather(mask, feather_sigma) * gaussian_blur(reference, blur_sigma)).clamp(0.0, 1.0)
 
@@ -142,8 +142,8 @@ def add_region(
 def attenuate_overflow(photo: Tensor, layer: Tensor, factor: float = 1.3) -> Tensor:
     """Darkens a reflection layer by ``factor`` times the mean overflow of each channel of the sum.
 
-    From CEILNet (Fan et al., ICCV 2017): a camera would have exposed for the sum, so that a bright reflection
-    loses its faint parts rather than washing out everything.
+    From CEILNet (Fan et al., ICCV 2017): a camera would have exposed for the sum, so that a bright reflection loses its
+    faint parts instead of saturating the picture.
     """
     excess = (photo + layer - 1.0).clamp_min(0.0)
     count = (excess > 0).sum(dim=(1, 2)).clamp_min(1)
@@ -152,7 +152,7 @@ def attenuate_overflow(photo: Tensor, layer: Tensor, factor: float = 1.3) -> Ten
 
 
 def ghost(layer: Tensor, shift: tuple[int, int], strength: float) -> Tensor:
-    """Double image of a pane's two faces: ``(1 - strength) layer + strength shifted layer``, shift (y, x) in px."""
+    """Double image from a pane's two faces: ``(1 - strength) layer + strength shifted layer``, shift (y, x) in pixels."""
     height, width = layer.shape[-2:]
     dy, dx = shift
     pad = (max(dx, 0), max(-dx, 0), max(dy, 0), max(-dy, 0))
@@ -170,9 +170,9 @@ def vignette(height: int, width: int, generator: Generator) -> Tensor:
 
 
 def add_reflection(photo: Tensor, other: Tensor, generator: Generator) -> Tensor:
-    """A second scene mirrored in a pane: blurred, perhaps doubled and vignetted, added and clipped by the sensor."""
+    """A second scene mirrored in a pane: blurred, sometimes doubled or vignetted, added, and clipped by the sensor."""
     height, width = photo.shape[-2:]
-    # Black padding half the time: reflections of the published set fade at the border, real ones do not.
+    # Black padding half the time: reflections in the published set fade at the border, real ones do not.
     padding = "constant" if uniform(generator, 0, 1) < 0.5 else "reflect"
     sigma = uniform(generator, 0.5, 4.5) if uniform(generator, 0, 1) < 0.85 else uniform(generator, 4.5, 12.0)
     layer = gaussian_blur(other, sigma, padding)
@@ -187,21 +187,21 @@ def add_reflection(photo: Tensor, other: Tensor, generator: Generator) -> Tensor
     strength, transmission = uniform(generator, 0.2, 0.85), uniform(generator, 0.85, 1.0)
     if style < 0.65:
         return (transmission * photo + strength * layer).clamp(0.0, 1.0)
-    # In linear light, as on a sensor, then back to sRGB (gamma 2.2). What is mirrored is often a lit wall or the sky,
-    # bright and flat: a veil that is strongest over the photo's dark parts.
+    # In linear light (gamma 2.2), as on a sensor. The mirrored scene is often a lit wall or the sky, bright and flat: a
+    # veil that is strongest over dark parts of the photo.
     layer = layer ** uniform(generator, 0.4, 1.1)
     linear = transmission * photo**2.2 + (strength * layer) ** 2.2
     return linear.clamp(1e-6, 1.0) ** (1 / 2.2)
 
 
 def add_shadow(photo: Tensor, mask: Tensor, sigma: float, colour: Tensor) -> Tensor:
-    """Multiplies the feathered region by ``colour``, ``(3,)`` in (0, 1]: what share of each channel's light is left."""
+    """Multiplies the feathered region by ``colour``, ``(3,)`` in (0, 1]: the share of each channel's light that is left."""
     soft = feather(mask, sigma)
     return photo * (1.0 - soft * (1.0 - colour.view(3, 1, 1)))
 
 
 def add_stain(photo: Tensor, mask: Tensor, flow: Tensor, sigma: float, gain: float, edge: float) -> Tensor:
-    """Water on the lens cover: inside the feathered region the picture is warped, blurred and brightened.
+    """Water on the lens: inside the feathered region the picture is warped, blurred and brightened or darkened.
 
     ``flow``: ``(2, H, W)`` displacement (x, y) in pixels; ``sigma``: blur in pixels; ``edge``: feather in pixels.
     """
@@ -291,7 +291,7 @@ def degrade(photo: Tensor, other: Tensor, kind: str, generator: Generator) -> Te
         else:
             mask = random_mask(height, width, generator)
         flow = smooth_noise(height, width, extent * uniform(generator, 0.1, 0.3), generator, channels=2)
-        # A film of water right before the lens is far out of focus: it blurs, and displaces by some pixels only.
+        # A film of water on the lens is far out of focus: it blurs, and displaces by a few pixels only.
         flow = flow * uniform(generator, 0.3, 0.006 * extent + 0.7)
         gain = (
             uniform(generator, 1.05, 1.6)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Self
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from afterlens.training.blocks import GROUP_WIDTH
 from afterlens.training.deployable import Deployable, Port
+from afterlens.training.gains import batch_psnr, by_gain
 from afterlens.training.losses import (
     PatchDiscriminator,
     VGGFeatureLoss,
@@ -22,74 +24,68 @@ from afterlens.training.losses import (
     truncated_pixel_loss,
     vgg_file,
 )
-from afterlens.training.recipe import TrainingRecipe, require
+from afterlens.training.recipe import (
+    Count,
+    Positive,
+    Recipe,
+    TrainingRecipe,
+    Weight,
+    expect,
+    require,
+)
 from afterlens.training.reflection.network import MULTIPLE, ReflectionNetwork
 from afterlens.training.reflection.pyramid import PyramidRestorer, levels_for
 from afterlens.training.reflection.synthesis import KINDS, degrade
 from afterlens.training.samples import (
     DegradedPhotos,
     SynthesisRecipe,
+    examples_by,
     of_one_frame,
+    require_shares,
     training_samples,
     validation_samples,
 )
-from afterlens.training.task import Objective, Sample, Task
+from afterlens.training.samples import index as index_samples
+from afterlens.training.task import Discriminator, Objective, Outputs, Record, Sample, Task
 
 _FOLDER = Path(__file__).parent
 
 
-@dataclass(frozen=True)
-class NetworkRecipe:
+Width = Annotated[int, expect(lambda n: n > 0 and n % GROUP_WIDTH == 0, f"multiples of {GROUP_WIDTH}")]
+
+
+class NetworkRecipe(Recipe):
     """Arguments of ``ReflectionNetwork``."""
 
-    widths: tuple[int, int, int]
-    depths: tuple[int, int, int]
-    decoder_widths: tuple[int, int]
-
-    def __post_init__(self) -> None:
-        """Raises ValueError for a width that the groups do not divide, or an empty level."""
-        for width in (*self.widths, *self.decoder_widths):
-            require("widths", width, width > 0 and width % GROUP_WIDTH == 0, f"multiples of {GROUP_WIDTH}")
-        require("depths", self.depths, min(self.depths) >= 1, "1 or more each")
+    widths: tuple[Width, Width, Width]
+    depths: tuple[Count, Count, Count]
+    decoder_widths: tuple[Width, Width]
 
 
-@dataclass(frozen=True)
-class LossRecipe:
+class LossRecipe(Recipe):
     """Weights of the loss terms; zero = not built."""
 
-    pixel: float
+    pixel: Weight
     threshold: float
-    squared: float
-    floor: float
-    layer: float
-    reconstruction: float
-    ssim: float
-    vgg: float
+    squared: Weight
+    floor: Positive
+    layer: Weight
+    reconstruction: Weight
+    ssim: Weight
+    vgg: Weight
     vgg_weights: str
-    adversarial: float
+    adversarial: Weight
 
-    def __post_init__(self) -> None:
-        """Raises ValueError for a negative weight, or weights that leave a decoder untrained."""
-        for key in (
-            "pixel",
-            "threshold",
-            "squared",
-            "layer",
-            "reconstruction",
-            "ssim",
-            "vgg",
-            "adversarial",
-        ):
-            require(key, getattr(self, key), 0.0 <= getattr(self, key) < math.inf, "zero or more")
-        require("floor", self.floor, 0.0 < self.floor < math.inf, "above zero")
+    @model_validator(mode="after")
+    def _both_decoders_learn(self) -> Self:
         background = self.pixel + self.squared + self.ssim + self.vgg
         layer = self.layer + self.reconstruction
         require("pixel + squared + ssim + vgg", background, background > 0.0, "a weight for one of them")
         require("layer + reconstruction", layer, layer > 0.0, "a weight for one of them")
+        return self
 
 
-@dataclass(frozen=True)
-class ReflectionRecipe:
+class ReflectionRecipe(Recipe):
     """training/reflection/recipe.toml."""
 
     training: TrainingRecipe
@@ -98,11 +94,12 @@ class ReflectionRecipe:
     loss: LossRecipe
     budgets: dict[str, float]  # dB that a converted variant may lose, where it is not the usual one
 
-    def __post_init__(self) -> None:
-        """Raises ValueError for a crop that the network can't take, or an unknown kind of degradation."""
+    @model_validator(mode="after")
+    def _fits_the_network(self) -> Self:
         crop = self.training.crop
         require("training.crop", crop, crop % MULTIPLE == 0, f"a multiple of {MULTIPLE}")
-        self.synthesis.require_kinds(KINDS)
+        require_shares(self.synthesis.kinds, KINDS)
+        return self
 
 
 def build_network(recipe: ReflectionRecipe) -> ReflectionNetwork:
@@ -110,25 +107,32 @@ def build_network(recipe: ReflectionRecipe) -> ReflectionNetwork:
     return ReflectionNetwork(recipe.network.widths, recipe.network.depths, recipe.network.decoder_widths)
 
 
-def training_set(recipe: ReflectionRecipe, photos: Sequence[Path]) -> DegradedPhotos:
+def index(recipe: ReflectionRecipe, photos: Sequence[Path]) -> list[Record]:
+    """The photos, and captured pairs where the recipe mixes some in."""
+    return index_samples(recipe.training, recipe.synthesis, photos)
+
+
+def training_set(recipe: ReflectionRecipe, records: Sequence[Record]) -> DegradedPhotos:
     """As many samples as any run could ask for."""
-    return training_samples(recipe.training, recipe.synthesis, photos, degrade)
+    return training_samples(recipe.training, recipe.synthesis, records, degrade)
 
 
-def validation_set(recipe: ReflectionRecipe, photos: Sequence[Path]) -> DegradedPhotos:
-    """Fixed samples of held-out photos, of the kinds trained on."""
-    return validation_samples(recipe.training, recipe.synthesis, photos, degrade)
+def validation_set(recipe: ReflectionRecipe, records: Sequence[Record]) -> Dataset[Sample]:
+    """Fixed samples of held-out photos and pairs, of the kinds trained on."""
+    return validation_samples(recipe.training, recipe.synthesis, records, degrade)
 
 
 def objective(recipe: ReflectionRecipe, device: torch.device) -> Objective:
     """Weighted terms of the claims; the VGG19 term and the discriminator exist only when they have a weight."""
     weights = recipe.loss
     vgg: VGGFeatureLoss | None = None
+    helpers: dict[str, Path] = {}
     if weights.vgg > 0.0:
-        vgg = VGGFeatureLoss(vgg_file(weights.vgg_weights)).to(device)
-    critic = PatchDiscriminator().to(device) if weights.adversarial > 0.0 else None
+        helpers["vgg"] = vgg_file(weights.vgg_weights)
+        vgg = VGGFeatureLoss(helpers["vgg"]).to(device)
+    judge = PatchDiscriminator().to(device) if weights.adversarial > 0.0 else None
 
-    def losses(network: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
+    def losses(network: nn.Module, batch: Sample, progress: float) -> tuple[Outputs, dict[str, Tensor]]:
         image, target = batch["input"], batch["target"]
         background, layer = (output.float() for output in network(image))
         damage = (image - target).square().mean(dim=(1, 2, 3))
@@ -149,14 +153,15 @@ def objective(recipe: ReflectionRecipe, device: torch.device) -> Objective:
             terms["ssim"] = weights.ssim * ssim_loss(background, target)
         if vgg is not None:
             terms["vgg"] = weights.vgg * vgg(background, target)
-        if critic is not None:
-            terms["adversarial"] = weights.adversarial * adversarial_loss(critic, background)
-        return background, terms
+        if judge is not None:
+            terms["adversarial"] = weights.adversarial * adversarial_loss(judge, background)
+        return {"restored": background, "layer": layer}, terms
 
-    def critic_losses(discriminator: nn.Module, result: Tensor, batch: Sample) -> Tensor:
-        return discriminator_loss(discriminator, result, batch["target"])
+    def judge_loss(discriminator: nn.Module, outputs: Outputs, batch: Sample) -> Tensor:
+        return discriminator_loss(discriminator, outputs["restored"], batch["target"])
 
-    return Objective(losses, critic, critic_losses if critic is not None else None)
+    discriminators = {"discriminator": Discriminator(judge, judge_loss)} if judge is not None else {}
+    return Objective(losses, discriminators=discriminators, helpers=helpers, monitor=batch_psnr)
 
 
 def deployable(network: nn.Module, height: int, width: int) -> Deployable:
@@ -193,12 +198,17 @@ TASK = Task(
     recipe_path=_FOLDER / "recipe.toml",
     pretrained=_FOLDER.parent / "pretrained" / "reflection.safetensors",
     default_sizes=((256, 256), (720, 1280)),
+    inputs=("input",),
+    ports=("image",),
     build_network=build_network,
+    index=index,
     training_set=training_set,
     validation_set=validation_set,
     objective=objective,
+    validate=by_gain(("input",)),
     restorer=PyramidRestorer,
     deployable=deployable,
+    examples=examples_by(of_one_frame(degrade)),
     kinds=KINDS,
     degrade=of_one_frame(degrade),
 )

@@ -1,9 +1,9 @@
-"""Captured pairs, made usable for training: the target is laid onto the input, and both are cut to what they share.
+"""Alignment of captured pairs for training: the target is resampled onto the input, and both are cropped to the overlap.
 
     afterlens align INPUTS_FOLDER TARGETS_FOLDER -o ALIGNED
 
-The input stays as the camera gave it, because its noise and blur are what the network will meet; the target is
-resampled once. How the mapping is found: training/udc/registration.py.
+The input is never resampled, because the network has to see its noise and blur as the camera recorded them; the target is
+resampled once. The mapping is found by training/udc/registration.py.
 """
 
 from __future__ import annotations
@@ -24,20 +24,22 @@ from afterlens.training.data import SMALLEST
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import atomic_path, read_photo, write_png
 from afterlens.training.media.progress import progress_bar
-from afterlens.training.udc.registration import MATCHED, Registration, centred, enlargement, register, warp
+from afterlens.training.udc.block_matching import MATCHED
+from afterlens.training.udc.geometry import centred, enlargement, warp
+from afterlens.training.udc.registration import Registration, register
 
 RGB = NDArray[np.float32]  # (H, W, 3), [0, 1]
 Box = tuple[int, int, int, int]  # left, top, width, height in input pixels
 
-_PREVIEWED = 24  # pairs on the sheet, those with the largest residuals: a sheet of a thousand opens nowhere
+_PREVIEWED = 24  # pairs on the preview sheet, those with the largest residuals; viewers fail on huge sheets
 _CELL, _CAPTION, _GAP = 320, 20, 6  # pixels
 _ZOOM = 4
-_CROP_CELLS = 512  # on the longer side, in which the common region is looked for
+_CROP_CELLS = 512  # on the longer side: the resolution at which the overlap is searched
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A row of pairs.csv. What is not known is None; lengths are in input pixels."""
+    """A row of pairs.csv. Unknown values are None; lengths are in input pixels."""
 
     pair: str
     aligned: bool
@@ -55,19 +57,19 @@ class Outcome:
 def align_pairs(
     pairs: Sequence[tuple[str, Path, Path]], out: Path, *, threshold: float, max_residual: float
 ) -> dict[str, Any]:
-    """Align pairs of photos and write those that could be aligned, as a folder that training takes.
+    """Align pairs of photos and write those that could be aligned, as a folder of pairs for training.
 
     Args:
         pairs: name, input file, target file. Names become file names.
         out: a new or empty folder for ``input/NAME.png``, ``target/NAME.png``, ``pairs.csv`` and ``preview.png``;
-            it appears when all is done.
-        threshold: deviation in pixels up to which mutual information aligns, and above which keypoints do.
-        max_residual: pixels; a pair whose blocks lie further off than this afterwards (median) is left out.
+            it appears when everything is done.
+        threshold: deviation in pixels up to which mutual information aligns a pair; above it, keypoints do.
+        max_residual: pixels; a pair whose median block residual is larger after alignment is left out.
 
     Returns: ``{"out", "aligned", "left_out", "pairs": [a dict for each row of pairs.csv]}``. A pair that cannot be read
-        or aligned is warned about on stderr and left out; the others are written all the same.
+        or aligned is left out with a warning on stderr; the others are written.
 
-    Raises UserError for an ``out`` that is not empty or cannot be written, and for limits that are not above zero.
+    Raises UserError for an ``out`` that is not empty or cannot be written, and for limits that are not positive.
     """
     for name, limit in (("threshold", threshold), ("max residual", max_residual)):
         if not 0.0 < limit < float("inf"):
@@ -109,12 +111,12 @@ def align_pairs(
 def align(
     source: RGB, target: RGB, *, threshold: float, max_residual: float
 ) -> tuple[Registration, RGB | None, Box | None, str | None]:
-    """Lay the target onto the input.
+    """Align a target to its input.
 
-    Returns: the registration; the target seen from the input, cut to the box; the box, in input pixels; and instead of
-        the last two the reason why they are None, if the pair cannot be aligned.
+    Returns: the registration; the target on the input's grid, cropped to the box; the box, in input pixels; and None.
+        If the pair cannot be aligned, target and box are None, and the last value is the reason.
 
-    Raises UserError where no mapping was found at all.
+    Raises UserError where no mapping was found.
     """
     found = register(_grey(source), _grey(target), threshold=threshold)
     if found.matched <= MATCHED:
@@ -135,17 +137,19 @@ def align(
 
 
 def common_box(valid: NDArray[np.bool_]) -> Box:
-    """The largest upright rectangle of true pixels in ``(H, W)``, but for less than a 512th of the sides."""
+    """The largest axis-parallel rectangle of true pixels in ``(H, W)``, to within a 512th of the longer side."""
     cell = -(-max(valid.shape) // _CROP_CELLS)
     rows, columns = valid.shape[0] // cell, valid.shape[1] // cell
     cells = valid[: rows * cell, : columns * cell].reshape(rows, cell, columns, cell).all(axis=(1, 3))
     best, best_box = 0, (0, 0, 0, 0)
     heights = np.zeros(
         columns + 1, int
-    )  # of the true column above each cell; the last stays 0 and closes all
+    )  # of the run of true cells ending here; the last stays 0 and closes all rectangles
     for row in range(rows):
         heights[:-1] = np.where(cells[row], heights[:-1] + 1, 0)
-        open_: list[tuple[int, int]] = []  # (left, height) of rectangles that may still grow, heights rising
+        open_: list[
+            tuple[int, int]
+        ] = []  # (left, height) of rectangles that may still grow, by rising height
         for column, tall in enumerate(heights.tolist()):
             left = column
             while open_ and open_[-1][1] >= tall:
@@ -161,14 +165,16 @@ def common_box(valid: NDArray[np.bool_]) -> Box:
 def _align_files(
     name: str, source: Path, target: Path, folder: Path, *, threshold: float, max_residual: float
 ) -> tuple[Outcome, Image.Image | None]:
-    """Align one pair and write it; also its row of the preview."""
+    """Align one pair and write it; returns its outcome and its row of the preview."""
     try:
-        photo, truth = read_photo(source), read_photo(target)
-        for path, rgb in ((source, photo.rgb), (target, truth.rgb)):
+        photo, reference = read_photo(source), read_photo(target)
+        for path, rgb in ((source, photo.rgb), (target, reference.rgb)):
             if min(rgb.shape[:2]) < SMALLEST:
                 size = f"{rgb.shape[1]}x{rgb.shape[0]}"
                 raise UserError(f"{path}: {size} pixels, expected both sides of {SMALLEST} or more")
-        found, seen, box, reason = align(photo.rgb, truth.rgb, threshold=threshold, max_residual=max_residual)
+        found, seen, box, reason = align(
+            photo.rgb, reference.rgb, threshold=threshold, max_residual=max_residual
+        )
     except UserError as error:
         return Outcome(name, aligned=False, reason=str(error)), None
     outcome = Outcome(
@@ -185,10 +191,12 @@ def _align_files(
     left, top, width, height = box
     cut = photo.rgb[top : top + height, left : left + width]
     write_png(folder / "input" / f"{name}.png", cut, photo.exif, photo.icc)
-    write_png(folder / "target" / f"{name}.png", seen, truth.exif, truth.icc)
+    write_png(folder / "target" / f"{name}.png", seen, reference.exif, reference.icc)
     outcome = replace(outcome, aligned=True, left=left, top=top, width=width, height=height)
-    start = centred(photo.rgb.shape, truth.rgb.shape)
-    before = np.nan_to_num(warp(truth.rgb, start, photo.rgb.shape))[top : top + height, left : left + width]
+    start = centred(photo.rgb.shape, reference.rgb.shape)
+    before = np.nan_to_num(warp(reference.rgb, start, photo.rgb.shape))[
+        top : top + height, left : left + width
+    ]
     return outcome, _preview_row(outcome, cut, before, seen)
 
 
@@ -201,7 +209,7 @@ def _grey(rgb: RGB) -> NDArray[np.float32]:
 
 
 def _seen_from_input(source: RGB, target: RGB, found: Registration) -> RGB:
-    """The target on the input's grid; one of finer pixels is reduced first, since Lanczos would alias."""
+    """The target on the input's grid; a target of finer pixels is reduced first, since Lanczos would alias."""
     mapping, factor = found.mapping, enlargement(found.mapping)
     if factor > 1.25:
         size = (round(target.shape[1] / factor), round(target.shape[0] / factor))
@@ -222,9 +230,9 @@ def _write_csv(path: Path, outcomes: Sequence[Outcome]) -> None:
 
 
 def _preview_row(outcome: Outcome, source: RGB, before: RGB, after: RGB) -> Image.Image:
-    """Input, aligned target, and both laid over each other before and after: whole, and a detail enlarged.
+    """Input, aligned target, and overlays of the two before and after alignment: whole, and a detail enlarged.
 
-    The overlays show the input in red and the target in cyan: grey where they agree, coloured fringes where not.
+    The overlays show the input in red and the target in cyan: grey where they agree, coloured fringes where they do not.
     """
     overlays = [_overlay(source, before), _overlay(source, after)]
     pictures = [_fitted(picture) for picture in (source, after, *overlays)]
@@ -253,20 +261,20 @@ def _preview_row(outcome: Outcome, source: RGB, before: RGB, after: RGB) -> Imag
 
 
 def _overlay(source: RGB, target: RGB) -> RGB:
-    red, cyan = (_evened(_grey(picture)) for picture in (source, target))
+    red, cyan = (_normalised(_grey(picture)) for picture in (source, target))
     return np.stack([red, cyan, cyan], axis=2)
 
 
-def _evened(grey: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Local mean and contrast taken out, so that haze does not colour the overlay."""
+def _normalised(grey: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Local mean and contrast normalised, so that haze does not colour the overlay."""
     detail = grey - cv2.GaussianBlur(grey, (0, 0), 16)
     contrast = np.sqrt(cv2.GaussianBlur(detail**2, (0, 0), 16)) + 0.01
     return np.clip(0.5 + detail / contrast / 5, 0, 1)
 
 
 def _busiest(grey: NDArray[np.float32], across: int, down: int) -> tuple[int, int]:
-    """Top and left of the detail with the most structure."""
-    structure = np.abs(cv2.Laplacian(cv2.GaussianBlur(_evened(grey), (0, 0), 2), cv2.CV_32F))
+    """Top and left of the window with the most structure."""
+    structure = np.abs(cv2.Laplacian(cv2.GaussianBlur(_normalised(grey), (0, 0), 2), cv2.CV_32F))
     sums = cv2.boxFilter(structure, -1, (across, down), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
     inner = sums[: len(grey) - down + 1, : grey.shape[1] - across + 1]
     top, left = np.unravel_index(int(inner.argmax()), inner.shape)

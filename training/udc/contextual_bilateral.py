@@ -1,11 +1,11 @@
-"""The contextual bilateral loss: for pairs that are aligned, but not to the pixel.
+"""The contextual bilateral loss (CoBi), for pairs that are aligned, but not to the pixel.
 
     loss = contextual_bilateral_loss(patches(result, grid), patches(target, grid), grid.places)
 
 From *Zoom to Learn, Learn to Zoom* (Zhang et al., CVPR 2019), after the contextual loss (Mechrez et al., ECCV 2018):
-every feature of one picture looks for its best match anywhere in the other, where a match far away costs more, and
-both pictures look. Only a random window takes part, so that memory is bounded. (Scattered places would not do: the
-place that a shifted pixel came from would mostly not be among them.)
+every feature of each picture is matched to the most similar feature of the other, where distant matches cost more. Only
+a random window takes part, which bounds memory. (Scattered positions would not work: the one that a shifted pixel came
+from would mostly be missing.)
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 BANDWIDTH = 0.5
-SPATIAL = 0.1  # weight of the squared distance, with the shorter side as unit
+SPATIAL = 0.1  # weight of the squared distance, in units of the shorter side
 _EPSILON = 1e-5
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Places of a picture at which features are taken: ``rows`` and ``columns``, ``(M,)``, pixels of that picture."""
+    """Positions at which features are taken: ``rows`` and ``columns``, ``(M,)``, in pixels of the picture."""
 
     rows: Tensor
     columns: Tensor
@@ -32,12 +32,12 @@ class Grid:
 
     @property
     def places(self) -> Tensor:
-        """``(M, 2)``: row and column over the shorter side."""
+        """``(M, 2)``: rows and columns in units of the shorter side."""
         return torch.stack([self.rows, self.columns], dim=1).float() / min(self.height, self.width)
 
 
 def sampled_grid(height: int, width: int, side: int, device: torch.device) -> Grid:
-    """All places of a random ``side`` x ``side`` window (PyTorch's global generator), smaller where the picture is."""
+    """All positions of a random ``side`` x ``side`` window, or less on a smaller picture. Uses the global generator."""
     rows, columns = min(side, height), min(side, width)
     top = int(torch.randint(height - rows + 1, ()))
     left = int(torch.randint(width - columns + 1, ()))
@@ -48,7 +48,7 @@ def sampled_grid(height: int, width: int, side: int, device: torch.device) -> Gr
 
 
 def patches(image: Tensor, grid: Grid, side: int = 5) -> Tensor:
-    """``side`` x ``side`` pixels around each place, edges repeated: ``(N, C, H, W) -> (N, M, C side^2)``."""
+    """``side`` x ``side`` pixels around each position, edges repeated: ``(N, C, H, W) -> (N, M, C side^2)``."""
     reach = side // 2
     padded = F.pad(image, (reach, reach, reach, reach), mode="replicate")
     shifted = [padded[:, :, grid.rows + dy, grid.columns + dx] for dy in range(side) for dx in range(side)]
@@ -56,15 +56,15 @@ def patches(image: Tensor, grid: Grid, side: int = 5) -> Tensor:
 
 
 def contextual_bilateral_loss(result: Tensor, target: Tensor, places: Tensor) -> Tensor:
-    """Mean over the batch of ``-log`` of how well the features of each picture find a match in the other.
+    """Mean over the batch of ``-log`` of the features' contextual similarity, in both directions.
 
     Args:
         result, target: features, ``(N, M, C)``.
-        places: where they are, ``(M, 2)``, the same for both.
+        places: their positions, ``(M, 2)``, the same for both.
 
-    The distance of two features is ``1 - cos`` after the target's mean is taken off both, plus ``SPATIAL`` times the
-    squared distance of their places. Divided by the smallest of its row and through ``exp((1 - d) / BANDWIDTH)``, it
-    becomes a share of that row's whole; the best shares are averaged.
+    The distance of two features is ``1 - cos`` after subtracting the target's mean from both, plus ``SPATIAL`` times the
+    squared distance of their positions. It is divided by the smallest distance in its row and becomes a similarity by
+    ``exp((1 - d) / BANDWIDTH)``, normalised over the row. The largest similarities are averaged.
     """
     mean = target.mean(dim=1, keepdim=True)
     a, b = F.normalize(result - mean, dim=2), F.normalize(target - mean, dim=2)
@@ -74,7 +74,7 @@ def contextual_bilateral_loss(result: Tensor, target: Tensor, places: Tensor) ->
 
 
 def _one_way(distance: Tensor) -> Tensor:
-    """``(N, M, M)``: every column's best share of its row."""
+    """``(N, M, M)`` distances -> mean of ``-log`` of each column's largest similarity."""
     relative = distance / (distance.amin(dim=2, keepdim=True) + _EPSILON)
     shares = ((1.0 - relative) / BANDWIDTH).softmax(dim=2)
     similarity = shares.amax(dim=1).mean(dim=1)

@@ -1,10 +1,9 @@
-"""Opening patterns of displays: what share of the light each spot of the panel in front of the camera lets through.
+"""Opening patterns of displays: the transmission of each spot of the panel in front of the camera.
 
-    pattern = random_pattern("pentile", 512, 3.0, generator)      # (512, 512), [0, 1], 3 µm a sample
+    pattern = random_pattern("pentile", 512, 3.0, generator)      # (512, 512), [0, 1], 3 µm per sample
 
-Every pattern is drawn analytically, with edges one sample soft, so that it may be turned and scaled freely. All
-randomness comes from the ``torch.Generator`` that is passed in. ``HELD_OUT_FAMILIES`` are for testing only: no training
-sample is made with them.
+Every pattern is drawn analytically with antialiased edges, so that it may be rotated and scaled freely. All randomness
+comes from the ``torch.Generator`` passed in. ``HELD_OUT_FAMILIES`` are for testing only: no training sample uses them.
 """
 
 from __future__ import annotations
@@ -17,24 +16,24 @@ from torch import Generator, Tensor
 
 from afterlens.training.data import uniform
 
-# Periods of panels above a camera in µm: 400 pixels an inch are 63, the thinned-out region of some phones has 200.
+# Periods of panels above a camera in µm: 63 is 400 pixels per inch, 127 the thinned-out region of some phones (200).
 _PERIOD = (45.0, 130.0)
 
 
 def plane(size: int, pitch: float, angle: float = 0.0) -> tuple[Tensor, Tensor]:
-    """Coordinates (x, y) in µm of ``(size, size)`` samples ``pitch`` apart, 0 in the middle, turned by ``angle``."""
+    """Coordinates (x, y) in µm of ``(size, size)`` samples ``pitch`` apart, 0 in the middle, rotated by ``angle`` radians."""
     along = (torch.arange(size, dtype=torch.float32) - size // 2) * pitch
     y, x = torch.meshgrid(along, along, indexing="ij")
     return x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
 
 
 def folded(x: Tensor, period: float) -> Tensor:
-    """``x`` relative to the middle of its period: in [-period/2, period/2)."""
+    """``x`` relative to the middle of its period, in [-period/2, period/2)."""
     return x - period * torch.floor(x / period + 0.5)
 
 
 def inside(distance: Tensor, pitch: float) -> Tensor:
-    """Coverage in [0, 1] by a shape of signed ``distance`` in µm, positive inside; the edge is one sample wide."""
+    """Coverage in [0, 1] from the signed ``distance`` in µm to a shape, positive inside; the edge is one sample wide."""
     return (0.5 + distance / pitch).clamp(0.0, 1.0)
 
 
@@ -51,13 +50,13 @@ def diamond(x: Tensor, y: Tensor, radius: float) -> Tensor:
 
 
 def pentile(size: int, pitch: float, generator: Generator) -> Tensor:
-    """Large diamonds (red, blue) and small ones between them (green) block the light, and the wires that feed them."""
+    """Opaque emitters and their wires: large diamonds (red, blue) and small ones between them (green)."""
     period = uniform(generator, *_PERIOD)
     x, y = _turned_plane(size, pitch, generator)
     large, small = period * uniform(generator, 0.28, 0.44), period * uniform(generator, 0.16, 0.3)
     u, v = folded(x, period), folded(y, period)
     u2, v2 = folded(x + period / 2, period), folded(y + period / 2, period)
-    # Red and blue share one lattice, each on every second place: with different sizes the true period doubles.
+    # Red and blue alternate on one lattice; with different sizes the actual period is twice as long.
     blocked = torch.maximum(
         inside(diamond(u, v, large), pitch),
         inside(diamond(u2, v2, large * uniform(generator, 0.8, 1.1)), pitch),
@@ -84,7 +83,7 @@ def wiring(size: int, pitch: float, generator: Generator) -> Tensor:
 
 
 def stripes(size: int, pitch: float, generator: Generator) -> Tensor:
-    """Three upright emitters side by side in every pixel, of different widths, with openings above and between them."""
+    """Three vertical emitters side by side in every pixel, of different widths, with openings above and between them."""
     period = uniform(generator, *_PERIOD)
     x, y = _turned_plane(size, pitch, generator)
     v = folded(y, period)
@@ -101,7 +100,7 @@ def stripes(size: int, pitch: float, generator: Generator) -> Tensor:
 
 
 def jittered(size: int, pitch: float, generator: Generator) -> Tensor:
-    """One opening a cell, its size and place drawn anew for each: layouts meant to scatter instead of making ghosts."""
+    """One opening per cell with random size and position: layouts meant to scatter light instead of forming ghosts."""
     period = uniform(generator, *_PERIOD)
     x, y = _turned_plane(size, pitch, generator)
     jitter = uniform(generator, 0.05, 0.25)
@@ -120,7 +119,7 @@ def jittered(size: int, pitch: float, generator: Generator) -> Tensor:
 
 
 def honeycomb(size: int, pitch: float, generator: Generator) -> Tensor:
-    """Round openings on a triangular lattice: the ghosts stand at 60 degrees. Held out."""
+    """Round openings on a triangular lattice, with ghosts at 60 degrees. Held out."""
     period = uniform(generator, *_PERIOD)
     x, y = _turned_plane(size, pitch, generator)
     tall = math.sqrt(3.0) * period
@@ -131,7 +130,7 @@ def honeycomb(size: int, pitch: float, generator: Generator) -> Tensor:
 
 
 def waves(size: int, pitch: float, generator: Generator) -> Tensor:
-    """Wires bent to sine curves, as some makers do against streaks, over rounded emitters. Held out."""
+    """Sine-shaped wires, used by some makers against streaks, over rounded emitters. Held out."""
     period = uniform(generator, *_PERIOD)
     x, y = _turned_plane(size, pitch, generator)
     swing, length = period * uniform(generator, 0.08, 0.25), period * uniform(generator, 1.0, 2.0)
@@ -161,8 +160,8 @@ def random_pattern(family: str, size: int, pitch: float, generator: Generator) -
     """A random panel of ``family`` -> transmission ``(size, size)``, float32 [0, 1].
 
     Args:
-        size: samples a side.
-        pitch: µm from sample to sample; 5 or less, so that wires are drawn at their width.
+        size: samples per side.
+        pitch: µm per sample, at most 5, so that wires keep their width.
 
     Raises ``ValueError`` for a family that is not in ``FAMILIES``, or no samples.
     """
@@ -174,7 +173,7 @@ def random_pattern(family: str, size: int, pitch: float, generator: Generator) -
 
 
 def _turned_plane(size: int, pitch: float, generator: Generator) -> tuple[Tensor, Tensor]:
-    """A plane as the panel is mounted: mostly upright, sometimes diagonal, anywhere relative to the lens."""
+    """Coordinates of a mounted panel: mostly upright, sometimes diagonal, at a random offset from the lens."""
     diagonal = uniform(generator, 0, 1) < 0.2
     angle = uniform(generator, -0.03, 0.03) + (math.pi / 4 if diagonal else 0.0)
     x, y = plane(size, pitch, angle)
@@ -182,6 +181,6 @@ def _turned_plane(size: int, pitch: float, generator: Generator) -> tuple[Tensor
 
 
 def _transmission(openings: Tensor, generator: Generator) -> Tensor:
-    """Openings of 1 -> light let through: the layers above dim the openings and the rest is not quite opaque."""
+    """Openings (1) to transmission: the layers above dim the openings, and the rest is not quite opaque."""
     clear, leak = uniform(generator, 0.8, 1.0), uniform(generator, 0.0, 0.03)
     return leak + (clear - leak) * openings

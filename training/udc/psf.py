@@ -2,11 +2,11 @@
 
     psf = display_psf(read_pattern(Path("panel.png")), Optics(pitch_um=2.0), size=257).kernel    # (3, 257, 257)
 
-A distant point of light arrives as a plane wave, passes the openings (amplitude = square root of the transmission)
-inside the round aperture, and the lens shows the far field on the sensor: intensity |F{pattern · aperture}|², spread in
+Light from a distant point arrives as a plane wave and passes the openings (amplitude = square root of the transmission)
+within the round aperture. The lens forms the far field on the sensor: the intensity |F{pattern · aperture}|², scaled in
 proportion to the wavelength (Goodman, Introduction to Fourier Optics, ch. 5; for displays: Zhou et al., Image
-Restoration for Under-Display Camera, CVPR 2021). On ``N`` samples of pitch ``δ`` its step is ``λ f / (N δ)``; each
-sensor pixel collects what falls on its area, so that no light is lost or made.
+Restoration for Under-Display Camera, CVPR 2021). With ``N`` samples of pitch ``δ`` its step on the sensor is
+``λ f / (N δ)``. Each sensor pixel integrates over its area, so that energy is conserved.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import atomic_path, read_photo, write_png
 from afterlens.training.udc.patterns import TRAINING_FAMILIES, random_pattern
 
-LARGEST_GRID = 8192  # samples a side: 1.5 GB of memory
-LARGEST_RANDOM = 129  # pixels: the window up to which `random_psf` stays fast
+LARGEST_GRID = 8192  # samples per side: 1.5 GB of memory
+LARGEST_RANDOM = 129  # pixels, side of the largest window of `random_psf`, which larger ones would slow down
 
 _APERTURE_SAMPLES = 512  # across the aperture of a random panel
-_LINES = 11  # wavelengths of a channel: fewer show as beads far from the middle
-_PREVIEW_DECADES = 5.0  # what a preview shows: brightest to 1/100000 of it
+_LINES = 11  # wavelengths per channel; with fewer, streaks break up into beads far from the middle
+_PREVIEW_DECADES = 5.0  # dynamic range of a preview, from the brightest pixel to 1/100000 of it
 
 
 @dataclass(frozen=True)
 class Optics:
     """Panel, lens and sensor. The defaults are a phone's front camera: f/2, 1.12 µm pixels.
 
-    Of a photo that was scaled down, ``sensor_pixel_um`` is the side of one of its pixels on the sensor.
+    For a photo that was scaled down, ``sensor_pixel_um`` is the side of one of its pixels on the sensor.
     """
 
     pitch_um: float = 1.0  # one pixel of the pattern picture, on the panel
     focal_length_mm: float = 3.8
     aperture_mm: float = 1.9  # diameter
     sensor_pixel_um: float = 1.12
-    wavelengths_nm: tuple[float, float, float] = (610.0, 540.0, 460.0)  # middle of R, G, B
+    wavelengths_nm: tuple[float, float, float] = (610.0, 540.0, 460.0)  # centres of R, G, B
     bandwidth_nm: float = 50.0  # full width at half maximum of each (a Gaussian); 0 = one wavelength
 
     def __post_init__(self) -> None:
-        """Raises UserError for what is no length, or light that is not visible."""
+        """Raises UserError for a length that is not positive, or a wavelength outside 200 to 2000 nm."""
         for field in fields(self):
             values = np.atleast_1d(getattr(self, field.name))
             smallest = 0.0 if field.name == "bandwidth_nm" else math.ulp(0.0)
@@ -64,7 +64,7 @@ class Optics:
             )
 
     def spectrum(self) -> tuple[Tensor, Tensor]:
-        """Wavelengths in nm and their weights, ``(3, n)``; the weights of a channel sum to 1."""
+        """Wavelengths in nm and their weights, both ``(3, n)``; the weights of a channel sum to 1."""
         spread = torch.zeros(1, dtype=torch.float64)
         if self.bandwidth_nm > 0.0:
             spread = torch.linspace(-1.0, 1.0, _LINES, dtype=torch.float64)
@@ -75,31 +75,31 @@ class Optics:
 
 @dataclass(frozen=True)
 class DisplayPsf:
-    """What a panel does to a point of light."""
+    """The image of a point of light behind a panel."""
 
     kernel: Tensor  # (3, size, size) float32, R, G, B, each summing to 1
-    captured: tuple[float, float, float]  # share of the light that arrives and falls within the window
-    transmission: float  # share of the light inside the aperture that passes the panel, [0, 1]
+    captured: tuple[float, float, float]  # share of the light that falls within the window, per channel
+    transmission: float  # share of the light within the aperture that passes the panel, [0, 1]
 
 
 def display_psf(pattern: Tensor, optics: Optics, size: int) -> DisplayPsf:
-    """The PSF of a panel with this opening pattern.
+    """The PSF of a panel with the given opening pattern.
 
     Args:
-        pattern: ``(H, W)`` transmission in [0, 1]. One smaller than the aperture is repeated (a picture of one
-            period is enough), of a larger one the middle is used.
+        pattern: ``(H, W)`` transmission in [0, 1]. A pattern smaller than the aperture is tiled (one period is
+            enough); of a larger one the middle is used.
         optics: lengths and wavelengths.
-        size: sensor pixels a side of the result, odd.
+        size: side of the result in sensor pixels, odd.
 
-    Raises UserError for a pattern that lets nothing through, one too coarse or too fine for the aperture, an even size
-    and one larger than what so coarse a pattern determines; ValueError for a pattern of wrong shape or range.
+    Raises UserError for an opaque pattern, one too coarse or too fine for the aperture, an even size, and a size beyond
+    what a pattern of this pitch determines; ValueError for a pattern of wrong shape or range.
     """
     if pattern.ndim != 2 or 0 in pattern.shape:
         raise ValueError(f"got a pattern of shape {tuple(pattern.shape)}, expected (H, W)")
     if not (float(pattern.min()) >= 0.0 and float(pattern.max()) <= 1.0):
         raise ValueError("expected a pattern in [0, 1]")
     if size < 1 or size % 2 == 0:
-        raise UserError(f"a size of {size} pixels: expected an odd number, for there to be a middle")
+        raise UserError(f"a size of {size} pixels: expected an odd number, so that there is a middle pixel")
     wavelengths, weights = optics.spectrum()
     reach = wavelengths.min().item() * 1e-3 * optics.focal_length_mm * 1e3 / optics.pitch_um
     if size * optics.sensor_pixel_um > reach:
@@ -108,8 +108,8 @@ def display_psf(pattern: Tensor, optics: Optics, size: int) -> DisplayPsf:
             f"{optics.pitch_um:g} µm a pixel determines {reach:.0f} µm: give a smaller size or a finer picture"
         )
     across = optics.aperture_mm * 1e3 / optics.pitch_um
-    # Twice the aperture, since the intensity has twice the bandwidth of the amplitude; and at least two samples a
-    # sensor pixel, for their areas to be cut well.
+    # Twice the aperture, since the intensity has twice the bandwidth of the amplitude; and at least two samples per
+    # sensor pixel, to integrate over pixel areas accurately.
     wanted = max(2.0 * across, 2.0 * reach / optics.sensor_pixel_um)
     if across < 8.0 or wanted > LARGEST_GRID:
         raise UserError(
@@ -136,7 +136,7 @@ def display_psf(pattern: Tensor, optics: Optics, size: int) -> DisplayPsf:
 
 
 def fast_length(smallest: int) -> int:
-    """The next even number that has no prime factor above 5: what Fourier transforms are fast for."""
+    """The next even number without a prime factor above 5, for which Fourier transforms are fast."""
     length = smallest + smallest % 2
     while True:
         rest = length
@@ -149,13 +149,13 @@ def fast_length(smallest: int) -> int:
 
 
 def _aperture(size: int, across: float) -> Tensor:
-    """A disc of diameter ``across`` samples amid ``(size, size)``, its edge one sample soft."""
+    """A disc of ``across`` samples in diameter in the middle of ``(size, size)``, with an edge one sample wide."""
     along = torch.arange(size, dtype=torch.float32) - size // 2
     return (across / 2 - torch.hypot(along[:, None], along[None, :]) + 0.5).clamp(0.0, 1.0)
 
 
 def _through_aperture(pattern: Tensor, across: float) -> Tensor:
-    """Transmission of pattern and aperture, square; the middle of the pattern is the middle of the aperture."""
+    """Transmission of pattern and aperture together, square; their centres coincide."""
     side = math.ceil(across) + 2
     rows, columns = (
         (torch.arange(side) - side // 2 + length // 2) % length
@@ -165,47 +165,47 @@ def _through_aperture(pattern: Tensor, across: float) -> Tensor:
 
 
 def _far_field(amplitude: Tensor, samples: int, needed: int) -> Tensor:
-    """|F|² on a grid of ``samples``, as a share of the whole; the part up to ``needed`` cells around direction 0.
+    """|F|² on a grid of ``samples``, normalised to a sum of 1, cut to ``needed`` cells around direction 0.
 
-    -> ``(2 r + 1, 2 r + 1)`` with direction 0 in the middle.
+    Returns ``(2 r + 1, 2 r + 1)`` with direction 0 in the middle.
     """
     field = torch.fft.fft2(amplitude, (samples, samples))
     reach = min(needed, samples // 2 - 1)
     rows = torch.cat([field[-reach:], field[: reach + 1]])
     part = torch.cat([rows[:, -reach:], rows[:, : reach + 1]], dim=1)
-    # Parseval: what all directions get together.
+    # By Parseval's theorem, the sum over all directions.
     return (part.real.square() + part.imag.square()) / (samples**2 * amplitude.double().square().sum())
 
 
 def _summed(intensity: Tensor) -> Tensor:
-    """``(n + 1, n + 1)`` float64: entry (i, j) is the light in the first i rows and j columns."""
+    """Integral image, ``(n + 1, n + 1)`` float64: entry (i, j) is the light in the first i rows and j columns."""
     return F.pad(intensity.double().cumsum(0).cumsum(1), (1, 0, 1, 0))
 
 
 def _on_pixels(table: Tensor, pixel: float, size: int) -> Tensor:
-    """Light on each of ``(size, size)`` sensor pixels, ``pixel`` cells of the summed table wide, around direction 0.
+    """Light on each of ``(size, size)`` sensor pixels around direction 0; a pixel is ``pixel`` cells of the table wide.
 
-    Between its entries the table is linear along both axes, which cuts cells in proportion to their areas.
+    Bilinear interpolation in the integral image divides cells in proportion to area.
     """
     cells = table.shape[0] - 1
     edges = cells / 2 + (torch.arange(size + 1, dtype=torch.float64) - size / 2) * pixel
-    edges = edges.clamp(0.0, float(cells))  # beyond the grid nothing is known
+    edges = edges.clamp(0.0, float(cells))  # the grid ends here
     low = edges.long().clamp_max(cells - 1)
     high = edges - low
     rows = table[low] + high[:, None] * (table[low + 1] - table[low])
     corners = rows[:, low] + high * (rows[:, low + 1] - rows[:, low])
-    return corners.diff(dim=0).diff(dim=1).clamp_min(0.0).float()  # rounding may fall below 0
+    return corners.diff(dim=0).diff(dim=1).clamp_min(0.0).float()  # rounding may give negative values
 
 
 # --- random panels ------------------------------------------------------------------------------------------
 
 
 def random_psf(generator: Generator, size: int, families: tuple[str, ...] = TRAINING_FAMILIES) -> Tensor:
-    """The PSF of a random panel before a random camera -> ``(3, size, size)``, each channel sums to 1.
+    """The PSF of a random panel in front of a random camera -> ``(3, size, size)``, each channel sums to 1.
 
-    Cameras of f/1.8 to f/2.6, and pixels of 1.5 to 7.5 µm, as those of photos that were scaled down; a large window
-    takes small ones. Diffraction, a soft lens, and a halo of scattered light. ``size`` is odd, at most 129; ValueError
-    otherwise.
+    Cameras of f/1.8 to f/2.6 with pixels of 1.5 to 7.5 µm, as in photos that were scaled down; a large window limits
+    the pixel size. It combines diffraction, a soft lens, and a halo of scattered light. ``size`` must be odd and at
+    most 129, else ValueError.
     """
     if not (0 < size <= LARGEST_RANDOM and size % 2 == 1):
         raise ValueError(f"got a size of {size}, expected an odd number up to {LARGEST_RANDOM}")
@@ -225,9 +225,9 @@ def random_psf(generator: Generator, size: int, families: tuple[str, ...] = TRAI
 
 
 def _halo(size: int, core: float) -> Tensor:
-    """What rough layers scatter, sum 1: flat within ``core`` pixels, then falling with about the square of the angle.
+    """Light scattered by rough layers, sum 1: flat within ``core`` pixels, then falling with the square of the angle.
 
-    The law of glare (Stiles and Holladay; CIE 146:2002), which no opening pattern explains.
+    The law of disability glare (Stiles and Holladay; CIE 146:2002), which diffraction at the openings does not explain.
     """
     along = torch.arange(size, dtype=torch.float32) - size // 2
     halo = 1.0 / (core**2 + along[:, None] ** 2 + along[None, :] ** 2)
@@ -235,7 +235,7 @@ def _halo(size: int, core: float) -> Tensor:
 
 
 def _softened(kernel: Tensor, sigma: float) -> Tensor:
-    """Blurred by a Gaussian of ``sigma`` pixels: lens, demosaicing and scaling; no light leaves the window."""
+    """Blurred by a Gaussian of ``sigma`` pixels, for lens, demosaicing and scaling; the sum is preserved."""
     along = torch.arange(kernel.shape[-1], dtype=kernel.dtype)
     spread = torch.exp(-0.5 * ((along[:, None] - along[None, :]) / sigma) ** 2)
     spread = spread / spread.sum(dim=0)
@@ -244,25 +244,25 @@ def _softened(kernel: Tensor, sigma: float) -> Tensor:
 
 @lru_cache(maxsize=4)
 def known_psf(size: int) -> Tensor:
-    """The PSF of one held panel, ``(3, size, size)``: the example of a maker who trains for the own phone.
+    """The PSF of one fixed panel, ``(3, size, size)``: the example of a maker who trains for a single phone.
 
-    A PenTile panel drawn with seed 7 at 2.5 µm a sample, before a lens of 3.8 mm at f/2 and a sensor whose picture was
-    scaled down to pixels of 4.5 µm. ``size`` is odd, at most 171.
+    A PenTile panel drawn with seed 7 at 2.5 µm per sample, in front of a 3.8 mm lens at f/2 and a sensor whose picture
+    was scaled down to pixels of 4.5 µm. ``size`` is odd, at most 171.
     """
     optics = Optics(pitch_um=2.5, focal_length_mm=3.8, aperture_mm=1.9, sensor_pixel_um=4.5)
     samples = math.ceil(optics.aperture_mm * 1e3 / optics.pitch_um) + 2
     return display_psf(random_pattern("pentile", samples, optics.pitch_um, seeded(7)), optics, size).kernel
 
 
-# --- the verb and its files ----------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------
 
 
 def simulate(
     pattern: Path, optics: Optics, size: int, out: Path, preview: Path | None = None
 ) -> dict[str, Any]:
-    """`afterlens psf`: the PSF of a picture of a panel, written to ``out`` for `read_psf`, and shown in ``preview``.
+    """`afterlens psf`: compute the PSF of a picture of a panel, write it to ``out`` and a picture of it to ``preview``.
 
-    Returns what was written and found, as a JSON-able dict. Raises UserError as `read_pattern` and `display_psf` do,
+    Returns a JSON-able dict of the files and results. Raises UserError as `read_pattern` and `display_psf` do,
     and where a file can't be written.
     """
     if out.suffix != ".npy" or (preview is not None and preview.suffix != ".png"):
@@ -288,15 +288,16 @@ def simulate(
 
 
 def read_pattern(path: Path) -> Tensor:
-    """A picture of a panel's openings -> ``(H, W)`` transmission in [0, 1]: black blocks, white lets through.
+    """A picture of a panel's openings -> ``(H, W)`` transmission in [0, 1]: black blocks light, white passes it.
 
-    Grey levels are shares of light as they stand in the file; of colours the mean is taken. UserError for no picture.
+    Grey levels are taken as transmission without a transfer curve, the mean over the colours. UserError if the file is
+    not a picture.
     """
     return torch.from_numpy(read_photo(path).rgb.mean(axis=2).clip(0.0, 1.0))
 
 
 def read_psf(path: Path) -> Tensor:
-    """What `simulate` wrote: ``(3, k, k)`` float32, not negative, each channel summing to 1.
+    """A PSF written by `simulate`: ``(3, k, k)`` float32, not negative, each channel summing to 1.
 
     Raises UserError for any other file.
     """
@@ -304,15 +305,13 @@ def read_psf(path: Path) -> Tensor:
         kernel = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not a NumPy file that can be read: {error}") from error
-    shape: tuple[int, ...] = getattr(kernel, "shape", ())  # of an .npz there is none
+    shape: tuple[int, ...] = getattr(kernel, "shape", ())  # an .npz has none
     if len(shape) != 3 or shape[0] != 3 or shape[1] != shape[2] or shape[1] % 2 == 0:
         raise UserError(
             f"{path}: shape {tuple(shape)}, expected (3, k, k) with k odd, as `afterlens psf` writes it"
         )
     if kernel.dtype.kind != "f" or not np.isfinite(kernel).all() or kernel.min() < 0.0:
-        raise UserError(
-            f"{path}: {kernel.dtype} values that are no light, expected finite floats of 0 or more"
-        )
+        raise UserError(f"{path}: {kernel.dtype} values, expected finite floats of 0 or more")
     sums = kernel.sum(axis=(1, 2), dtype=np.float64)
     if np.abs(sums - 1.0).max() > 1e-3:
         raise UserError(f"{path}: its channels sum to {sums.round(3).tolist()}, expected 1 each")
@@ -320,7 +319,7 @@ def read_psf(path: Path) -> Tensor:
 
 
 def write_preview(path: Path, kernel: Tensor) -> None:
-    """A picture of ``(3, k, k)`` in logarithmic brightness, white = the brightest, black = 1/100000 of it, as PNG."""
+    """Write ``(3, k, k)`` as a PNG on a logarithmic scale: white is the brightest value, black 1/100000 of it."""
     shown = 1.0 + torch.log10((kernel / kernel.max()).clamp_min(1e-30)) / _PREVIEW_DECADES
     times = math.ceil(512 / kernel.shape[1])
     enlarged = shown.clamp(0.0, 1.0).repeat_interleave(times, 1).repeat_interleave(times, 2)

@@ -3,13 +3,14 @@
     degraded = degrade(photo, photo, "panel", generator)             # a random panel
     degraded = photograph(photo, psf, generator)                     # your own: psf = read_psf(Path("psf.npy"))
 
-Linear light with highlights beyond white, since it is clipped lamps and skies that flare; convolved, dimmed by the
-panel, brightened again by the camera, with the noise of so little light; clipped and encoded as sRGB:
-y = clip(g (γ (x ∗ k) + n)) (Zhou et al., CVPR 2021; with highlights: Feng et al., Removing Diffraction Image Artifacts
-in Under-Display Camera via Dynamic Skip Connection Network, CVPR 2021).
+In linear light: highlights are restored above white, because clipped lamps and skies cause the visible flare. The scene is
+convolved, dimmed by the panel, recorded with the noise of so little light, brightened by the camera, clipped and
+encoded as sRGB: y = clip(g (γ (x ∗ k) + n)) (Zhou et al., Image Restoration for Under-Display Camera, CVPR 2021; with
+highlights: Feng et al., Removing Diffraction Image Artifacts in Under-Display Camera via Dynamic Skip Connection
+Network, CVPR 2021).
 
 Pure functions on float tensors ``(3, H, W)`` or ``(N, 3, H, W)``, RGB, on any device; randomness comes from the
-``torch.Generator`` that is passed in, which may stay on the CPU.
+``torch.Generator`` passed in, which may be on the CPU.
 """
 
 from __future__ import annotations
@@ -27,27 +28,27 @@ from afterlens.training.media.light import expand_highlights, to_linear, to_srgb
 from afterlens.training.udc.patterns import HELD_OUT_FAMILIES, TRAINING_FAMILIES
 from afterlens.training.udc.psf import fast_length, known_psf, random_psf
 
-# "panel": one of PANELS random panels; "held_out_panel": of families of patterns that "panel" never draws, for testing;
-# "known": always the panel of `known_psf`, for a model that has to serve one phone only.
+# "panel": one of PANELS random panels; "held_out_panel": from families of patterns that "panel" never draws, for testing;
+# "known": always the panel of `known_psf`, for a model that serves one phone only.
 KINDS = ("panel", "held_out_panel", "known")
 
-PANELS = 1024  # times eight orientations: drawn once each and kept, since a new one takes 50 ms
-SIZE = 97  # pixels a side of the PSFs of `degrade`
+PANELS = 1024  # times eight orientations; computed once each and cached, since one takes 50 ms
+SIZE = 97  # pixels, side of the PSFs of `degrade`
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A sensor behind a panel, set so that the picture is about as bright as without it."""
+    """A sensor behind a panel, with a gain that makes the picture about as bright as without the panel."""
 
     transmission: float = 0.2  # γ: share of the light that passes the panel
-    gain: float = 5.0  # brightens the picture again: 1 / transmission where the exposure fits
+    gain: float = 5.0  # compensates for the panel: 1 / transmission at a correct exposure
     full_well: float = (
-        2e4  # electrons of white without the panel; of a photo that was scaled down, of all its pixels
+        2e4  # electrons at white without the panel; in a reduced photo, summed over the pixels combined
     )
     read_noise: float = 5.0  # electrons, standard deviation
 
     def __post_init__(self) -> None:
-        """Raises ValueError for what no camera does."""
+        """Raises ValueError for a transmission, gain, full well or noise out of range."""
         values = (self.transmission, self.gain, self.full_well)
         if not (min(values) > 0.0 and max(values) < math.inf and self.transmission <= 1.0):
             raise ValueError(
@@ -61,7 +62,7 @@ class Camera:
 
 
 def convolve(light: Tensor, psf: Tensor) -> Tensor:
-    """Each channel convolved with its own kernel; beyond the border the picture is taken to be mirrored.
+    """Each channel convolved with its own kernel, by FFT; the picture is mirrored beyond its border.
 
     Args:
         light: ``(..., 3, H, W)``.
@@ -71,10 +72,10 @@ def convolve(light: Tensor, psf: Tensor) -> Tensor:
     size, radius = psf.shape[-1], psf.shape[-1] // 2
     if psf.shape[-2] != size or size % 2 == 0:
         raise ValueError(f"got a PSF of shape {tuple(psf.shape)}, expected (..., 3, k, k) with k odd")
-    # A reflection needs more pixels than it adds; tiny pictures repeat their edge instead.
+    # Mirroring needs more pixels than it adds; tiny pictures repeat their edge instead.
     mode = "reflect" if radius < min(height, width) else "replicate"
     padded = F.pad(light if light.ndim == 4 else light[None], (radius,) * 4, mode=mode)
-    # What wraps around lands in the padding, which is cut off.
+    # Circular convolution wraps into the padding only, which is cut off.
     shape = (fast_length(height + 2 * radius), fast_length(width + 2 * radius))
     spectrum = torch.fft.rfft2(padded, shape) * torch.fft.rfft2(psf, shape)
     result = torch.fft.irfft2(spectrum, shape)[..., 2 * radius :, 2 * radius :][..., :height, :width]
@@ -84,7 +85,7 @@ def convolve(light: Tensor, psf: Tensor) -> Tensor:
 def add_light_sources(photo: Tensor, generator: Generator) -> Tensor:
     """One to four lamps (discs and tubes, nearly white) over an sRGB ``(3, H, W)`` photo, clipped to [0, 1].
 
-    For clean photos before `degrade`, which makes them flare: the lamps themselves belong to the truth.
+    For clean photos before `degrade`, which makes the lamps flare; the lamps themselves belong to the ground truth.
     """
     height, width = photo.shape[-2:]
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
@@ -106,13 +107,13 @@ def add_light_sources(photo: Tensor, generator: Generator) -> Tensor:
 
 
 def form_image(scene: Tensor, psf: Tensor, camera: Camera, generator: Generator) -> Tensor:
-    """The sRGB picture, [0, 1], of a scene behind a display.
+    """The sRGB picture, [0, 1], that a camera behind a display takes of a scene.
 
     Args:
-        scene: ``(3, H, W)`` or ``(N, 3, H, W)`` linear light, 1 = white, highlights above.
-        psf: ``(3, k, k)``, or one for each picture, each channel summing to 1.
+        scene: ``(3, H, W)`` or ``(N, 3, H, W)`` linear light, 1 = white, highlights above 1.
+        psf: ``(3, k, k)`` or ``(N, 3, k, k)``, each channel summing to 1.
         camera: losses, gain and noise.
-        generator: of the noise.
+        generator: for the noise.
     """
     electrons = convolve(scene, psf).clamp_min(0.0) * (camera.transmission * camera.full_well)
     electrons = with_noise(electrons, camera.read_noise, generator)
@@ -123,11 +124,11 @@ def form_image(scene: Tensor, psf: Tensor, camera: Camera, generator: Generator)
 
 
 def photograph(photo: Tensor, psf: Tensor, generator: Generator) -> Tensor:
-    """``photo``, sRGB ``(3, H, W)`` [0, 1], as a random camera takes it through a display of this PSF."""
+    """``photo``, sRGB ``(3, H, W)`` [0, 1], taken by a random camera through a display with this PSF."""
     peak = 2.0 * 50.0 ** uniform(generator, 0.0, 1.0)
     added = 0.02 * 20.0 ** uniform(generator, 0.0, 1.0)
     scene = expand_highlights(to_linear(photo), uniform(generator, 0.75, 0.95), peak, added)
-    # What the display's layers scatter more widely than the kernel reaches: a veil of the scene's mean colour.
+    # Light that the display scatters beyond the kernel's window: a veil of the scene's mean colour.
     veil = 0.1 * uniform(generator, 0.0, 1.0) ** 2
     scene = scene + veil * (scene.mean(dim=(-2, -1), keepdim=True) - scene)
     transmission = 0.08 * 6.0 ** uniform(generator, 0.0, 1.0)
@@ -141,7 +142,7 @@ def photograph(photo: Tensor, psf: Tensor, generator: Generator) -> Tensor:
 
 
 def degrade(photo: Tensor, other: Tensor, kind: str, generator: Generator) -> Tensor:
-    """``photo``, sRGB ``(3, H, W)`` [0, 1], through a panel of ``kind``; ``other`` is not looked at.
+    """``photo``, sRGB ``(3, H, W)`` [0, 1], through a panel of ``kind``; ``other`` is ignored.
 
     Raises ``ValueError`` for a kind that is not in ``KINDS``.
     """
@@ -157,6 +158,6 @@ def degrade(photo: Tensor, other: Tensor, kind: str, generator: Generator) -> Te
 
 @lru_cache(maxsize=2 * PANELS)
 def panel_psf(index: int, held_out: bool) -> Tensor:
-    """Panel number ``index``, ``(3, 97, 97)``, of the training families or those held out: the same in every run."""
+    """Panel number ``index``, ``(3, 97, 97)``, of the training or the held-out families; the same in every run."""
     families = HELD_OUT_FAMILIES if held_out else TRAINING_FAMILIES
     return random_psf(seeded(int(held_out), index), SIZE, families)

@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Annotated, Self
 
 import torch
 import torch.nn.functional as F
+from pydantic import model_validator
 from torch import Generator, Tensor, nn
+from torch.utils.data import Dataset
 
 from afterlens.training.blocks import GROUP_WIDTH
 from afterlens.training.data import uniform
 from afterlens.training.deployable import Deployable, Port
+from afterlens.training.gains import batch_psnr, by_gain
 from afterlens.training.losses import VGG19, relative_squared_error, ssim_loss, vgg_file
-from afterlens.training.recipe import TrainingRecipe, require
+from afterlens.training.recipe import (
+    Count,
+    Positive,
+    Recipe,
+    TrainingRecipe,
+    Weight,
+    expect,
+    require,
+)
 from afterlens.training.restorer import PaddedRestorer
 from afterlens.training.samples import (
     Degrade,
     DegradedPhotos,
     SynthesisRecipe,
+    examples_by,
     of_one_frame,
+    require_shares,
     training_samples,
     validation_samples,
 )
-from afterlens.training.task import Objective, Sample, Task
+from afterlens.training.samples import index as index_samples
+from afterlens.training.task import Objective, Outputs, Record, Sample, Task
 from afterlens.training.udc.contextual_bilateral import contextual_bilateral_loss, patches, sampled_grid
 from afterlens.training.udc.network import MULTIPLE, UnderDisplayNetwork
 from afterlens.training.udc.psf import read_psf
@@ -35,59 +48,43 @@ from afterlens.training.udc.synthesis import KINDS, add_light_sources, degrade, 
 _FOLDER = Path(__file__).parent
 
 
-@dataclass(frozen=True)
-class NetworkRecipe:
+Width = Annotated[int, expect(lambda n: n > 0 and n % GROUP_WIDTH == 0, f"multiples of {GROUP_WIDTH}")]
+
+
+class NetworkRecipe(Recipe):
     """Arguments of ``UnderDisplayNetwork``."""
 
-    widths: tuple[int, int, int]
-    depths: tuple[int, int, int]
-    decoder_depths: tuple[int, int]
-
-    def __post_init__(self) -> None:
-        """Raises ValueError for a width that the groups do not divide, or an empty level."""
-        for width in self.widths:
-            require("widths", width, width > 0 and width % GROUP_WIDTH == 0, f"multiples of {GROUP_WIDTH}")
-        require("depths", self.depths, min(self.depths) >= 1, "1 or more each")
-        require("decoder_depths", self.decoder_depths, min(self.decoder_depths) >= 1, "1 or more each")
+    widths: tuple[Width, Width, Width]
+    depths: tuple[Count, Count, Count]
+    decoder_depths: tuple[Count, Count]
 
 
-@dataclass(frozen=True)
-class PanelRecipe:
+class PanelRecipe(Recipe):
     """``psf``: a file of `afterlens psf`, the one panel to train for; "" for those of ``synthesis.kinds``."""
 
     psf: str
 
 
-@dataclass(frozen=True)
-class LossRecipe:
+class LossRecipe(Recipe):
     """Weights of the loss terms; zero = not built."""
 
-    pixel: float
-    squared: float
-    floor: float
-    ssim: float
-    contextual_bilateral: float
-    contextual_bilateral_window: int
-    vgg: float
+    pixel: Weight
+    squared: Weight
+    floor: Positive
+    ssim: Weight
+    contextual_bilateral: Weight
+    contextual_bilateral_window: Annotated[int, expect(lambda n: n >= 4, "4 or more")]
+    vgg: Weight
     vgg_weights: str
 
-    def __post_init__(self) -> None:
-        """Raises ValueError for a negative weight, or none at all."""
-        for key in ("pixel", "squared", "ssim", "contextual_bilateral", "vgg"):
-            require(key, getattr(self, key), 0.0 <= getattr(self, key) < math.inf, "zero or more")
+    @model_validator(mode="after")
+    def _some_weight(self) -> Self:
         total = self.pixel + self.squared + self.ssim + self.contextual_bilateral + self.vgg
         require("loss", total, total > 0.0, "a weight for one of its terms")
-        require("floor", self.floor, 0.0 < self.floor < math.inf, "above zero")
-        require(
-            "contextual_bilateral_window",
-            self.contextual_bilateral_window,
-            self.contextual_bilateral_window >= 4,
-            "4 or more",
-        )
+        return self
 
 
-@dataclass(frozen=True)
-class UnderDisplayRecipe:
+class UnderDisplayRecipe(Recipe):
     """training/udc/recipe.toml."""
 
     training: TrainingRecipe
@@ -97,11 +94,12 @@ class UnderDisplayRecipe:
     loss: LossRecipe
     budgets: dict[str, float]  # dB that a converted variant may lose, where it is not the usual one
 
-    def __post_init__(self) -> None:
-        """Raises ValueError for a crop that the network can't take, or an unknown kind of panel."""
+    @model_validator(mode="after")
+    def _fits_the_network(self) -> Self:
         crop = self.training.crop
         require("training.crop", crop, crop % MULTIPLE == 0, f"a multiple of {MULTIPLE}")
-        self.synthesis.require_kinds(KINDS)
+        require_shares(self.synthesis.kinds, KINDS)
+        return self
 
 
 def restorer(network: nn.Module, size: tuple[int, int] | None = None) -> PaddedRestorer:
@@ -119,14 +117,24 @@ def build_network(recipe: UnderDisplayRecipe) -> UnderDisplayNetwork:
     return UnderDisplayNetwork(network.widths, network.depths, network.decoder_depths)
 
 
-def training_set(recipe: UnderDisplayRecipe, photos: Sequence[Path]) -> DegradedPhotos:
-    """As many samples as any run could ask for."""
-    return training_samples(recipe.training, recipe.synthesis, photos, _degrade(recipe), add_lamps)
+def index(recipe: UnderDisplayRecipe, photos: Sequence[Path]) -> list[Record]:
+    """The photos, and captured pairs where the recipe mixes some in."""
+    return index_samples(recipe.training, recipe.synthesis, photos, unscaled=True)
 
 
-def validation_set(recipe: UnderDisplayRecipe, photos: Sequence[Path]) -> DegradedPhotos:
-    """Fixed samples of held-out photos, of the kinds trained on."""
-    return validation_samples(recipe.training, recipe.synthesis, photos, _degrade(recipe), add_lamps)
+def training_set(recipe: UnderDisplayRecipe, records: Sequence[Record]) -> DegradedPhotos:
+    """As many samples as any run could ask for.
+
+    Captured pairs keep their scale: a display's ghosts are a fixed number of pixels away.
+    """
+    training, synthesis = recipe.training, recipe.synthesis
+    return training_samples(training, synthesis, records, _degrade(recipe), add_lamps, unscaled=True)
+
+
+def validation_set(recipe: UnderDisplayRecipe, records: Sequence[Record]) -> Dataset[Sample]:
+    """Fixed samples of held-out photos and pairs, of the kinds trained on."""
+    training, synthesis = recipe.training, recipe.synthesis
+    return validation_samples(training, synthesis, records, _degrade(recipe), add_lamps, unscaled=True)
 
 
 def add_lamps(photo: Tensor, generator: Generator) -> Tensor:
@@ -148,10 +156,12 @@ def objective(recipe: UnderDisplayRecipe, device: torch.device) -> Objective:
     """SSIM and contextual bilateral for captured pairs, L1 and squared error for simulated ones, which fit to the pixel."""
     weights = recipe.loss
     vgg: VGG19 | None = None
+    helpers: dict[str, Path] = {}
     if weights.vgg > 0.0:
-        vgg = VGG19(vgg_file(weights.vgg_weights)).to(device)
+        helpers["vgg"] = vgg_file(weights.vgg_weights)
+        vgg = VGG19(helpers["vgg"]).to(device)
 
-    def losses(network: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
+    def losses(network: nn.Module, batch: Sample, progress: float) -> tuple[Outputs, dict[str, Tensor]]:
         image, target = batch["input"], batch["target"]
         result = network(image).float()
         terms: dict[str, Tensor] = {}
@@ -172,9 +182,9 @@ def objective(recipe: UnderDisplayRecipe, device: torch.device) -> Objective:
                 _contextual_bilateral(*both, weights.contextual_bilateral_window, side=1) for both in features
             ]
             terms["vgg"] = weights.vgg * torch.stack(found).mean()
-        return result, terms
+        return {"restored": result}, terms
 
-    return Objective(losses)
+    return Objective(losses, helpers=helpers, monitor=batch_psnr)
 
 
 def _contextual_bilateral(result: Tensor, target: Tensor, window: int, side: int) -> Tensor:
@@ -203,12 +213,17 @@ TASK = Task(
     recipe_path=_FOLDER / "recipe.toml",
     pretrained=_FOLDER.parent / "pretrained" / "udc_live.safetensors",
     default_sizes=((256, 256), (720, 1280)),
+    inputs=("input",),
+    ports=("image",),
     build_network=build_network,
+    index=index,
     training_set=training_set,
     validation_set=validation_set,
     objective=objective,
+    validate=by_gain(("input",)),
     restorer=restorer,
     deployable=deployable,
+    examples=examples_by(of_one_frame(degrade)),
     kinds=KINDS,
     degrade=of_one_frame(degrade),
 )

@@ -50,7 +50,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     network = REFLECTION.build_network(recipe)
     save_checkpoint(
-        path, network.state_dict(), {"task": REFLECTION.name, "recipe": dataclasses.asdict(recipe)}
+        path, network.state_dict(), {"task": REFLECTION.name, "recipe": recipe.model_dump(mode="json")}
     )
     return path
 

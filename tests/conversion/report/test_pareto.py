@@ -2,10 +2,13 @@
 
 import itertools
 import random
-import re
+from xml.etree import ElementTree
 
-from afterlens.conversion.report import pareto
-from afterlens.conversion.report.pareto import Point, front, plot
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from afterlens.conversion.report.pareto import COLOURS, Point, draw, front, svg
 
 POINTS = [
     Point("float32", 3.95, 22.412, "TFLite"),
@@ -35,9 +38,14 @@ def test_the_front_holds_what_nothing_beats_and_nothing_else() -> None:
             assert ((point.x, point.y) in kept) == (not beaten)
 
 
-def drawn(svg: str) -> list[tuple[float, float]]:
-    circles = re.findall(r'<circle cx="([0-9.]+)" cy="([0-9.]+)"', svg)
-    return [(float(x), float(y)) for x, y in circles]
+def markers(figure: Figure) -> dict[str, list[tuple[float, float]]]:
+    """Points in pixels by colour, y upwards."""
+    (axes,) = figure.axes
+    return {
+        to_hex(line.get_color()): [tuple(xy) for xy in axes.transData.transform(line.get_xydata())]
+        for line in axes.lines
+        if line.get_marker() not in ("None", "", None)
+    }
 
 
 def test_cheaper_is_further_left_and_better_is_higher() -> None:
@@ -48,32 +56,55 @@ def test_cheaper_is_further_left_and_better_is_higher() -> None:
     ]
     for factor in (1, 100):  # the last one logarithmic
         spread = [*points[:2], Point("c", 4.0 * factor, 31.5, "TFLite")]
-        (ax, ay), (bx, by), (cx, cy) = drawn(plot("t", spread, x_title="MB", y_title="dB"))
-        assert pareto.LEFT < ax < bx < cx < pareto.WIDTH and pareto.TOP < cy < by < ay < pareto.HEIGHT
+        figure = draw("t", spread, x_title="MB", y_title="dB")
+        (ax, ay), (bx, by), (cx, cy) = markers(figure)[COLOURS["TFLite"]]
+        box = figure.axes[0].get_window_extent()
+        assert box.x0 < ax < bx < cx < box.x1 and box.y0 < ay < by < cy < box.y1
         straight = (cx - bx) / (bx - ax)
         assert abs(straight - 2) < 0.05 if factor == 1 else straight > 5
 
 
 def test_names_cover_neither_each_other_nor_points() -> None:
-    svg = plot("Size", POINTS, x_title="MB", y_title="dB", level=("PyTorch float32", 22.412))
-    texts = re.findall(
-        r'<text x="([0-9.]+)" y="([0-9.]+)" class="label s[01]" text-anchor="(\w+)">([^<]+)', svg
-    )
-    names = [
-        (float(x), float(y), anchor, name)
-        for x, y, anchor, name in texts
-        if name not in ("TFLite", "Core ML")
+    figure = draw("Size", POINTS, x_title="MB", y_title="dB", level=("PyTorch float32", 22.412))
+    texts = [text for text in figure.axes[0].texts if text.get_text() != "PyTorch float32"]
+    assert sorted(text.get_text() for text in texts) == sorted(point.name for point in POINTS)
+    figure.draw_without_rendering()
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    placed = [
+        (text.get_text(), Text.get_window_extent(text, renderer))  # without the line to the point
+        for text in figure.axes[0].texts
     ]
-    assert sorted(name for *_, name in names) == sorted(point.name for point in POINTS)
-    placed = [pareto._box(x, y - 4, name, anchor) for x, y, anchor, name in names]
-    for one, other in itertools.combinations(placed, 2):
-        apart = one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
-        assert apart, (one, other)
-    for x, y in drawn(svg)[1:]:  # the first is the legend's
-        assert not any(left < x < right and top < y < bottom for left, top, right, bottom in placed)
+    for (one, box), (other, second) in itertools.combinations(placed, 2):
+        assert not box.overlaps(second), (one, other)
+    for x, y in itertools.chain(*markers(figure).values()):
+        assert not any(box.contains(x, y) for _, box in placed)
+    inside = figure.bbox
+    assert all(inside.contains(*corner) for _, box in placed for corner in (box.min, box.max))
+
+
+def test_points_and_names_have_the_colour_of_their_own_format() -> None:
+    for points in (POINTS, POINTS[::-1], [p for p in POINTS if p.format == "Core ML"]):
+        figure = draw("Size", points, x_title="MB", y_title="dB")
+        for format_ in {point.format for point in points}:
+            own = sorted(point.name for point in points if point.format == format_)
+            assert len(markers(figure)[COLOURS[format_]]) == len(own)
+            named = [t.get_text() for t in figure.axes[0].texts if to_hex(t.get_color()) == COLOURS[format_]]
+            assert sorted(named) == own
 
 
 def test_equal_points_and_a_single_one_can_be_drawn() -> None:
     for points in ([POINTS[0]], [POINTS[0], POINTS[0]], [Point("x", 1e-9, 100.0, "TFLite")] * 3):
-        svg = plot("Size", points, x_title="MB", y_title="dB")
-        assert len(drawn(svg)) == len(points) and "nan" not in svg
+        figure = draw("Size", points, x_title="MB", y_title="dB")
+        assert len(markers(figure)[COLOURS["TFLite"]]) == len(points) and "nan" not in svg(figure)
+
+
+def test_the_same_numbers_give_the_same_drawing_and_names_stay_text() -> None:
+    points = [*POINTS[:3], Point('$\\frac{<script>-->"&', 2.0, 22.0, "<b>")]
+    first, second = (svg(draw("<i>$", points, x_title="MB", y_title="dB")) for _ in range(2))
+    assert first == second
+    tags = {
+        element.tag.rpartition("}")[2]
+        for element in ElementTree.fromstring(first).iter()
+        if isinstance(element.tag, str)
+    }
+    assert not tags & {"script", "b", "i", "image", "foreignObject", "text"}

@@ -505,7 +505,12 @@ class Average(nn.Module):
         return (frame + (frame if before is None else before)) / 2, frame
 
 
-CLIP_TASK = dataclasses.replace(find_task("reflection"), stream=lambda network: Average())
+CLIP_TASK = dataclasses.replace(
+    find_task("reflection"),
+    inputs=("input", "previous"),
+    ports=("current", "previous"),
+    stream=lambda network: Average(),
+)
 
 
 def test_the_engine_keeps_the_frame_before(random_checkpoint: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from afterlens.conversion.bundle.contract import Bundle
 from afterlens.conversion.bundle.runtimes import TfliteSession
-from afterlens.conversion.examples import Example, degraded_examples
+from afterlens.conversion.examples import Example, task_examples
 from afterlens.conversion.tflite.check import quantization_faults
 from afterlens.conversion.tflite.graph import array_of, operator_names, pack, read_tflite
 from afterlens.conversion.tflite.quantize import quantizable, quantize
@@ -18,6 +18,7 @@ from afterlens.conversion.tflite.scales import Scheme, quantized_weights, scale_
 from afterlens.conversion.tflite.sensitivity import Bench, keys, layers, mixed_plan
 from afterlens.training.deployable import Deployable
 from afterlens.training.reflection.task import TASK
+from tests.recipes import with_kinds
 
 Ranges = dict[int, tuple[float, float]]
 
@@ -34,7 +35,9 @@ def model(source: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def examples(deployable: Deployable, photo_paths: list[Path]) -> list[Example]:
-    return degraded_examples(photo_paths, TASK.degrade, ("shadow", "reflection"), deployable, count=4, seed=1)
+    return task_examples(
+        TASK, with_kinds(TASK, "shadow", "reflection"), photo_paths, deployable, count=4, seed=1
+    )
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from afterlens.conversion.bundle.proof import PROOF, PROOF_FILE
 from afterlens.conversion.bundle.proof import read_proof as read_typed
 from afterlens.conversion.bundle.strict_json import document_of
 from afterlens.conversion.convert import convert
-from afterlens.conversion.examples import degraded_examples
+from afterlens.conversion.examples import task_examples
 from afterlens.conversion.verify.verify import verify
 from afterlens.training.checkpoint import save_checkpoint
 from afterlens.training.deployable import Deployable, Port
@@ -34,6 +34,7 @@ from afterlens.training.media.errors import GateFailed, UserError
 from afterlens.training.media.images import read_photo
 from afterlens.training.reflection.task import TASK
 from tests.conversion.verify import mutations
+from tests.recipes import with_kinds
 
 SIDE = 64
 ARTIFACTS = (
@@ -405,8 +406,8 @@ def test_artifacts_are_evaluated_by_their_pictures(
     contract = own_bundle.contract
     (half,) = [a for a in contract.artifacts if a.file.endswith("float16.tflite")]
     write_contract(own_bundle.folder, replace(contract, artifacts=(half,)))
-    examples = degraded_examples(
-        photo_paths, TASK.degrade, ("shadow", "occlusion"), deployable, count=2, seed=5
+    examples = task_examples(
+        TASK, with_kinds(TASK, "shadow", "occlusion"), photo_paths, deployable, count=2, seed=5
     )
 
     def run(budget: float) -> dict[str, Any]:

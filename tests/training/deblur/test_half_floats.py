@@ -1,14 +1,17 @@
-"""Rounded weights: half floats all, also in the deployed copy, the stem's kernels still of sum zero."""
+"""Rounded weights: all of them half floats, in the deployed copy as well, and the stem's kernels still sum to zero."""
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
 from afterlens.training.checkpoint import load_checkpoint, save_checkpoint
 from afterlens.training.deblur.half_floats import STEP, main
-from afterlens.training.deblur.network import DeblurNetwork, for_deployment
+from afterlens.training.deblur.network import ContrastStem, DeblurNetwork, for_deployment
 from afterlens.training.deblur.task import TASK
+from afterlens.training.media.errors import UserError
+from afterlens.training.tasks import find_task
 from afterlens.training.trained import load_network
 
 
@@ -39,6 +42,7 @@ def test_the_deployed_weights_are_half_floats_and_what_they_compute_stays(tmp_pa
             for parameter in module.parameters()
         ]
         assert (max(distance(part) for part in parts) < 1e-6) is exact
+    assert isinstance(rounded.frame.stem, ContrastStem)
     stem = rounded.frame.stem.conv.weight.detach()
     assert float(stem.sum(dim=(2, 3)).abs().max()) < 1e-5 < STEP / 10
     current, previous = torch.rand(2, 1, 3, 64, 64)
@@ -54,3 +58,16 @@ def test_the_bundled_weights_are_rounded() -> None:
     for name, parameter in for_deployment(network).named_parameters():
         if not name.startswith("motion.flows"):
             assert distance(parameter) < 1e-6, name
+
+
+def test_checkpoints_of_another_form_or_task_are_one_line(tmp_path: Path) -> None:
+    tensors, metadata = load_checkpoint(TASK.pretrained)
+    metadata["recipe"]["network"]["form"] = "recurrent"
+    save_checkpoint(tmp_path / "other.safetensors", tensors, metadata)
+    for path, message in (
+        (tmp_path / "other.safetensors", "weight recurrence.* is absent"),
+        (find_task("reflection").pretrained, "a checkpoint of task 'reflection', expected 'deblur'"),
+    ):
+        with pytest.raises(UserError, match=message) as caught:
+            main(path, tmp_path / "rounded.safetensors")
+        assert "\n" not in str(caught.value) and not (tmp_path / "rounded.safetensors").exists()

@@ -1,4 +1,4 @@
-"""Known motion: homographies, flow and smear against what can be worked out by hand."""
+"""Known motion: homographies, flow and blur covariance against values derived by hand."""
 
 import math
 
@@ -55,7 +55,7 @@ def test_tilt_brings_one_side_nearer() -> None:
 @pytest.mark.parametrize(
     ("angle", "direction"), [(0.0, (1, 0)), (45.0, (0, 1)), (90.0, (-1, 0)), (225.0, (0, 1))]
 )
-def test_a_straight_smear_has_the_moments_of_a_line_and_no_sign(
+def test_straight_blur_has_the_moments_of_a_line_and_no_sign(
     angle: float, direction: tuple[int, int]
 ) -> None:
     length, exposure = 12.0, 0.4
@@ -66,7 +66,7 @@ def test_a_straight_smear_has_the_moments_of_a_line_and_no_sign(
     assert (along / extent, diagonal / extent) == pytest.approx(direction, abs=1e-9)
 
 
-def test_a_smear_that_goes_round_has_no_direction() -> None:
+def test_circular_blur_has_no_direction() -> None:
     # Two waves a quarter of a turn apart, one turn within the exposure: a circle of radius 5.
     waves = np.zeros((2, 6))
     waves[0, 0] = waves[1, 1] = 5.0
@@ -79,7 +79,7 @@ def test_a_smear_that_goes_round_has_no_direction() -> None:
     )
 
 
-def test_what_stands_still_has_neither_flow_nor_smear() -> None:
+def test_a_still_layer_has_neither_flow_nor_blur() -> None:
     assert not still(SIZE).moves and trajectory(x=1.0).moves
     assert not flow(still(SIZE), POINTS).any() and not blur_covariance(still(SIZE), POINTS, 1.0).any()
 

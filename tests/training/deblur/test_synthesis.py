@@ -1,4 +1,4 @@
-"""Blur with known motion: its kernel, its energy, and the truths that come with it."""
+"""Blur with known motion: its kernel, its energy, and its ground truth."""
 
 import math
 
@@ -104,7 +104,7 @@ def test_an_object_has_its_own_motion_and_all_it_touched_is_not_sharp() -> None:
     blurred, frame = average(scene, 0.0), composite(scene, 0.0)
     unchanged = np.abs(blurred - frame).max(axis=2) < 1e-5
     assert unchanged[sharp[0] > 0].all(), "what is called sharp is as it was"
-    # Ten pixels of smear, five on each side of the object.
+    # Ten pixels of blur, five on each side of the object.
     assert 0.5 < sharp.mean() < 1.0 - alpha.mean()
 
 

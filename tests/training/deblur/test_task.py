@@ -47,17 +47,17 @@ class Fixed(nn.Module):
 
 @pytest.fixture
 def batch(photo_paths: list[Path]) -> dict[str, Tensor]:
-    samples = training_set(recipe(), photo_paths)
+    samples = training_set(recipe(), TASK.index(recipe(), photo_paths))
     return next(iter(DataLoader(samples, batch_sampler=[list(range(8))])))
 
 
 def terms(batch: dict[str, Tensor], restored: Tensor, motion: Tensor, *overrides: str) -> dict[str, float]:
-    losses = objective(recipe(*overrides), CPU).losses(Fixed(restored, motion), batch)[1]
+    losses = objective(recipe(*overrides), CPU).losses(Fixed(restored, motion), batch, 0.0)[1]
     return {name: float(value) for name, value in losses.items()}
 
 
 def test_every_eight_samples_in_a_row_have_all_kinds(photo_paths: list[Path]) -> None:
-    samples = training_set(recipe(), photo_paths)
+    samples = training_set(recipe(), TASK.index(recipe(), photo_paths))
     kinds = []
     for index in range(40):  # only the kind, without making the picture
         kinds.append(samples.kind(index))
@@ -67,11 +67,11 @@ def test_every_eight_samples_in_a_row_have_all_kinds(photo_paths: list[Path]) ->
 
 
 def test_samples_depend_on_seed_and_index_alone(photo_paths: list[Path]) -> None:
-    first, second = (training_set(recipe(), photo_paths)[5] for _ in range(2))
+    first, second = (training_set(recipe(), TASK.index(recipe(), photo_paths))[5] for _ in range(2))
     assert all(torch.equal(first[key], second[key]) for key in first)
-    other = training_set(recipe("training.seed=9"), photo_paths)[5]
+    other = training_set(recipe("training.seed=9"), TASK.index(recipe("training.seed=9"), photo_paths))[5]
     assert not torch.equal(first["input"], other["input"])
-    held = validation_set(recipe(), photo_paths[:1])
+    held = validation_set(recipe(), TASK.index(recipe(), photo_paths[:1]))
     assert len(held) == 4 and held[0]["input"].shape == (3, 64, 64)
 
 
@@ -115,8 +115,8 @@ def test_a_pixel_of_error_weighs_more_where_little_moves() -> None:
 def test_the_first_stage_learns_motion_alone_and_hands_it_on(batch: dict[str, Tensor]) -> None:
     alone = ["network.form=motion", "loss.pixel=0", "loss.squared=0", "loss.identity=0"]
     network = build_network(recipe(*alone))
-    restored, losses = objective(recipe(*alone), CPU).losses(network, batch)
-    assert torch.equal(restored, batch["input"]) and set(losses) == {"flow", "blur_covariance"}
+    outputs, losses = objective(recipe(*alone), CPU).losses(network, batch, 0.0)
+    assert torch.equal(outputs["restored"], batch["input"]) and set(losses) == {"flow", "blur_covariance"}
     own, whole = network.state_dict(), build_network(recipe()).state_dict()
     assert set(own) < set(whole) and all(own[key].shape == whole[key].shape for key in own)
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from afterlens.training.media import clips
-from afterlens.training.media.clips import VideoFile, is_video, open_clip
+from afterlens.training.media import video
+from afterlens.training.media.clips import VideoFile, open_clip
+from afterlens.training.media.containers import is_video
 from afterlens.training.media.errors import UserError
 from tests.clip_files import Rgb, picture, write_clip
 
@@ -91,8 +92,8 @@ def test_times_are_the_files_own(tmp_path: Path) -> None:
     at = [100, 140, 200, 210, 333, 400]
     clip = open_clip(write_clip(tmp_path / "c.mkv", [picture(n) for n in range(6)], times=at))
     assert isinstance(clip, VideoFile)
-    with clip.opened() as video:
-        assert [frame.pts * frame.time_base * 1000 for frame in video.frames()] == at
+    with video.open_video(clip.path) as opened:
+        assert [frame.pts * frame.time_base * 1000 for frame in opened.frames()] == at
 
 
 def test_a_fragmented_file_is_read_to_its_end(tmp_path: Path) -> None:
@@ -217,7 +218,7 @@ def test_frames_that_the_decoder_leaves_out_are_missed(tmp_path: Path) -> None:
 
 
 def test_absurd_dimensions_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clips, "MAX_PIXELS", 3000)
+    monkeypatch.setattr(video, "MAX_PIXELS", 3000)
     with pytest.raises(UserError, match="64x48 is 0 million pixels a frame"):
         open_clip(write_clip(tmp_path / "c.mp4"))
 

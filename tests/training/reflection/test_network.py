@@ -170,5 +170,5 @@ def test_other_widths_can_be_built() -> None:
         recipe.network, widths=(16, 32, 16), depths=(1, 2, 1), decoder_widths=(16, 32)
     )
     with torch.no_grad():
-        background, _ = build_network(dataclasses.replace(recipe, network=small))(image())
+        background, _ = build_network(recipe.model_copy(update={"network": small}))(image())
     assert background.shape == (1, 3, 64, 96)

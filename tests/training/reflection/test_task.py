@@ -1,6 +1,5 @@
 """Samples and objective of the reflection task."""
 
-import dataclasses
 import math
 from pathlib import Path
 
@@ -9,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader
 
-from afterlens.training.data import cached_photo
+from afterlens.training.data import cached_photo, split_records
 from afterlens.training.losses import VGGFeatureLoss, discriminator_loss
 from afterlens.training.media.errors import UserError
 from afterlens.training.metrics import psnr
@@ -24,7 +23,7 @@ from afterlens.training.reflection.task import (
     training_set,
     validation_set,
 )
-from afterlens.training.samples import find_pairs
+from afterlens.training.samples import CAPTURED_KIND
 from tests.training.vgg import write_vgg_weights
 
 CPU = torch.device("cpu")
@@ -41,21 +40,23 @@ def recipe(*overrides: str) -> ReflectionRecipe:
 
 
 def test_samples_are_pictures_that_depend_on_seed_and_index_alone(photo_paths: list[Path]) -> None:
-    samples = training_set(recipe(), photo_paths)
+    samples = training_set(recipe(), TASK.index(recipe(), photo_paths))
     for index in (0, 1, 2**39):
         sample = samples[index]
         assert sample.keys() == {"input", "target", "kind"}
         for picture in (sample["input"], sample["target"]):
             assert picture.shape == (3, 64, 64) and picture.dtype == torch.float32
             assert float(picture.min()) >= -1e-6 and float(picture.max()) <= 1.0 + 1e-6
-        again = training_set(recipe(), photo_paths)[index]
+        again = training_set(recipe(), TASK.index(recipe(), photo_paths))[index]
         assert all(torch.equal(sample[name], again[name]) for name in sample)
-        other = training_set(recipe("training.seed=2"), photo_paths)[index]
+        other = training_set(recipe("training.seed=2"), TASK.index(recipe("training.seed=2"), photo_paths))[
+            index
+        ]
         assert not torch.equal(sample["target"], other["target"])
 
 
 def test_loader_processes_make_the_same_samples(photo_paths: list[Path]) -> None:
-    samples = training_set(recipe(), photo_paths)
+    samples = training_set(recipe(), TASK.index(recipe(), photo_paths))
     loader = DataLoader(samples, batch_sampler=[[5, 6], [7, 8]], num_workers=1)
     for batch, indices in zip(loader, ([5, 6], [7, 8]), strict=True):
         for position, index in enumerate(indices):
@@ -63,7 +64,7 @@ def test_loader_processes_make_the_same_samples(photo_paths: list[Path]) -> None
 
 
 def test_kinds_come_in_the_recipes_shares(photo_paths: list[Path]) -> None:
-    samples = training_set(recipe(), photo_paths)
+    samples = training_set(recipe(), TASK.index(recipe(), photo_paths))
     clean = sum(torch.equal(samples[i]["input"], samples[i]["target"]) for i in range(300)) / 300
     shares = recipe().synthesis.kinds
     expected = shares["clean"] / sum(shares.values())
@@ -76,19 +77,24 @@ def test_kinds_come_in_the_recipes_shares(photo_paths: list[Path]) -> None:
     for i, kind in enumerate(named):
         assert kind != "clean" or torch.equal(samples[i]["input"], samples[i]["target"]), i
     assert abs(named.count("clean") / 300 - expected) < 3 * deviation
-    only = training_set(recipe("synthesis.kinds={shadow = 2.0}"), photo_paths)
+    only = training_set(
+        recipe("synthesis.kinds={shadow = 2.0}"),
+        TASK.index(recipe("synthesis.kinds={shadow = 2.0}"), photo_paths),
+    )
     assert all(float((only[i]["input"] - only[i]["target"]).max()) <= 1e-6 for i in range(20))
 
 
 def test_validation_samples_are_fixed_whatever_the_seed(photo_paths: list[Path]) -> None:
     first, second = (
-        validation_set(recipe(), photo_paths[:2]),
-        validation_set(recipe("training.seed=9"), photo_paths[:2]),
+        validation_set(recipe(), TASK.index(recipe(), photo_paths[:2])),
+        validation_set(recipe("training.seed=9"), TASK.index(recipe("training.seed=9"), photo_paths[:2])),
     )
     assert len(first) == 8
     for index in range(8):
         assert torch.equal(first[index]["input"], second[index]["input"])
-    assert not torch.equal(first[0]["target"], training_set(recipe(), photo_paths[:2])[0]["target"])
+    assert not torch.equal(
+        first[0]["target"], training_set(recipe(), TASK.index(recipe(), photo_paths[:2]))[0]["target"]
+    )
 
 
 @pytest.fixture
@@ -100,7 +106,6 @@ def pairs(tmp_path: Path, photo_paths: list[Path]) -> Path:
         pixels = np.asarray(Image.open(path))
         Image.fromarray(pixels).save(tmp_path / "target" / f"{path.stem}.png")
         Image.fromarray((pixels * 0.67).astype(np.uint8)).save(tmp_path / "input" / f"{path.stem}.png")
-    (tmp_path / "input" / "alone.png").write_bytes(b"has no partner")
     return tmp_path
 
 
@@ -108,7 +113,7 @@ def test_real_pairs_are_mixed_in_at_their_ratio_and_cropped_alike(
     pairs: Path, photo_paths: list[Path]
 ) -> None:
     both = ["synthesis.pairs_ratio=0.5", f"synthesis.pairs={pairs}", "synthesis.kinds={clean = 1.0}"]
-    samples = training_set(recipe(*both), photo_paths[2:])
+    samples = training_set(recipe(*both), TASK.index(recipe(*both), photo_paths[2:]))
     real = 0
     for index in range(200):
         sample = samples[index]
@@ -120,25 +125,44 @@ def test_real_pairs_are_mixed_in_at_their_ratio_and_cropped_alike(
         difference = (sample["input"] - 0.67 * sample["target"]).abs()
         assert float(difference.mean()) < 0.01 and float(difference.max()) < 0.06, index
     assert 70 < real < 130
-    assert len(find_pairs(pairs)) == 2
-    held_out = validation_set(recipe(*both), photo_paths[2:])
-    assert all(torch.equal(held_out[i]["input"], held_out[i]["target"]) for i in range(4)), (
-        "no pair is held out"
+
+
+def test_pairs_are_held_out_whole_and_validated_first(pairs: Path, photo_paths: list[Path]) -> None:
+    settings = recipe(
+        "synthesis.pairs_ratio=0.5", f"synthesis.pairs={pairs}", "synthesis.kinds={clean = 1.0}"
     )
+    training, held_out = split_records(TASK.index(settings, photo_paths), 1, 1)
+    kept = {record.group for record in training if record.captured}
+    (pair,) = (record for record in held_out if record.captured)
+    assert len(kept) == 1 and pair.group not in kept
+    samples = validation_set(settings, held_out)
+    assert isinstance(samples, ConcatDataset) and len(samples) == 4 * len(held_out)
+    for number in range(len(samples)):
+        sample = samples[number]
+        assert (sample["kind"] == CAPTURED_KIND) == (number < 4), number
+        assert torch.equal(sample["input"], sample["target"]) == (number >= 4)
+        assert torch.equal(sample["input"], validation_set(settings, held_out)[number]["input"])
+    assert [record.group for record in training_set(settings, training).pairs] == list(kept)
+    # The photos are validated as without captured pairs.
+    photos = [record.photo for record in held_out if not record.captured]
+    alone = validation_set(settings, TASK.index(recipe(), photos))
+    assert all(torch.equal(samples[4 + i]["input"], alone[i]["input"]) for i in range(4 * len(photos)))
 
 
 def test_wrong_pairs_are_refused_before_the_run(pairs: Path) -> None:
     Image.new("RGB", (100, 90)).save(pairs / "input" / "odd.png")
     Image.new("RGB", (90, 100)).save(pairs / "target" / "odd.png")
+    settings = recipe("synthesis.pairs_ratio=0.5", f"synthesis.pairs={pairs}")
     with pytest.raises(
         UserError, match="odd.png is 100x90 and .*odd.png 90x100 pixels, expected the same size"
     ):
-        find_pairs(pairs)
+        TASK.index(settings, [])
     (pairs / "target" / "odd.png").write_bytes(b"damaged")
     with pytest.raises(UserError, match="target/odd.png: not an image"):
-        find_pairs(pairs)
-    with pytest.raises(UserError, match="no pairs, expected files of the same name in"):
-        find_pairs(pairs / "nowhere")
+        TASK.index(settings, [])
+    (pairs / "target" / "odd.png").unlink()
+    with pytest.raises(UserError, match="1 of 3 inputs .* have no counterpart"):
+        TASK.index(settings, [])
 
 
 # --- objective ----------------------------------------------------------------------------------------------
@@ -157,7 +181,10 @@ class Fixed(nn.Module):
 
 @pytest.fixture
 def batch(photo_paths: list[Path]) -> dict[str, Tensor]:
-    samples = training_set(recipe("synthesis.kinds={reflection = 1.0}"), photo_paths)
+    samples = training_set(
+        recipe("synthesis.kinds={reflection = 1.0}"),
+        TASK.index(recipe("synthesis.kinds={reflection = 1.0}"), photo_paths),
+    )
     return next(iter(DataLoader(samples, batch_sampler=[[0, 1]])))
 
 
@@ -175,8 +202,8 @@ def test_terms_are_the_weighted_formulas(batch: dict[str, Tensor]) -> None:
         "ssim=0.05",
     ]
     made = objective(recipe(*(f"loss.{weight}" for weight in weights)), CPU)
-    result, terms = made.losses(Fixed(background, layer), batch)
-    assert torch.equal(result, background)
+    outputs, terms = made.losses(Fixed(background, layer), batch, 0.0)
+    assert torch.equal(outputs["restored"], background) and torch.equal(outputs["layer"], layer)
 
     b, a, x, t = (tensor.double().numpy() for tensor in (background, layer, image, target))
     far, off = np.abs(b - t), np.abs(a - (x - t))
@@ -195,9 +222,9 @@ def test_terms_are_the_weighted_formulas(batch: dict[str, Tensor]) -> None:
 def test_terms_of_weight_zero_are_not_built(batch: dict[str, Tensor]) -> None:
     zero = [f"loss.{name}=0" for name in ("squared", "reconstruction", "ssim", "vgg", "adversarial")]
     made = objective(recipe(*zero, "loss.vgg_weights=nowhere.safetensors"), CPU)  # not even looked for
-    _, terms = made.losses(Fixed(batch["target"], batch["input"]), batch)
+    _, terms = made.losses(Fixed(batch["target"], batch["input"]), batch, 0.0)
     assert terms.keys() == {"pixel", "layer"}
-    assert made.discriminator is None and made.discriminator_losses is None
+    assert not made.discriminators and not made.helpers
 
 
 def test_vgg_term_needs_its_file(batch: dict[str, Tensor], tmp_path: Path) -> None:
@@ -208,7 +235,8 @@ def test_vgg_term_needs_its_file(batch: dict[str, Tensor], tmp_path: Path) -> No
         objective(recipe("loss.vgg=0.1", f"loss.vgg_weights={path}"), CPU)
     write_vgg_weights(path)
     made = objective(recipe("loss.vgg=0.1", f"loss.vgg_weights={path}"), CPU)
-    _, terms = made.losses(Fixed(batch["input"], batch["input"]), batch)
+    assert made.helpers == {"vgg": path}
+    _, terms = made.losses(Fixed(batch["input"], batch["input"]), batch, 0.0)
     assert float(terms["vgg"]) == pytest.approx(
         0.1 * float(VGGFeatureLoss(path)(batch["input"], batch["target"]))
     )
@@ -217,16 +245,17 @@ def test_vgg_term_needs_its_file(batch: dict[str, Tensor], tmp_path: Path) -> No
 def test_adversarial_term_and_its_discriminator_pull_apart(batch: dict[str, Tensor]) -> None:
     torch.manual_seed(8)
     made = objective(recipe("loss.adversarial=0.5"), CPU)
-    assert made.discriminator is not None and made.discriminator_losses is not None
+    assert set(made.discriminators) == {"discriminator"}
+    judge = made.discriminators["discriminator"]
     background = batch["input"].clone().requires_grad_()
-    result, terms = made.losses(Fixed(background, batch["input"]), batch)
-    scores = made.discriminator(background)
+    outputs, terms = made.losses(Fixed(background, batch["input"]), batch, 0.0)
+    scores = judge.module(background)
     assert terms["adversarial"].item() == pytest.approx(-0.5 * scores.mean().item(), rel=1e-5)
     terms["adversarial"].backward()
-    assert background.grad is not None and all(p.grad is None for p in made.discriminator.parameters())
+    assert background.grad is not None and all(p.grad is None for p in judge.module.parameters())
 
-    taught = made.discriminator_losses(made.discriminator, result.detach(), batch)
-    expected = discriminator_loss(made.discriminator, background, batch["target"])
+    taught = judge.loss(judge.module, {name: o.detach() for name, o in outputs.items()}, batch)
+    expected = discriminator_loss(judge.module, background, batch["target"])
     assert taught.item() == expected.item()
 
 
@@ -235,15 +264,15 @@ def test_a_few_steps_bring_the_result_nearer_to_the_target(photo_paths: list[Pat
     settings = recipe("synthesis.kinds={shadow = 1.0}", "loss.ssim=0.05", "loss.adversarial=0.001")
     torch.manual_seed(9)
     network, made = TASK.build_network(settings), objective(settings, CPU)
-    samples = training_set(settings, photo_paths)
+    samples = training_set(settings, TASK.index(settings, photo_paths))
     batch = {name: torch.stack([samples[i][name] for i in range(2)]) for name in ("input", "target")}
     optimizer = torch.optim.Adam(network.parameters(), 3e-3)
     for _ in range(30):
         optimizer.zero_grad()
-        result, terms = made.losses(network, batch)
+        outputs, terms = made.losses(network, batch, 0.0)
         sum(terms.values(), torch.zeros(())).backward()
         optimizer.step()
-    before, after = psnr(batch["input"], batch["target"]), psnr(result, batch["target"])
+    before, after = psnr(batch["input"], batch["target"]), psnr(outputs["restored"], batch["target"])
     print(f"{before:.2f} dB -> {after:.2f} dB")
     assert after > before + 2.0
 
@@ -261,5 +290,5 @@ def test_deployable_names_its_ports() -> None:
 
 def test_task_agrees_with_its_recipe_file() -> None:
     assert set(recipe().synthesis.kinds) <= set(TASK.kinds)
-    assert dataclasses.is_dataclass(TASK.recipe_type) and TASK.recipe_path.is_file()
+    assert read_recipe(TASK.recipe_type, TASK.recipe_path)
     assert cached_photo.cache_info().maxsize is not None, "memory is bounded"

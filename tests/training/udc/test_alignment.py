@@ -18,9 +18,10 @@ from skimage.transform import warp as resample
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import read_photo, write_png
 from afterlens.training.pairs import check_sizes, find_pairs
-from afterlens.training.udc import registration
 from afterlens.training.udc.alignment import align, align_pairs, common_box
-from afterlens.training.udc.registration import local_shifts
+from afterlens.training.udc.block_matching import local_shifts
+from afterlens.training.udc.geometry import warp
+from afterlens.training.udc.mutual_information import BINS, mutual_information
 
 LIMITS = {"threshold": 16.0, "max_residual": 1.0}
 Array = NDArray[Any]
@@ -155,13 +156,13 @@ def test_what_no_plane_explains_is_left_out(photo: Array) -> None:
 
 
 def test_information_grows_as_its_scores_say(photo: Array) -> None:
-    values = (cv2.GaussianBlur(grey(photo), (0, 0), 3) * (registration._BINS - 1)).astype(np.float32)
+    values = (cv2.GaussianBlur(grey(photo), (0, 0), 3) * (BINS - 1)).astype(np.float32)
     bins = np.rint(values).astype(np.int64)
 
     def at(x: float) -> Any:
         move = np.array([[1, 0, x], [0, 1, 0.0], [0, 0, 1]])
         inner = np.s_[20:-20, 20:-20]
-        return registration._information(bins[inner], registration.warp(values, move, values.shape)[inner])
+        return mutual_information(bins[inner], warp(values, move, values.shape)[inner])
 
     _, scores, (slope_x, _) = at(2.0)
     predicted = float((scores * slope_x).mean())
@@ -178,7 +179,7 @@ def test_information_is_that_of_the_joint_histogram() -> None:
     other = rng.integers(0, 2, (200, 200))
 
     def information(warped: Array) -> float:
-        return registration._information(8 + halves * 15, (8 + warped * 15).astype(np.float32))[0]
+        return mutual_information(8 + halves * 15, (8 + warped * 15).astype(np.float32))[0]
 
     assert information(other) == pytest.approx(0.0, abs=2e-3)
     assert information(halves) == pytest.approx(np.log(2), abs=2e-3)

@@ -1,15 +1,15 @@
 """Samples, objective and deployable graph of the under-display task."""
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from afterlens.training.data import cached_photo, random_crop, seeded
+from afterlens.training.data import cached_photo, random_crop, seeded, split_records
 from afterlens.training.losses import ssim_loss
 from afterlens.training.media.errors import UserError
 from afterlens.training.metrics import psnr
@@ -52,18 +52,18 @@ class Fixed(nn.Module):
 
 @pytest.fixture
 def batch(photo_paths: list[Path]) -> dict[str, Tensor]:
-    samples = training_set(recipe(), photo_paths)
+    samples = training_set(recipe(), TASK.index(recipe(), photo_paths))
     return next(iter(DataLoader(samples, batch_sampler=[[0, 1]])))
 
 
 def test_samples_are_photos_through_panels_that_testing_never_sees(photo_paths: list[Path]) -> None:
     settings = recipe()
     assert "held_out_panel" not in settings.synthesis.kinds and "held_out_panel" in TASK.kinds
-    sample, again = (training_set(settings, photo_paths)[5] for _ in range(2))
+    sample, again = (training_set(settings, TASK.index(settings, photo_paths))[5] for _ in range(2))
     assert sample["input"].shape == sample["target"].shape == (3, 64, 64)
     assert all(torch.equal(sample[name], again[name]) for name in sample)
     assert 8.0 < float(psnr(sample["input"][None], sample["target"][None])) < 45.0
-    held_out = validation_set(settings, photo_paths)
+    held_out = validation_set(settings, TASK.index(settings, photo_paths))
     assert len(held_out) == 4 * len(photo_paths)
     assert not torch.equal(held_out[5]["target"], sample["target"])
 
@@ -73,8 +73,10 @@ def test_a_fifth_of_the_photos_have_lamps_in_input_and_target(photo_paths: list[
     lit = [add_lamps(dark, seeded(5, index)) for index in range(300)]
     assert 40 < sum(not torch.equal(photo, dark) for photo in lit) < 80
     settings = recipe()
-    plain = training_samples(settings.training, settings.synthesis, photo_paths, degrade)
-    samples = training_set(settings, photo_paths)
+    plain = training_samples(
+        settings.training, settings.synthesis, TASK.index(settings, photo_paths), degrade
+    )
+    samples = training_set(settings, TASK.index(settings, photo_paths))
     brighter = [bool((samples[i]["target"] - plain[i]["target"]).max() > 0.01) for i in range(40)]
     assert 1 <= sum(brighter) <= 20
 
@@ -86,7 +88,7 @@ def test_a_psf_of_the_own_panel_takes_the_place_of_random_ones(
     spread = np.zeros((3, 9, 9), np.float32)
     spread[:, 4, 0] = spread[:, 4, 8] = 0.5  # two images, eight pixels apart
     np.save(path, spread)
-    samples = training_set(recipe(f"panel.psf={path}"), photo_paths)
+    samples = training_set(recipe(f"panel.psf={path}"), TASK.index(recipe(f"panel.psf={path}"), photo_paths))
     from_double, from_target = [], []
     for index in range(12):
         sample = samples[index]
@@ -97,7 +99,44 @@ def test_a_psf_of_the_own_panel_takes_the_place_of_random_ones(
         from_target.append(float((middle - sample["target"][..., 4:-4]).abs().median()))
     assert sum(from_double) < 0.75 * sum(from_target)
     with pytest.raises(UserError, match="nowhere.npy: not a NumPy file"):
-        training_set(recipe("panel.psf=nowhere.npy"), photo_paths)
+        training_set(
+            recipe("panel.psf=nowhere.npy"), TASK.index(recipe("panel.psf=nowhere.npy"), photo_paths)
+        )
+
+
+@pytest.fixture
+def ghosted(tmp_path: Path) -> Path:
+    """Captured pairs of dots, each with a ghost 60 pixels to its right: larger than what a scaled crop would see."""
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        target = np.zeros((900, 1200, 3), np.uint8)
+        target[rng.integers(0, 900, 4000), rng.integers(0, 1200, 4000)] = 255
+        degraded = target.copy()
+        degraded[:, 60:] = np.maximum(degraded[:, 60:], target[:, :-60] // 2)
+        for side, pixels in (("input", degraded), ("target", target)):
+            (tmp_path / side).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / side / f"{number}.png")
+    return tmp_path
+
+
+def test_captured_pairs_keep_their_scale(ghosted: Path, photo_paths: list[Path]) -> None:
+    settings = recipe("training.crop=128", "synthesis.pairs_ratio=1.0", f"synthesis.pairs={ghosted}")
+    training, held_out = split_records(TASK.index(settings, photo_paths), 1, 1)
+    for samples, count in ((training_set(settings, training), 12), (validation_set(settings, held_out), 4)):
+        for number in range(count):
+            sample = samples[number]
+            light, ghost = sample["target"][0], sample["input"][0] - sample["target"][0]
+            # Every ghost has its dot exactly 60 pixels away, on the left or, in mirrored crops, on the right.
+            left = torch.equal(ghost[:, 60:] > 0.4, (light[:, :-60] > 0.9) & (light[:, 60:] < 0.1))
+            right = torch.equal(ghost[:, :-60] > 0.4, (light[:, 60:] > 0.9) & (light[:, :-60] < 0.1))
+            assert left or right, number
+            assert int((ghost > 0.4).sum()) > 0
+
+
+def test_pairs_smaller_than_a_crop_are_refused(ghosted: Path, photo_paths: list[Path]) -> None:
+    small = recipe("training.crop=928", "synthesis.pairs_ratio=1.0", f"synthesis.pairs={ghosted}")
+    with pytest.raises(UserError, match="1200x900 pixels, expected the same size and both sides of 928"):
+        TASK.index(small, photo_paths)
 
 
 def test_terms_are_the_weighted_formulas(batch: dict[str, Tensor]) -> None:
@@ -113,10 +152,10 @@ def test_terms_are_the_weighted_formulas(batch: dict[str, Tensor]) -> None:
     ]
     made = objective(recipe(*(f"loss.{weight}" for weight in weights)), CPU)
     torch.manual_seed(7)
-    got, terms = made.losses(Fixed(result), batch)
+    outputs, terms = made.losses(Fixed(result), batch, 0.0)
     torch.manual_seed(7)
     grid = sampled_grid(64, 64, 16, CPU)
-    assert torch.equal(got, result)
+    assert torch.equal(outputs["restored"], result)
     damage = (image - target).square().flatten(1).mean(dim=1) + 0.02
     expected = {
         "pixel": 1.5 * (result - target).abs().mean(),
@@ -141,7 +180,7 @@ def test_vgg_term_needs_its_file_and_is_contextual(batch: dict[str, Tensor], tmp
     values = []
     for result in (batch["target"], batch["input"]):
         torch.manual_seed(1)
-        values.append(float(made.losses(Fixed(result), batch)[1]["vgg"]))
+        values.append(float(made.losses(Fixed(result), batch, 0.0)[1]["vgg"]))
     assert 0.0 <= values[0] < 0.5 * values[1]
 
 
@@ -171,15 +210,15 @@ def test_a_few_steps_bring_the_result_nearer_to_the_target(photo_paths: list[Pat
     )
     torch.manual_seed(9)
     network, made = build_network(settings), objective(settings, CPU)
-    samples = training_set(settings, photo_paths)
+    samples = training_set(settings, TASK.index(settings, photo_paths))
     batch = {name: torch.stack([samples[i][name] for i in range(2)]) for name in ("input", "target")}
     optimizer = torch.optim.Adam(network.parameters(), 3e-3)
     for _ in range(40):
         optimizer.zero_grad()
-        result, terms = made.losses(network, batch)
+        outputs, terms = made.losses(network, batch, 0.0)
         sum(terms.values(), torch.zeros(())).backward()
         optimizer.step()
-    before, after = psnr(batch["input"], batch["target"]), psnr(result, batch["target"])
+    before, after = psnr(batch["input"], batch["target"]), psnr(outputs["restored"], batch["target"])
     print(f"{before:.2f} dB -> {after:.2f} dB")
     assert after > before + 1.0
 
@@ -215,4 +254,4 @@ def test_deployable_names_its_ports() -> None:
 
 def test_task_agrees_with_its_recipe_file() -> None:
     assert set(recipe().synthesis.kinds) <= set(TASK.kinds)
-    assert dataclasses.is_dataclass(TASK.recipe_type) and TASK.recipe_path.is_file()
+    assert read_recipe(TASK.recipe_type, TASK.recipe_path)
