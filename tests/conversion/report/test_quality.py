@@ -38,7 +38,7 @@ def test_every_variant_has_a_name_of_its_own(judged: Path) -> None:
     from afterlens.conversion.bundle.contract import SCHEMA_FILE
     from afterlens.conversion.bundle.variants import label, stored
 
-    variants = json.loads(SCHEMA_FILE.read_text())["$defs"]["artifact"]["properties"]["variant"]["enum"]
+    variants = json.loads(SCHEMA_FILE.read_text())["$defs"]["Artifact"]["properties"]["variant"]["enum"]
     assert {variant for _, variant, *_ in VARIANTS} == set(variants)
     for format_ in ("tflite", "coreml"):
         own = [variant for kind, variant, *_ in VARIANTS if kind == format_]
@@ -127,7 +127,7 @@ def test_a_heat_map_shows_small_differences_and_the_worst_tile(judged: Path, tmp
 def test_a_tile_outside_the_picture_is_not_drawn(judged: Path, tmp_path: Path) -> None:
     proof = json.loads((judged / "proof.json").read_text())
     for entry in proof["artifacts"]:
-        entry["quality"]["worst"]["tile"] = {"x": 30, "y": -5, "width": 10**6, "height": 0, "drop": 1.0}
+        entry["quality"]["worst"]["tile"] = {"x": 30, "y": 5000, "width": 16384, "height": 1, "drop": 1.0}
     (judged / "proof.json").write_text(json.dumps(proof))
     page = Page(report([judged], out=tmp_path / "report.html"))
     assert {image.size for image in page.images()} == {(32, 24)}
@@ -148,7 +148,7 @@ def test_cost_and_quality_are_plotted_with_every_variant_named(judged: Path, tmp
 def test_without_ground_truth_the_plot_is_of_the_numerics(tiny: Path, tmp_path: Path) -> None:
     write_proof(tiny)
     page = Page(report([tiny], out=tmp_path / "report.html"))
-    assert "PSNR against PyTorch, worst picture (nothing was judged" in page.text
+    assert "PSNR against PyTorch, worst picture (nothing was compared" in page.text
     assert "Heat maps" not in page.text and "Quality" not in page.text
     (tiny / "proof.json").unlink()
     page = Page(report([tiny], out=tmp_path / "report.html"))
