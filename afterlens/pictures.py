@@ -82,13 +82,10 @@ def evaluation_pictures(
 
 def recipe_budgets(task: str) -> dict[str, float]:
     """The dB that each variant may lose; an external network has no recipe, and the default budgets."""
-    from afterlens.training.recipe import BudgetRecipe
+    from afterlens.conversion.bundle.variants import BUDGETS
     from afterlens.training.tasks import TASKS
 
-    budgets: dict[str, float] = (
-        _recipe(TASKS[task]).budgets if task in TASKS else BudgetRecipe()
-    ).model_dump()
-    return budgets
+    return {**BUDGETS, **(_recipe(TASKS[task]).budgets if task in TASKS else {})}
 
 
 def _degraded(task: "Task", photos: Sequence[Path], graph: Any, count: int, seed: int) -> "list[Example]":

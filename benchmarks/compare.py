@@ -12,7 +12,6 @@ and only an interval that lies wholly beyond the limit is a regression. docs/com
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,14 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from afterlens.benchmarks.compare_sides import Key, Side, plain, read_side
 from afterlens.benchmarks.compare_text import CONFIDENCE, NAMES, allowed, in_words
-from afterlens.benchmarks.document import read_document
-from afterlens.conversion.bundle.contract import TensorSpec, integrity_fault, read_bundle
-from afterlens.conversion.bundle.proof import PROOF_FILE, Found, Proven, proof_of, read_proof
+from afterlens.conversion.bundle.contract import TensorSpec
+from afterlens.conversion.bundle.proof import ProvenArtifact
 from afterlens.conversion.operator_counts import operator_counts
 from afterlens.training.media.errors import GateFailed, UserError
 
-MAX_FILE_BYTES = 64 << 20
 MIN_ROUNDS = 8
 """Fewer rounds say too little of how much a median wavers."""
 
@@ -37,7 +35,6 @@ CEILING = 90.0
 """dB against PyTorch: above it, the difference is the rounding of float32."""
 
 _RESAMPLES = 2000
-_FORMATS = {"tflite": "TFLite", "coreml": "Core ML"}
 
 
 @dataclass(frozen=True)
@@ -50,42 +47,6 @@ class Limits:
     max_size_growth: float = 0.01
     max_slowdown: float = 0.1
     allow_breaking: bool = False  # removed artifacts, changed inputs and outputs
-
-
-@dataclass(frozen=True, order=True)
-class Key:
-    """Which artifact of one side is which of the other."""
-
-    width: int
-    height: int
-    format: str
-    variant: str
-
-    def __str__(self) -> str:
-        return f"{_FORMATS[self.format]} {_plain(self.variant)} {self.width}x{self.height}"
-
-
-@dataclass(frozen=True)
-class Item:
-    """What one side knows of an artifact."""
-
-    bytes: int | None
-    proven: Proven | None = None
-    timed: Mapping[str, Any] | None = None  # a result of the side's benchmark
-    path: Path | None = None  # of a bundle's file, whole
-    ports: tuple[tuple[str, TensorSpec], ...] | None = None  # ("input" | "output", what the contract says)
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of the two, read."""
-
-    name: str
-    kind: str  # "bundle", "benchmark" or "proof"
-    task: str
-    items: dict[Key, Item]
-    proof: Found | None = None
-    benchmark: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -140,7 +101,9 @@ def compare(
     for name, value in asdict(limits).items():
         if not math.isfinite(value):
             raise UserError(f"{name.replace('_', ' ')}: got {value}, expected a number")
-    old, young = (_read(path, given) for path, given in zip((base, new), bench or (None, None), strict=True))
+    old, young = (
+        read_side(path, given) for path, given in zip((base, new), bench or (None, None), strict=True)
+    )
     if old.task and young.task and old.task != young.task:
         raise UserError(f"{base} is of task {old.task!r}, {new} of {young.task!r}: expected the same one")
     shared = sorted(old.items.keys() & young.items.keys())
@@ -184,96 +147,6 @@ def share(text: str) -> float:
     return number
 
 
-# --- reading --------------------------------------------------------------------------------------------------
-
-
-def _read(path: Path, bench: Path | None) -> Side:
-    if path.is_dir():
-        return _bundle_side(path, bench)
-    if bench is not None:
-        raise UserError(
-            f"{path}: benchmarks beside it are for a bundle folder; give two bundles, or two files"
-        )
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise UserError(
-                f"{path}: larger than {MAX_FILE_BYTES} bytes, expected a benchmark or a {PROOF_FILE}"
-            )
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid JSON ({' '.join(str(error).split())}){_EXPECTED}") from error
-    if not isinstance(document, dict) or not {"results", "gates"} & document.keys():
-        raise UserError(f"{path}: neither results nor gates in it{_EXPECTED}")
-    return _proof_side(path) if "gates" in document else _benchmark_side(path)
-
-
-_EXPECTED = f"; expected a bundle folder, a JSON of `afterlens bench`, or a {PROOF_FILE}"
-
-
-def _bundle_side(folder: Path, bench: Path | None) -> Side:
-    bundle = read_bundle(folder)
-    for artifact in bundle.contract.artifacts:
-        if fault := integrity_fault(folder, artifact):
-            raise UserError(f"{fault}; convert again")
-    proof = proof_of(bundle)
-    proven = {} if proof is None else {entry.file: entry for entry in proof.artifacts}
-    benchmark = None if bench is None else read_document(bench)
-    timed = {} if benchmark is None else _timed(benchmark, str(bench))
-    items: dict[Key, Item] = {}
-    for artifact in bundle.contract.artifacts:
-        key = Key(artifact.width, artifact.height, artifact.format, artifact.variant)
-        if key in items:
-            raise UserError(f"{folder}: two artifacts are {key}; convert again")
-        result = timed.get(key)
-        if result is not None and result["artifact"]["sha256"] != artifact.sha256:
-            raise UserError(
-                f"{bench}: {key} is another file than {bundle.path(artifact)}; run `afterlens bench` again"
-            )
-        ports = (
-            *(("input", port) for port in artifact.inputs),
-            *(("output", port) for port in artifact.outputs),
-        )
-        items[key] = Item(artifact.bytes, proven.get(artifact.file), result, bundle.path(artifact), ports)
-    if benchmark is not None and not items.keys() & timed.keys():
-        raise UserError(f"{bench}: has no artifact of {folder}; run `afterlens bench` on that bundle")
-    return Side(_plain(folder.resolve().name), "bundle", bundle.contract.task, items, proof, benchmark)
-
-
-def _benchmark_side(path: Path) -> Side:
-    document = read_document(path)
-    timed = _timed(document, str(path))
-    tasks = sorted({_plain(result["artifact"]["task"]) for result in document["results"]})
-    items = {key: Item(result["artifact"]["bytes"], timed=result) for key, result in timed.items()}
-    return Side(_plain(path.name), "benchmark", ", ".join(tasks), items, benchmark=document)
-
-
-def _proof_side(path: Path) -> Side:
-    proof = read_proof(path)
-    items = {}
-    for entry in proof.artifacts:
-        key = Key(entry.width, entry.height, entry.format, entry.variant)
-        if key in items:
-            raise UserError(f"{path}: two artifacts are {key}; run `afterlens verify` again")
-        items[key] = Item(entry.bytes, entry)
-    return Side(_plain(path.name), "proof", _plain(proof.task), items, proof)
-
-
-def _timed(document: Mapping[str, Any], name: str) -> dict[Key, Mapping[str, Any]]:
-    """The results of converted files, not those of PyTorch and ONNX Runtime."""
-    found: dict[Key, Mapping[str, Any]] = {}
-    for result in document["results"]:
-        artifact = result["artifact"]
-        if artifact["file"] is None or result["runtime"]["name"] not in _FORMATS:
-            continue
-        key = Key(artifact["width"], artifact["height"], result["runtime"]["name"], artifact["variant"])
-        if key in found:
-            raise UserError(f"{name}: two results are of {key}; expected one compute unit a document")
-        found[key] = result
-    return found
-
-
 # --- comparing ------------------------------------------------------------------------------------------------
 
 
@@ -293,7 +166,7 @@ def _compare(key: Key, old: Side, young: Side, limits: Limits) -> Comparison:
         before, after = (operator_counts(path).operators for path in (base.path, new.path))
         for name in sorted(before.keys() | after.keys()):
             if before.get(name, 0) != after.get(name, 0):
-                found.operators[_plain(name)] = (before.get(name, 0), after.get(name, 0))
+                found.operators[plain(name)] = (before.get(name, 0), after.get(name, 0))
     if base.ports is not None and new.ports is not None:
         found.ports += _port_changes(base.ports, new.ports)
     return found
@@ -325,7 +198,7 @@ def _change(
     }
 
 
-def _compare_proofs(found: Comparison, base: Proven, new: Proven, limits: Limits) -> None:
+def _compare_proofs(found: Comparison, base: ProvenArtifact, new: ProvenArtifact, limits: Limits) -> None:
     if base.passed and not new.passed:
         found.failed.append("the proof against PyTorch")
     before, after = ({(row.image, row.output): row.psnr for row in side.rows} for side in (base, new))
@@ -340,23 +213,20 @@ def _compare_proofs(found: Comparison, base: Proven, new: Proven, limits: Limits
     if base.quality is None or new.quality is None:
         sides = [name for name, side in (("base", base), ("new", new)) if side.quality is None]
         if len(sides) == 1:
-            found.not_evaluated.append(f"quality: the {sides[0]} side was not judged against ground truth")
+            found.not_evaluated.append(f"quality: the {sides[0]} side was not evaluated against ground truth")
         return
     if base.quality.passed and not new.quality.passed:
         found.failed.append("its quality budget")
     scores = [{row.image: row for row in side.rows} for side in (base.quality, new.quality)]
     images = sorted(scores[0].keys() & scores[1].keys())
     if not images:
-        found.not_evaluated.append("quality: no picture was judged on both sides")
+        found.not_evaluated.append("quality: no picture was evaluated on both sides")
         return
     over = f"{len(images)} picture{'s' if len(images) > 1 else ''}"
     psnr = [float(np.mean([side[image].psnr for image in images])) for side in scores]
     _evaluate(found, "psnr", psnr, limits.max_psnr_drop, over, new.provenance)
-    pairs = [(scores[0][image].ssim, scores[1][image].ssim) for image in images]
-    known = [(one, other) for one, other in pairs if one is not None and other is not None]
-    if known:
-        ssim = [float(value) for value in np.mean(known, axis=0)]
-        _evaluate(found, "ssim", ssim, limits.max_ssim_drop, over, new.provenance)
+    ssim = [float(np.mean([side[image].ssim for image in images])) for side in scores]
+    _evaluate(found, "ssim", ssim, limits.max_ssim_drop, over, new.provenance)
 
 
 def _evaluate(
@@ -421,7 +291,7 @@ def _yardstick(base: Timed, new: Timed) -> tuple[str, Sequence[float], Sequence[
         return "the graphs did not take turns"
     cpus = [document["device"]["cpu"] for document in documents]
     if cpus[0] != cpus[1]:
-        return f"measured on other processors ({_plain(cpus[0])}; {_plain(cpus[1])})"
+        return f"measured on other processors ({plain(cpus[0])}; {plain(cpus[1])})"
     threads = [result["runtime"]["threads"] for result in results]
     if threads[0] != threads[1]:
         return f"{threads[0]} and {threads[1]} threads"
@@ -457,11 +327,11 @@ def _port_changes(base: Sequence[tuple[str, TensorSpec]], new: Sequence[tuple[st
     lines += [f"{role} {name!r} is new" for role, name in after.keys() - before.keys()]
     for role, name in before.keys() & after.keys():
         one, other = before[role, name], after[role, name]
-        for key in ("shape", "layout", "dtype", "range", "colour_space"):  # the meaning is prose
+        for key in ("kind", "shape", "layout", "dtype", "range", "colour_space"):  # the meaning is prose
             was, now = getattr(one, key), getattr(other, key)
             if was != now:
                 lines.append(
-                    _plain(f"{role} {name!r}: {key.replace('_', ' ')} {_value(was)} -> {_value(now)}")
+                    plain(f"{role} {name!r}: {key.replace('_', ' ')} {_value(was)} -> {_value(now)}")
                 )
     return sorted(lines)
 
@@ -491,8 +361,3 @@ def _notes(old: Side, young: Side) -> list[str]:
     if not {"bundle", "benchmark"} & {old.kind, young.kind}:
         notes.append("Proofs hold no times.")
     return notes
-
-
-def _plain(text: str) -> str:
-    """Words of a stranger's file, of one line and without control characters."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:200])

@@ -93,7 +93,7 @@ def allowed(change: Mapping[str, Any]) -> str:
 
 
 def details_of(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What is no number, by kind; artifacts of which the same is to be said share a line."""
+    """What is not a number, by kind; artifacts with the same line share it."""
     told: dict[tuple[str, str], list[str]] = {}
     for artifact in result["artifacts"]:
         counts = artifact["operators"].items()
@@ -101,7 +101,7 @@ def details_of(result: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines = [("regression", f"{gate} passed before and fails now") for gate in artifact["failed"]]
         lines += [("inputs and outputs", line) for line in artifact["ports"]]
         lines += [("operators", changed)] if changed else []
-        lines += [("not judged", line) for line in artifact["not_evaluated"]]
+        lines += [("not evaluated", line) for line in artifact["not_evaluated"]]
         for line in lines:
             told.setdefault(line, []).append(artifact["id"])
     return [

@@ -14,6 +14,7 @@ import numpy as np
 
 from afterlens.benchmarks.runners import Graph, Pixels, Runner
 from afterlens.conversion.bundle.contract import Artifact, Bundle, digest, integrity_fault
+from afterlens.conversion.bundle.variants import precision_rank
 from afterlens.conversion.external import references, refuse_unnamed
 from afterlens.training.deployable import Deployable
 from afterlens.training.media.errors import GateFailed, UserError
@@ -85,9 +86,7 @@ def artifacts(bundle: Bundle, size: tuple[int, int] | None) -> list[Artifact]:
     for artifact in chosen:
         if fault := integrity_fault(bundle.folder, artifact):
             raise UserError(f"{fault}; convert again")
-    return sorted(
-        chosen, key=lambda artifact: (artifact.width * artifact.height, artifact.variant != "float32")
-    )
+    return sorted(chosen, key=lambda a: (a.width * a.height, precision_rank(a.format, a.variant)))
 
 
 def entries(

@@ -135,9 +135,7 @@ def _deployable(graph: Graph) -> "Deployable":
     from afterlens.training.trained import load_network
 
     if graph.reference is not None:
-        found = {
-            deployable.inputs[0].shape[2:]: deployable for deployable in import_external(graph.reference)
-        }
+        found = {deployable.size: deployable for deployable in import_external(graph.reference)}
         return found[graph.height, graph.width]
     task = find_task(graph.task)
     return task.deployable(load_network(task, graph.path)[0], graph.height, graph.width)

@@ -28,41 +28,37 @@ from afterlens.conversion.bundle.contract import (
     Artifact,
     Bundle,
     Contract,
+    Format,
     GoldenFile,
-    TensorSpec,
     digest,
     read_bundle,
     write_contract,
 )
+from afterlens.conversion.bundle.layout import (
+    array_shape,
+    first_image,
+    from_torch,
+    made_up,
+    tensor_spec,
+    to_torch,
+)
 from afterlens.conversion.bundle.runtimes import open_model, port_faults, to_levels
+from afterlens.conversion.bundle.variants import VARIANTS
 from afterlens.conversion.coreml.check import compress_and_check
-from afterlens.conversion.coreml.compress import COMPRESSED_VARIANTS
 from afterlens.conversion.coreml.convert import convert_coreml, minimum_coreml
 from afterlens.conversion.coreml.plan import MEASURED_PICTURES, plan_mixed
 from afterlens.conversion.examples import Example, refuse_unreal
 from afterlens.conversion.operator_counts import operator_counts
 from afterlens.conversion.tflite.check import quantization_faults
-from afterlens.conversion.tflite.onnx2tf import Onnx2tf, Reference, finish_tflite, minimum_tflite, nhwc
+from afterlens.conversion.tflite.onnx2tf import Onnx2tf, Reference, finish_tflite, minimum_tflite
 from afterlens.conversion.tflite.onnx_export import export_onnx
-from afterlens.conversion.tflite.quantizer import SCHEMES, Quantizer
+from afterlens.conversion.tflite.quantizer import Quantizer
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import atomic_path, fit, read_photo, write_png
 
-VARIANTS = (
-    *("float32.tflite", "float16.tflite", *(f"{variant}.tflite" for variant in SCHEMES)),
-    *("float16.mlpackage", *(f"{variant}.mlpackage" for variant in COMPRESSED_VARIANTS)),
-)
-"""What can be made of a graph, named as the files end."""
-
-FLOAT_VARIANTS = ("float32.tflite", "float16.tflite", "float16.mlpackage")
-"""Those that need no pictures."""
-
-DEFAULT_VARIANTS = (
-    *("float32.tflite", "float16.tflite", "mixed.tflite"),
-    *("float16.mlpackage", "int8.mlpackage", "palettized6.mlpackage"),
-)
-"""Those that somebody would ship: `mixed` is as fast and as small as full_integer_quant, and nearer to the network."""
+FLOAT_VARIANTS = tuple(variant.file_ending for variant in VARIANTS if variant.is_float)
+"""What can be made without pictures and proved without a ground truth."""
 
 CALIBRATION = (36, 12)
 """Examples that the ranges of the smallest size are taken from, and of each larger one."""
@@ -91,7 +87,7 @@ def convert(
             are added.
         golden_photo: a real photo; cropped and scaled to each size it becomes the golden input.
         earlier: for a network of several inputs, one photo for each further input: the frames before it.
-        variants: which of `VARIANTS`.
+        variants: their file endings, such as "float16.tflite"; see `afterlens.conversion.bundle.variants`.
         examples: gives so many real pictures for a graph, with the truth where it is known; the integer variants take
             their ranges from them, and Core ML's mixed variant is decided on them (without any, on the golden input).
         mixed_budget: dB that `mixed` may lose on each of them.
@@ -101,14 +97,16 @@ def convert(
     sizes = [_size(deployable) for deployable in deployables]
     if not deployables or len(set(sizes)) < len(sizes) or len({d.task for d in deployables}) > 1:
         raise ValueError(f"expected graphs of one task and of different sizes, got {sizes}")
-    unknown = set(variants) - set(VARIANTS)
-    if unknown or not variants:
-        raise UserError(
-            f"unknown variant {', '.join(sorted(unknown)) or '(none)'}, expected {', '.join(VARIANTS)}"
-        )
-    quantized = [variant for variant in SCHEMES if f"{variant}.tflite" in variants]
-    if set(quantized) - {"dynamic_range_quant"} and examples is None:
-        raise UserError(f"{quantized[-1]} takes its ranges from real pictures, and none were given")
+    chosen = [variant for variant in VARIANTS if variant.file_ending in variants]
+    unknown = sorted(set(variants) - {variant.file_ending for variant in VARIANTS})
+    if unknown or not chosen:
+        known = ", ".join(variant.file_ending for variant in VARIANTS)
+        raise UserError(f"unknown variant {', '.join(unknown) or '(none)'}, expected {known}")
+    calibrated = [variant.name for variant in chosen if variant.calibrated]
+    if calibrated and examples is None:
+        raise UserError(f"{calibrated[0]} takes its ranges from real pictures, and none were given")
+    quantized = [v.name for v in chosen if v.format == "tflite" and not v.is_float]
+    packages = [v.name for v in chosen if v.format == "coreml"]
     _refuse_other_folder(out)
     photos = [read_photo(path).rgb for path in (golden_photo, *earlier)]
     console = Console(stderr=True)
@@ -127,10 +125,11 @@ def convert(
                 export_onnx(deployable, work / f"{size}.onnx")
             if any(variant.endswith(".tflite") for variant in variants):
                 # Started first and waited for last: the other steps fit into its time.
-                tools[size] = running.enter_context(Onnx2tf(work / f"{size}.onnx", work / size))
+                tools[size] = running.enter_context(
+                    Onnx2tf(work / f"{size}.onnx", work / size, keep=_keep(deployable))
+                )
         artifacts: list[Artifact] = []
         golden: list[GoldenFile] = []
-        packages = [v.removesuffix(".mlpackage") for v in VARIANTS if v in variants and "mlpackage" in v]
         plan: dict[str, str] | None = None  # of the mixed package; all sizes have the same weights
         for size, deployable in zip(sizes, deployables, strict=True):
             exact = (folder if "float16" in packages else work) / f"{first.task}_{size}_float16.mlpackage"
@@ -145,7 +144,7 @@ def convert(
                     if variant != "float16":
                         compress_and_check(exact, variant, path, plan if variant == "mixed" else None)
                     artifacts.append(_artifact(path, deployable, "coreml", variant, minimum_coreml(path)))
-            golden += _write_golden(folder, size, references[size])
+            golden += _write_golden(folder, deployable, references[size])
         smallest: Quantizer | None = None
         for size, deployable in sorted(
             zip(sizes, deployables, strict=True), key=lambda pair: _pixels(pair[1])
@@ -200,7 +199,8 @@ def _quantizer(
     chosen = [] if examples is None else list(examples(deployable, CALIBRATION[0 if smaller is None else 1]))
     if examples is not None:
         refuse_unreal(chosen)
-    return Quantizer(source, chosen, deployable.outputs[0].name, smaller)
+    output = first_image(deployable.outputs) or deployable.outputs[0]
+    return Quantizer(source, chosen, output.name, smaller)
 
 
 def _package_plan(
@@ -212,7 +212,10 @@ def _package_plan(
 ) -> dict[str, str]:
     """How Core ML's mixed package stores each weight, decided on examples; without any, on the golden input."""
     if examples is None:
-        picture = {name: value[0].transpose(1, 2, 0) for name, value in golden.inputs.items()}
+        picture = {
+            port.name: from_torch(port, torch.from_numpy(golden.inputs[port.name]))
+            for port in deployable.inputs
+        }
         return plan_mixed(package, [picture], None, budget)
     chosen = list(examples(deployable, MEASURED_PICTURES))
     refuse_unreal(chosen)
@@ -224,16 +227,17 @@ def _package_plan(
 def reference(deployable: Deployable, photos: Sequence[NDArray[np.float32]]) -> Reference:
     """What PyTorch computes from photos (H, W, 3) in [0, 1] that are cropped, scaled and rounded to 8 bits first.
 
-    Where there is but one photo for several inputs, every second gets it upside down: nobody could tell equal ones from
-    each other.
+    A lone photo is turned upside down for every second image input: nobody could tell equal ones from each other. Inputs
+    that are not images get made-up values.
     """
     inputs = {}
     for index, port in enumerate(deployable.inputs):
-        pixels = to_levels(fit(photos[index % len(photos)], port.shape[2], port.shape[3]))
-        turned = pixels[:: (-1) ** (index if len(photos) == 1 else 0)]
-        inputs[port.name] = np.ascontiguousarray(turned.transpose(2, 0, 1)[None], np.float32) / np.float32(
-            255
-        )
+        value = made_up(port, 0)
+        if port.kind == "image":
+            pixels = to_levels(fit(photos[index % len(photos)], port.shape[2], port.shape[3]))
+            turned = pixels[:: (-1) ** (index if len(photos) == 1 else 0)]
+            value = turned.astype(np.float32) / np.float32(255)
+        inputs[port.name] = to_torch(port, value).numpy()
     with torch.inference_mode():
         results = deployable.module(*(torch.from_numpy(value) for value in inputs.values()))
     outputs = {}
@@ -258,22 +262,24 @@ def parameters_and_macs(deployable: Deployable) -> tuple[int, int]:
     return sum(p.numel() for p in deployable.module.parameters()), counter.get_total_flops() // 2
 
 
-def _artifact(path: Path, deployable: Deployable, kind: str, variant: str, minimum_runtime: str) -> Artifact:
+def _artifact(
+    path: Path, deployable: Deployable, format_: Format, variant: str, minimum_runtime: str
+) -> Artifact:
     """The contract's entry of a finished file, which is read again for it and checked."""
     sha256, size = digest(path)
     parameters, macs = parameters_and_macs(deployable)
-    height, width = deployable.inputs[0].shape[2:]
+    height, width = deployable.size
     artifact = Artifact(
         file=path.name,
-        format=kind,
+        format=format_,
         variant=variant,
         width=width,
         height=height,
         sha256=sha256,
         bytes=size,
         minimum_runtime=minimum_runtime,
-        inputs=tuple(_tensor(port, kind) for port in deployable.inputs),
-        outputs=tuple(_tensor(port, kind) for port in deployable.outputs),
+        inputs=tuple(tensor_spec(port, format_) for port in deployable.inputs),
+        outputs=tuple(tensor_spec(port, format_) for port in deployable.outputs),
         parameters=parameters,
         macs=macs,
     )
@@ -293,44 +299,43 @@ def _weight_faults(path: Path, variant: str) -> list[str]:
     return [f"expected {variant} weights, got {stored} bytes"]
 
 
-def _tensor(port: Port, kind: str) -> TensorSpec:
-    shape = nhwc(port)
-    if kind == "tflite":
-        return TensorSpec(port.name, shape, "NHWC", "float32", port.range, port.colour_space, port.meaning)
-    return TensorSpec(port.name, shape[1:], "image", "uint8", (0.0, 255.0), port.colour_space, port.meaning)
-
-
-def _write_golden(folder: Path, size: str, values: Reference) -> list[GoldenFile]:
+def _write_golden(folder: Path, deployable: Deployable, values: Reference) -> list[GoldenFile]:
+    """Images as PNG, and outputs of a moderate size as raw float32 too; everything that is not an image as raw float32."""
     entries = []
-    for role, arrays in (("input", values.inputs), ("output", values.outputs)):
-        for name, array in arrays.items():
-            image = np.ascontiguousarray(array[0].transpose(1, 2, 0), "<f4")
-            path = folder / "golden" / f"{size}_{role}_{name}.png"
-            write_png(path, image)
-            entries.append(_golden(folder, path, role, name, "png", image))
-            if role == "output" and image.nbytes <= MAX_RAW_BYTES:
+    for role, ports, tensors in (
+        ("input", deployable.inputs, values.inputs),
+        ("output", deployable.outputs, values.outputs),
+    ):
+        for port in ports:
+            value = from_torch(port, torch.from_numpy(tensors[port.name])).astype("<f4")
+            path = folder / "golden" / f"{_size(deployable)}_{role}_{port.name}.png"
+            if port.kind == "image":
+                write_png(path, value)
+                entries.append(_golden(folder, path, role, port, "png"))
+            if port.kind != "image" or (role == "output" and value.nbytes <= MAX_RAW_BYTES):
                 raw = path.with_suffix(".float32")
-                raw.write_bytes(image.tobytes())
-                entries.append(_golden(folder, raw, role, name, "float32", image))
+                raw.write_bytes(value.tobytes())
+                entries.append(_golden(folder, raw, role, port, "float32"))
     return entries
 
 
-def _golden(
-    folder: Path, path: Path, role: str, tensor: str, encoding: str, image: NDArray[np.float32]
-) -> GoldenFile:
-    sha256, size = digest(path)
-    height, width = image.shape[:2]
-    name = path.relative_to(folder).as_posix()
-    return GoldenFile(name, role, tensor, encoding, width, height, sha256, size)
+def _golden(folder: Path, path: Path, role: Any, port: Port, encoding: Any) -> GoldenFile:
+    shape = array_shape(port) if port.kind == "image" else tuple(port.shape)
+    return GoldenFile(path.relative_to(folder).as_posix(), role, port.name, encoding, shape, *digest(path))
+
+
+def _keep(deployable: Deployable) -> list[str]:
+    """Inputs whose axes onnx2tf must not reorder: it takes anything of three axes and more for an image."""
+    return [port.name for port in deployable.inputs if port.kind != "image" and len(port.shape) > 2]
 
 
 def _pixels(deployable: Deployable) -> int:
-    height, width = deployable.inputs[0].shape[2:]
+    height, width = deployable.size
     return height * width
 
 
 def _size(deployable: Deployable) -> str:
-    height, width = deployable.inputs[0].shape[2:]
+    height, width = deployable.size
     return f"{width}x{height}"
 
 

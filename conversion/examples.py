@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from afterlens.conversion.bundle.layout import made_up
 from afterlens.training.deployable import Deployable
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import find_photos, fit, read_photo
@@ -45,7 +46,7 @@ def task_examples(
 
     Pictures are rounded to 8 bits, as a camera's would be.
     """
-    height, width = deployable.inputs[0].shape[2:]
+    height, width = deployable.size
     examples = []
     for name, sample in task.examples(recipe, photos, height, width, count, seed):
         inputs = {
@@ -67,13 +68,21 @@ def _array(tensor: torch.Tensor) -> Picture:
 
 
 def plain_examples(photos: Sequence[Path], deployable: Deployable) -> list[Example]:
-    """Photos as they are, without a truth. Two inputs never get the same picture."""
-    height, width = deployable.inputs[0].shape[2:]
+    """Photos as they are, without ground truth. Two inputs never get the same picture.
+
+    Inputs that are not images get made-up values (`afterlens.conversion.bundle.layout.made_up`).
+    """
+    height, width = deployable.size
     pictures = [fit(read_photo(path).rgb, height, width) for path in photos]
     return [
         Example(
             path.name,
-            {port.name: pictures[(index + i) % len(pictures)] for i, port in enumerate(deployable.inputs)},
+            {
+                port.name: pictures[(index + i) % len(pictures)]
+                if port.kind == "image"
+                else made_up(port, index)
+                for i, port in enumerate(deployable.inputs)
+            },
             None,
         )
         for index, path in enumerate(photos)
@@ -91,7 +100,7 @@ def refuse_unreal(examples: Sequence[Example]) -> None:
         # What is restored may be noisy by its nature; then the truth is the photo.
         pictures = example.inputs if example.truth is None else {"its truth": example.truth}
         for name, picture in pictures.items():
-            if picture.ndim != 3:
+            if picture.ndim != 3 or picture.shape[2] != 3:  # not an image
                 continue
             correlation = _correlation(picture)
             if correlation is None:
@@ -125,7 +134,7 @@ def pair_examples(folder: Path, deployable: Deployable, count: int | None = None
 
     Raises UserError for a folder without pairs, an input without its truth, and a scene whose pictures differ in size.
     """
-    height, width = deployable.inputs[0].shape[2:]
+    height, width = deployable.size
     sides = {port.name: folder / port.name for port in deployable.inputs}
     if len(sides) == 1 and (folder / "input").is_dir():
         sides = dict.fromkeys(sides, folder / "input")

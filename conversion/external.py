@@ -25,8 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from afterlens.conversion.bundle.contract import Contract
+from afterlens.conversion.bundle.variants import RANGE_SLACK
 from afterlens.conversion.fold import fold
-from afterlens.conversion.verify.gates import RANGE_SLACK
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.media.errors import UserError
 
@@ -132,7 +132,7 @@ def references(contract: Contract, name: str) -> dict[Size, Deployable]:
             f"{name}: the sha256 of its weights begins with {own[:12]}, the bundle was converted from "
             f"{recorded[:12]}...; give the network and weights that it was converted from, or convert again"
         )
-    found = {(d.inputs[0].shape[2], d.inputs[0].shape[3]): d for d in network.deployables}
+    found = {d.size: d for d in network.deployables}
     for artifact in contract.artifacts:
         if (artifact.height, artifact.width) not in found:
             sizes = ", ".join(f"{width}x{height}" for height, width in found)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import nn
+
+Kind = Literal["image", "vector", "class"]
 
 
 @dataclass(frozen=True)
@@ -13,17 +16,21 @@ class Port:
 
     Attributes:
         name: the tensor's name in every artifact; apps bind by it, never by position.
-        shape: ``(1, C, H, W)``, torch order and fixed: dynamic shapes lose the phones' accelerators.
-        range: the smallest and largest value, before any 8-bit image coding.
-        colour_space: how an app reads the values; ``"sRGB"`` for display-encoded RGB.
+        shape: in torch's order, batch 1, and fixed: dynamic shapes lose the phones' accelerators. Images are
+            ``(1, 3, H, W)``; other kinds have any rank.
+        range: the smallest and largest value, before any 8-bit image coding. Of images ``(0.0, 1.0)``.
+        colour_space: how an app reads an image; ``"sRGB"`` for display-encoded RGB. Of other kinds it is ignored.
         meaning: one phrase for the person who writes the app.
+        kind: ``"image"``: RGB. ``"vector"``: numbers of any meaning, such as landmarks or an embedding. ``"class"``: a
+            score for each class.
     """
 
     name: str
-    shape: tuple[int, int, int, int]
+    shape: tuple[int, ...]
     range: tuple[float, float]
     colour_space: str = "sRGB"
     meaning: str = ""
+    kind: Kind = "image"
 
 
 @dataclass(frozen=True)
@@ -44,3 +51,14 @@ class Deployable:
     version: str
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels of the first image input, by which files of the same network are told apart.
+
+        Raises ValueError where no input is an image.
+        """
+        for port in self.inputs:
+            if port.kind == "image":
+                return port.shape[2], port.shape[3]
+        raise ValueError(f"{self.task}: expected at least one image among the inputs")

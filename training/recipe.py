@@ -75,19 +75,6 @@ class TrainingRecipe(Recipe):
     keep: Count  # checkpoints kept
 
 
-class BudgetRecipe(Recipe):
-    """The ``[budgets]`` table: mean PSNR in dB that a converted variant may lose to PyTorch."""
-
-    float16: Weight = 0.05
-    dynamic_range_quant: Weight = 0.1
-    full_integer_quant: Weight = 0.3
-    integer_quant_with_int16_act: Weight = 0.3
-    mixed: Weight = 0.3
-    int8: Weight = 0.3
-    palettized6: Weight = 0.3
-    palettized4: Weight = 1.0
-
-
 def read_recipe(kind: type[R], path: Path, overrides: Sequence[str] = ()) -> R:
     """Reads ``path`` into the model ``kind``; ``overrides`` are "table.key=value" with a TOML value.
 

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from afterlens.networks import external, trained
 from afterlens.options import AsJson, Checkpoint, Pairs, height_and_width
 from afterlens.output import library_output_on_stderr, show, table
 from afterlens.pictures import calibration_pictures, recipe_budgets, shown
@@ -69,7 +68,8 @@ def convert(
     """
     from dataclasses import asdict
 
-    from afterlens.conversion.convert import DEFAULT_VARIANTS, VARIANTS
+    from afterlens.conversion.bundle.network import external, trained
+    from afterlens.conversion.bundle.variants import VARIANTS
     from afterlens.conversion.convert import convert as run
     from afterlens.conversion.external import is_external
 
@@ -77,8 +77,9 @@ def convert(
         wanted = list(dict.fromkeys(height_and_width(size) for size in sizes or ()))
         graphs, provenance = (external if is_external(task) else trained)(task, checkpoint, wanted)
         examples = calibration_pictures(task, pairs, calibration)
-        default = [name for name in DEFAULT_VARIANTS if examples is not None or name.startswith("float")]
-        chosen = VARIANTS if variants == "all" else variants.split(",") if variants else default
+        default = [v.file_ending for v in VARIANTS if v.is_default and (examples is not None or v.is_float)]
+        every = [v.file_ending for v in VARIANTS]
+        chosen = every if variants == "all" else variants.split(",") if variants else default
         bundle = run(
             graphs,
             out,

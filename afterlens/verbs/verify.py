@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from afterlens.networks import references
 from afterlens.options import AsJson, BundlePath, Checkpoint, Pairs, Reference
 from afterlens.output import library_output_on_stderr, show, table
 from afterlens.pictures import evaluation_pictures, recipe_budgets, takes_clips
@@ -52,9 +51,9 @@ def verify(
     one is wrong or loses more PSNR against the ground truth than its budget.
     """
     from afterlens.conversion.bundle.contract import read_bundle
+    from afterlens.conversion.bundle.network import references
     from afterlens.conversion.bundle.proof import PROOF_FILE
-    from afterlens.conversion.tflite.check import refuse_unknown_budget
-    from afterlens.conversion.verify.gates import VARIANTS
+    from afterlens.conversion.bundle.variants import refuse_unknown_budget
     from afterlens.conversion.verify.verify import verify as run
     from afterlens.training.media.images import find_photos
 
@@ -62,11 +61,11 @@ def verify(
         contract = read_bundle(bundle).contract
         graphs, weights = references(contract, checkpoint, reference)
         budgets = recipe_budgets(contract.task) | _budgets(budget or ())
-        refuse_unknown_budget(budgets, VARIANTS)
+        refuse_unknown_budget(budgets)
         evaluation = evaluation_pictures(contract, graphs, truth, pairs)
-        failure = None
+        failure: GateFailed | None = None
         try:
-            proof = run(
+            run(
                 bundle,
                 graphs,
                 find_photos(photos or (FRAMES if takes_clips(contract.task) else CALIBRATION)),
@@ -75,7 +74,8 @@ def verify(
                 budgets=budgets,
             )
         except GateFailed as error:
-            proof, failure = json.loads((bundle / PROOF_FILE).read_text("utf-8")), error
+            failure = error
+        proof = json.loads((bundle / PROOF_FILE).read_text("utf-8"))
     show(proof, as_json, lambda: proof_table(proof))
     if failure:
         raise failure

@@ -1,11 +1,12 @@
-"""The contract between converter and app: `model.json`, read and written against `contract.schema.json`.
+"""The contract between converter and app: `model.json`, written and read by the classes below.
 
     bundle = read_bundle(Path("build/bundle"))
     for artifact in bundle.contract.artifacts:
         print(artifact.file, artifact.sha256, integrity_fault(bundle.folder, artifact) or "as converted")
 
-A bundle is untrusted input: it may come from a download. Names in it can only mean files inside its folder, links
-are refused, and nothing of it is executed or unpickled.
+`contract.schema.json`, which the apps read, is generated from these classes (`python -m afterlens.schemas`). A bundle is
+untrusted input: it may come from a download. Names in it can only mean files inside its folder, links are refused, and
+nothing in it is executed or unpickled.
 
 (An *artifact* is a converted file; the *layer* is the reflection or shadow that a network takes out of a photo.)
 """
@@ -13,13 +14,30 @@ are refused, and nothing of it is executed or unpickled.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired
 
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
+from pydantic.dataclasses import dataclass
+from typing_extensions import TypedDict
+
+from afterlens.conversion.bundle.strict_json import (
+    STRICT,
+    Count,
+    Positive,
+    Sha256,
+    Side,
+    Text,
+    document_of,
+    fault,
+    json_text,
+    one_line,
+    parse,
+    read_json,
+)
+from afterlens.conversion.bundle.variants import NAMES, VARIANTS
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import atomic_path
 
@@ -27,89 +45,184 @@ CONTRACT_FILE = "model.json"
 SCHEMA_FILE = Path(__file__).with_name("contract.schema.json")
 SIGNATURE = "serving_default"  # of every TFLite file
 MAX_CONTRACT_BYTES = 4 << 20  # a real one has 20 kB
+TASK_PATTERN = "^[a-z][a-z0-9_]{0,63}$"
+PORT_PATTERN = "^[A-Za-z_][A-Za-z0-9_]{0,63}$"
+
+FileName = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
+GoldenName = Annotated[str, Field(pattern="^golden/[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
+PortName = Annotated[str, Field(pattern=PORT_PATTERN)]
+Format = Literal["tflite", "coreml"]
 
 
-@dataclass(frozen=True)
+def _known(variant: str) -> str:
+    if variant not in NAMES:
+        raise ValueError(f"expected one of {', '.join(NAMES)}, got {variant!r}")
+    return variant
+
+
+VariantName = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": list(NAMES)})]
+
+
+@dataclass(frozen=True, config=STRICT)
 class TensorSpec:
-    """One input or output of an artifact; bound by name.
-
-    TFLite: layout "NHWC", shape (1, H, W, 3), float32. Core ML: layout "image", shape (H, W, 3), uint8.
+    """One input or output of an artifact. Bind it by name: of TFLite's signature serving_default, or of the Core ML
+    feature. Their order is not defined.
     """
 
-    name: str
-    shape: tuple[int, ...]
-    layout: str
-    dtype: str
+    name: PortName
+    shape: Annotated[tuple[Side, ...], Field(min_length=1, max_length=8)]
+    """TFLite: with the batch dimension, images (1, H, W, 3). Core ML: images (H, W, 3), arrays with the batch."""
+    layout: Literal["NHWC", "image", "array"]
+    """NHWC: an image in a TFLite file. image: a picture object of the platform (CVPixelBuffer). array: plain numbers in
+    C order.
+    """
+    dtype: Literal["float32", "uint8"]
     range: tuple[float, float]
-    colour_space: str
+    """Smallest and largest value."""
+    colour_space: Text
+    """Of an image, for example sRGB; "none" of anything else."""
     meaning: str
+    """For the person who writes the app."""
+    kind: Literal["image", "vector", "class"] = "image"
+    """image: RGB. vector: numbers of any meaning. class: one score for each class."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Artifact:
     """One converted file (a Core ML package is a folder) of one fixed size."""
 
-    file: str
-    format: str  # "tflite" | "coreml"
-    variant: str  # "float32" | "float16"
-    width: int  # pixels
-    height: int
-    sha256: str  # see `digest`
-    bytes: int
-    minimum_runtime: str
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    parameters: int
-    macs: int  # of convolutions and matrix products; element-wise operations are not counted
+    file: FileName
+    """Beside model.json. A Core ML package is a folder."""
+    format: Format
+    variant: Annotated[
+        VariantName,
+        Field(
+            description="How weights and activations are stored. "
+            + "; ".join(f"{v.format} {v.name}: {v.stored}" for v in VARIANTS)
+        ),
+    ]
+    width: Side
+    """Pixels, of the first image input."""
+    height: Side
+    sha256: Sha256
+    """Of the file; of a folder, of the text that `sha256sum` prints for its files, named from within the folder and sorted
+    by the bytes of their names.
+    """
+    bytes: Positive
+    """Of the file, or of all files in the folder."""
+    minimum_runtime: Text
+    """The oldest that runs it."""
+    inputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
+    outputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
+    parameters: Count
+    """Trained numbers."""
+    macs: Count
+    """Multiply-accumulates of the convolutions and matrix products of one run; element-wise operations are not counted."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class GoldenFile:
-    """A real photo or an output that PyTorch computed from it in float32."""
+    """A real input at one size, or what PyTorch computes from it in float32: every implementation can check itself
+    against these.
+    """
 
-    file: str  # "golden/..."
-    role: str  # "input" | "output"
-    tensor: str  # name of the input or output
-    encoding: str  # "png": 8-bit RGB, value / 255; "float32": raw little-endian (H, W, 3)
-    width: int
-    height: int
-    sha256: str
-    bytes: int
+    file: GoldenName
+    role: Literal["input", "output"]
+    tensor: PortName
+    """Name of the input or output."""
+    encoding: Literal["png", "float32"]
+    """png: 8-bit RGB, value / 255 (an input is exactly that, an output is rounded to it). float32: raw little-endian
+    values in C order, no header.
+    """
+    shape: Annotated[tuple[Side, ...], Field(min_length=1, max_length=8)]
+    """Images: (H, W, 3). Others: the port's shape, with the batch dimension."""
+    sha256: Sha256
+    bytes: Positive
+
+    @property
+    def height(self) -> int:
+        """Pixels, of an image."""
+        return self.shape[0]
+
+    @property
+    def width(self) -> int:
+        """Pixels, of an image."""
+        return self.shape[1] if len(self.shape) > 1 else 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class ProofResult:
     """The worst case of one artifact over all photos and outputs."""
 
-    file: str
+    file: FileName
     passed: bool
-    max_error: float  # largest absolute difference from PyTorch, in units of [0, 1]
-    psnr: float  # dB, peak 1.0, at most 100
+    max_error: Annotated[float, Field(ge=0)]
+    """Largest absolute difference from PyTorch, as a share of the output's range."""
+    psnr: float
+    """dB, the peak is the output's range, at most 100."""
 
 
-@dataclass(frozen=True)
-class Proof:
+@dataclass(frozen=True, config=STRICT)
+class ProofSummary:
     """What `afterlens verify` found, in short; the whole is in proof.json."""
 
     passed: bool
-    images: int
+    images: Positive
+    """Photos that every file was run on."""
     results: tuple[ProofResult, ...]
 
 
-@dataclass(frozen=True)
+class _Provenance(TypedDict):
+    """Where the weights come from. Further keys are allowed."""
+
+    __pydantic_config__ = ConfigDict(strict=True, extra="allow", use_attribute_docstrings=True)  # type: ignore[misc]
+
+    checkpoint_sha256: Sha256
+    """Of the checkpoint file; of an external network, of its weights (weights_sha256 in conversion/external.py)."""
+    recipe: dict[str, Any]
+    """The recipe that the network was built and trained with."""
+    data_licence: Text
+    """Licence of the training photos."""
+    tools: dict[str, str]
+    """Name and version of everything that took part in the conversion."""
+    reference: NotRequired[str]
+    """package.module:function that an external network came from. For people: never to be imported because it stands here."""
+
+
+_PROVENANCE: TypeAdapter[Any] = TypeAdapter(_Provenance)
+
+
+def _checked(provenance: dict[str, Any]) -> dict[str, Any]:
+    try:
+        _PROVENANCE.validate_python(provenance)
+    except ValidationError as error:
+        raise ValueError(fault(error).removeprefix("$.")) from error
+    return provenance
+
+
+@dataclass(frozen=True, config=STRICT)
 class Contract:
-    """All of model.json."""
+    """What an app needs to know about the converted files beside model.json. Apps hold no constants of their own: sizes,
+    names, ranges and layouts are read here. Python, Kotlin and Swift validate against this schema.
+    """
 
-    task: str
-    title: str
-    version: str
-    artifacts: tuple[Artifact, ...]
-    golden: tuple[GoldenFile, ...]
-    provenance: Mapping[str, Any]  # checkpoint_sha256, recipe, data_licence, tools, and more
-    proof: Proof | None = None
+    task: Annotated[str, Field(pattern=TASK_PATTERN)]
+    title: Text
+    """For people."""
+    version: Text
+    """Of the task's deployable graph."""
+    artifacts: Annotated[tuple[Artifact, ...], Field(min_length=1, max_length=256)]
+    golden: Annotated[tuple[GoldenFile, ...], Field(max_length=256)]
+    provenance: Annotated[dict[str, Any], AfterValidator(_checked), WithJsonSchema(_PROVENANCE.json_schema())]
+    proof: ProofSummary | None = None
+    """Null until the bundle was verified."""
+    schema_version: Literal[2] = 2
 
 
-@dataclass(frozen=True)
+CONTRACT: TypeAdapter[Contract] = TypeAdapter(Contract)
+
+
+@plain_dataclass(frozen=True)
 class Bundle:
     """A bundle folder and its contract; the files it names are inside the folder, but may be damaged."""
 
@@ -124,26 +237,23 @@ class Bundle:
 def read_bundle(folder: Path) -> Bundle:
     """Read and validate `folder/model.json`.
 
-    Raises UserError, one line, for a folder that is no bundle, a contract against the schema, or a name that
-    leads out of the folder. Whether the files are intact is `integrity_fault`'s business.
+    Raises UserError, one line, for a folder that is not a bundle, a contract that violates the schema, or a name that
+    leads out of the folder. Whether the files are intact is what `integrity_fault` says.
     """
     path = folder / CONTRACT_FILE
     if not path.is_file():
         raise UserError(
             f"{folder}: no {CONTRACT_FILE} here, expected a bundle written by `afterlens convert`"
         )
-    try:
-        if path.stat().st_size > MAX_CONTRACT_BYTES:
-            raise UserError(
-                f"{path}: larger than {MAX_CONTRACT_BYTES} bytes, this is no bundle's {CONTRACT_FILE}"
-            )
-        document = json.loads(path.read_text("utf-8"), parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid JSON ({_line(error)}); convert again") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
-    _validate(document, path)
-    contract = _from_json(document)
+    document = read_json(path, max_bytes=MAX_CONTRACT_BYTES, remedy="convert again")
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if version == 1 and isinstance(version, int):
+        document = _from_version_1(document)
+    elif version != 2:
+        raise UserError(f"{path}: schema_version is {version!r}, expected 1 or 2; convert again")
+    contract = parse(
+        CONTRACT, document, str(path), remedy=f"expected what {SCHEMA_FILE.name} says, convert again"
+    )
     names = [artifact.file for artifact in contract.artifacts] + [golden.file for golden in contract.golden]
     if len(set(names)) < len(names):
         raise UserError(f"{path}: the same file is named twice; convert again")
@@ -153,19 +263,15 @@ def read_bundle(folder: Path) -> Bundle:
 
 
 def write_contract(folder: Path, contract: Contract) -> None:
-    """Write `folder/model.json`, validated first, whole or not at all.
+    """Write `folder/model.json`, whole or not at all.
 
-    Raises UserError where the contract is against the schema or the disk is full.
+    Raises UserError where the provenance cannot be written as JSON or the disk is full.
     """
     path = folder / CONTRACT_FILE
-    document: dict[str, Any] = {"schema_version": 1, **asdict(contract)}
-    if contract.proof is None:
-        del document["proof"]
     try:
-        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json_text(document_of(CONTRACT, contract))
     except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: cannot be written as JSON ({_line(error)})") from error
-    _validate(json.loads(text), path)  # what was written, not the tuples in memory
+        raise UserError(f"{path}: cannot be written as JSON ({one_line(error)})") from error
     with atomic_path(path) as temporary:
         temporary.write_text(text, "utf-8")
 
@@ -205,7 +311,7 @@ def integrity_fault(folder: Path, entry: Artifact | GoldenFile) -> str | None:
     try:
         sha256, size = digest(path)
     except (UserError, OSError) as error:
-        return _line(error)
+        return one_line(error)
     if size != entry.bytes:
         return f"{path}: has {size} bytes, {CONTRACT_FILE} says {entry.bytes}"
     if sha256 != entry.sha256:
@@ -213,51 +319,20 @@ def integrity_fault(folder: Path, entry: Artifact | GoldenFile) -> str | None:
     return None
 
 
-def _validate(document: Any, path: Path) -> None:
-    """Raise UserError with the deepest violation of the schema."""
-    from jsonschema.exceptions import best_match
-
-    worst = best_match(_validator().iter_errors(document))
-    if worst is not None:
-        where = worst.json_path.removeprefix("$.")
-        message = worst.message if len(worst.message) < 200 else worst.message[:200] + "..."
-        raise UserError(f"{path}: {where}: {message}; expected what conversion/{SCHEMA_FILE.name} says")
-
-
-@cache
-def _validator() -> Any:
-    from jsonschema import Draft202012Validator
-
-    schema = json.loads(SCHEMA_FILE.read_text("utf-8"))
-    Draft202012Validator.check_schema(schema)
-    return Draft202012Validator(schema)
+def _from_version_1(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Bundles of before ports had a kind: all of them images. What is malformed stays so, for `parse` to name."""
+    golden = document.get("golden")
+    entries = [
+        {**{k: v for k, v in entry.items() if k not in ("width", "height")}, "shape": _shape(entry)}
+        if isinstance(entry, dict)
+        else entry
+        for entry in (golden if isinstance(golden, list) else [])
+    ]
+    return {**document, "schema_version": 2, "golden": entries if isinstance(golden, list) else golden}
 
 
-def _from_json(document: dict[str, Any]) -> Contract:
-    proof = document.get("proof")
-    return Contract(
-        task=document["task"],
-        title=document["title"],
-        version=document["version"],
-        artifacts=tuple(
-            Artifact(**{**entry, "inputs": _tensors(entry["inputs"]), "outputs": _tensors(entry["outputs"])})
-            for entry in document["artifacts"]
-        ),
-        golden=tuple(GoldenFile(**entry) for entry in document["golden"]),
-        provenance=document["provenance"],
-        proof=None
-        if proof is None
-        else Proof(
-            proof["passed"], proof["images"], tuple(ProofResult(**result) for result in proof["results"])
-        ),
-    )
-
-
-def _tensors(entries: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
-    return tuple(
-        TensorSpec(**{**entry, "shape": tuple(entry["shape"]), "range": tuple(entry["range"])})
-        for entry in entries
-    )
+def _shape(entry: Mapping[str, Any]) -> list[Any]:
+    return [entry.get("height"), entry.get("width"), 3]
 
 
 def _refuse_links(folder: Path, name: str) -> None:
@@ -272,11 +347,3 @@ def _refuse_links(folder: Path, name: str) -> None:
 
 def _is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

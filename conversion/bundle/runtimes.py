@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class FileTensor:
 
     name: str
     shape: tuple[int | None, ...]
-    layout: str
+    layout: str | None  # None: the file does not record it
     dtype: str
 
 
@@ -107,9 +107,19 @@ class CoremlModel:
             eight_bit: round the outputs to steps of 1/255 and clip them, as an app gets them; off, as computed.
             round_storage: round what the package declares as float16 after every operator; off, all is float32.
         """
-        levels = {name: to_levels(picture) for name, picture in pictures.items()}
-        outputs = self._program.run(levels, eight_bit=eight_bit, round_storage=round_storage)
-        return {name: np.divide(value, np.float32(255), dtype=np.float32) for name, value in outputs.items()}
+        given = {
+            feature.name: to_levels(pictures[feature.name])
+            if feature.is_image
+            else np.asarray(pictures[feature.name], np.float32)[None]
+            for feature in self._program.inputs
+        }
+        outputs = self._program.run(given, eight_bit=eight_bit, round_storage=round_storage)
+        return {
+            feature.name: np.divide(outputs[feature.name], np.float32(255), dtype=np.float32)
+            if feature.is_image
+            else np.asarray(outputs[feature.name][0], np.float32)
+            for feature in self._program.outputs
+        }
 
 
 Model = TfliteModel | CoremlModel
@@ -118,7 +128,8 @@ Model = TfliteModel | CoremlModel
 def open_artifact(bundle: Bundle, artifact: Artifact, threads: int = 1) -> Callable[..., dict[str, Picture]]:
     """Opens one artifact of a bundle -> a function of its input pictures, in the contract's order.
 
-    The function takes (H, W, 3) float32 RGB [0, 1] of the artifact's own size and returns the outputs by name, alike.
+    The function takes (H, W, 3) float32 RGB [0, 1] of the artifact's own size, or an array without its batch dimension for
+    an input that is not an image, and returns the outputs by name, alike.
 
     Raises:
         UserError: if the file is missing, not the one that was converted, not readable, or not what the contract says.
@@ -132,12 +143,15 @@ def open_artifact(bundle: Bundle, artifact: Artifact, threads: int = 1) -> Calla
     if faults:
         raise UserError(f"{path}: {faults[0]}; convert again")
     names = [spec.name for spec in artifact.inputs]
-    expected = (artifact.height, artifact.width, 3)
+    # Core ML images have no batch dimension; everything else has one.
+    expected = {s.name: s.shape if s.layout == "image" else s.shape[1:] for s in artifact.inputs}
 
     def run(*pictures: Picture) -> dict[str, Picture]:
         for name, picture in zip(names, pictures, strict=True):
-            if picture.shape != expected:
-                raise UserError(f"{path}: input {name!r} got shape {picture.shape}, expected {expected}")
+            if picture.shape != expected[name]:
+                raise UserError(
+                    f"{path}: input {name!r} got shape {picture.shape}, expected {expected[name]}"
+                )
         return model.run(dict(zip(names, pictures, strict=True)))
 
     return run
@@ -159,6 +173,9 @@ def port_faults(model: Model, artifact: Artifact) -> list[str]:
         wanted = {spec.name: FileTensor(spec.name, spec.shape, spec.layout, spec.dtype) for spec in promised}
         for name in sorted({*found, *wanted}):
             got, expected = found.get(name), wanted.get(name)
+            if got is not None and expected is not None and got.layout is None:
+                # TFLite records none: axes in another order show in the shape, if they show at all.
+                got = replace(got, layout=expected.layout if expected.layout in ("NHWC", "array") else "NHWC")
             if got != expected:
                 faults.append(
                     f"{side} {name!r} is {_described(got)}, the contract says {_described(expected)}"
@@ -173,9 +190,8 @@ def to_levels(picture: Picture) -> NDArray[np.uint8]:
 
 def _tflite_tensor(name: str, details: Mapping[str, Any]) -> FileTensor:
     shape = tuple(int(side) for side in np.asarray(details["shape_signature"]))
-    # TFLite records no layout. Ours has the channels last, and anything else shows in the shape.
     return FileTensor(
-        name, tuple(None if side < 0 else side for side in shape), "NHWC", np.dtype(details["dtype"]).name
+        name, tuple(None if side < 0 else side for side in shape), None, np.dtype(details["dtype"]).name
     )
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from afterlens.conversion.bundle.variants import VARIANTS
 from afterlens.conversion.coreml.palettes import pack_bits, palettize
 from afterlens.conversion.coreml.weight_file import Form, plain_block, rewrite
 from afterlens.conversion.mil.package import Package, read_package
@@ -29,7 +30,7 @@ from afterlens.training.media.errors import UserError
 REPRESENTATIONS = ("palettized4", "palettized6", "int8", "float16")
 """What a weight can be stored as, the smallest first."""
 
-COMPRESSED_VARIANTS = ("int8", "palettized6", "palettized4", "mixed")
+COMPRESSED_VARIANTS = tuple(v.name for v in VARIANTS if v.format == "coreml" and not v.is_float)
 
 THRESHOLD = 2048
 """Constants with fewer values stay float16, as in coremltools.

@@ -15,11 +15,12 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from afterlens.conversion.mil.package import read_package
 from afterlens.conversion.tflite.onnx_export import export, quiet
-from afterlens.training.deployable import Deployable
+from afterlens.training.deployable import Deployable, Port
 from afterlens.training.media.errors import UserError
 
 _SYSTEMS = {  # by a package's specification version, Model.proto
@@ -37,12 +38,17 @@ class _Pictures(nn.Module):
     Engine does not run. It has no such option for outputs.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, deployable: Deployable) -> None:
         super().__init__()
-        self.module = module
+        self.module = deployable.module
+        self.image_inputs = [port.kind == "image" for port in deployable.inputs]
+        self.image_outputs = [port.kind == "image" for port in deployable.outputs]
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        return tuple(output * 255.0 for output in self.module(*(value * (1.0 / 255.0) for value in inputs)))
+        pairs = zip(inputs, self.image_inputs, strict=True)
+        outputs = self.module(*(value * (1.0 / 255.0) if is_image else value for value, is_image in pairs))
+        pairs = zip(outputs, self.image_outputs, strict=True)
+        return tuple(value * 255.0 if is_image else value for value, is_image in pairs)
 
 
 def convert_coreml(deployable: Deployable, path: Path) -> None:
@@ -52,18 +58,25 @@ def convert_coreml(deployable: Deployable, path: Path) -> None:
     coremltools fails.
     """
     for port in (*deployable.inputs, *deployable.outputs):
-        if port.shape[:2] != (1, 3) or port.range != (0.0, 1.0):
+        if port.kind == "image" and (port.shape[:2] != (1, 3) or port.range != (0.0, 1.0)):
             raise ValueError(f"port {port.name}: expected RGB in [0, 1], got {port.shape} in {port.range}")
-    program = export(_Pictures(deployable.module).eval(), deployable)
+    program = export(_Pictures(deployable).eval(), deployable)
     # coremltools draws progress bars over ours and warns about every torch version newer than it was tested with.
     with quiet(), contextlib.redirect_stderr(io.StringIO()):
         ct = _coremltools()
         rgb = ct.colorlayout.RGB
+
+        def of(port: Port, shape: tuple[int, ...] | None) -> Any:
+            if port.kind == "image":
+                return ct.ImageType(port.name, shape, color_layout=rgb)
+            # Apps have float32 arrays; without a type, the package would ask for float16.
+            return ct.TensorType(port.name, shape, dtype=np.float32)
+
         try:
             model = ct.convert(
                 program.run_decompositions({}),
-                inputs=[ct.ImageType(p.name, p.shape, color_layout=rgb) for p in deployable.inputs],
-                outputs=[ct.ImageType(p.name, color_layout=rgb) for p in deployable.outputs],
+                inputs=[of(port, port.shape) for port in deployable.inputs],
+                outputs=[of(port, None) for port in deployable.outputs],
                 convert_to="mlprogram",
                 # ML Programs exist since iOS 15. iOS 16 still covers every iPhone since the iPhone 8, and later
                 # targets add no operator that we need.

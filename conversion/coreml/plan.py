@@ -71,7 +71,7 @@ def plan_mixed(
         }
         for name, own in forms.items()
     }
-    levels = [_levels(picture) for picture in pictures]
+    levels = [_levels(program, picture) for picture in pictures]
     exact = [_run(program, picture) for picture in levels]
     step = -(-len(levels) // MEASURED_PICTURES)
     costs = _costs(program, levels[::step], exact[::step], weights, expanded)
@@ -175,15 +175,23 @@ def _run(
     constants: Mapping[str, Array] | None = None,
     known: Mapping[str, Array] | None = None,
 ) -> dict[str, Picture]:
-    """The outputs, (H, W, 3) in [0, 1], by name."""
+    """The outputs by name, images (H, W, 3) in [0, 1]."""
     outputs = program.run(picture, round_storage=False, eight_bit=False, constants=constants, known=known)
-    return {name: np.divide(value, np.float32(255), dtype=np.float32) for name, value in outputs.items()}
-
-
-def _levels(picture: Mapping[str, Picture]) -> dict[str, Array]:
     return {
-        name: np.rint(np.clip(value, 0.0, 1.0) * np.float32(255)).astype(np.uint8)
-        for name, value in picture.items()
+        feature.name: np.divide(outputs[feature.name], np.float32(255), dtype=np.float32)
+        if feature.is_image
+        else np.asarray(outputs[feature.name], np.float32)
+        for feature in program.outputs
+    }
+
+
+def _levels(program: MilProgram, picture: Mapping[str, Picture]) -> dict[str, Array]:
+    """Inputs as the program takes them: images with 8 bits, everything else with its batch dimension."""
+    return {
+        feature.name: np.rint(np.clip(picture[feature.name], 0.0, 1.0) * np.float32(255)).astype(np.uint8)
+        if feature.is_image
+        else np.asarray(picture[feature.name], np.float32)[None]
+        for feature in program.inputs
     }
 
 

@@ -18,17 +18,26 @@ from typing import Any
 
 import numpy as np
 
-from afterlens.conversion.bundle.contract import Artifact, Bundle, integrity_fault, read_bundle
+from afterlens.conversion.bundle.contract import (
+    Artifact,
+    Bundle,
+    TensorSpec,
+    integrity_fault,
+    read_bundle,
+)
+from afterlens.conversion.bundle.layout import Value, made_up
 from afterlens.conversion.bundle.runtimes import to_levels
+from afterlens.conversion.bundle.variants import precision_rank
 from afterlens.conversion.lint.constants import constant_hits
 from afterlens.conversion.lint.finding import Hit, Place, findings_of, one_line
 from afterlens.conversion.lint.gpu import gpu_hits
 from afterlens.conversion.lint.graph import Graph, read_graph
 from afterlens.conversion.lint.layers import UNKNOWN
 from afterlens.conversion.lint.neural_engine import neural_engine_hits
-from afterlens.conversion.lint.ranges import Levels, Range, measure_ranges, range_hits
+from afterlens.conversion.lint.ranges import Range, measure_ranges, range_hits
 from afterlens.conversion.lint.rules import CATEGORIES, RULES
-from afterlens.conversion.verify.verify import extreme_pictures
+from afterlens.conversion.verify.test_images import extreme_pictures
+from afterlens.training.deployable import Port
 from afterlens.training.media.errors import GateFailed, UserError
 from afterlens.training.media.images import fit, read_photo
 from afterlens.training.media.progress import progress_bar
@@ -102,7 +111,7 @@ def require(report: Mapping[str, Any]) -> None:
 def _read_graphs(bundle: Bundle) -> dict[str, Graph]:
     """Graphs by file. Core ML first: its weights carry the layer names that TFLite files lack."""
     artifacts = sorted(
-        bundle.contract.artifacts, key=lambda a: (a.format != "coreml", a.variant != "float16")
+        bundle.contract.artifacts, key=lambda a: (a.format != "coreml", precision_rank(a.format, a.variant))
     )
     graphs: dict[str, Graph] = {}
     named: Mapping[str, Any] = {}
@@ -128,7 +137,8 @@ def _measure(
         for (height, width), artifacts in sorted(sizes.items()):
             # Compression changes values by a few percent, and the limits are far apart: one variant stands for all.
             packages = sorted(
-                (a for a in artifacts if a.format == "coreml"), key=lambda a: a.variant != "float16"
+                (a for a in artifacts if a.format == "coreml"),
+                key=lambda a: precision_rank(a.format, a.variant),
             )
             reason, ranges, names = "no Core ML package of this size in the bundle", [], []
             if packages:
@@ -164,7 +174,7 @@ def _measure(
     return measured
 
 
-def _pictures(artifact: Artifact, photos: Sequence[Path]) -> dict[str, dict[str, Levels]]:
+def _pictures(artifact: Artifact, photos: Sequence[Path]) -> dict[str, dict[str, Any]]:
     """Inputs by picture: the photos, extreme pictures made from the first one, black and white."""
     levels = {
         str(path): to_levels(fit(read_photo(path).rgb, artifact.height, artifact.width)) for path in photos
@@ -178,9 +188,17 @@ def _pictures(artifact: Artifact, photos: Sequence[Path]) -> dict[str, dict[str,
     named |= {"black": np.zeros_like(first), "white": np.full_like(first, 255)}
     # As `verify` does: two inputs never get the very same picture.
     return {
-        name: {spec.name: picture[:: (-1) ** i] for i, spec in enumerate(artifact.inputs)}
-        for name, picture in named.items()
+        name: {
+            spec.name: picture[:: (-1) ** place] if spec.kind == "image" else _numbers(spec, index)
+            for place, spec in enumerate(artifact.inputs)
+        }
+        for index, (name, picture) in enumerate(named.items())
     }
+
+
+def _numbers(spec: TensorSpec, index: int) -> Value:
+    """What an input that is not an image gets, with its batch dimension."""
+    return made_up(Port(spec.name, spec.shape, spec.range, kind=spec.kind), index)[None]
 
 
 def _range_document(range_: Range) -> dict[str, Any]:

@@ -62,13 +62,13 @@ class Range:
 
 
 def measure_ranges(
-    path: Path, graph: Graph, pictures: Mapping[str, Mapping[str, Levels]], tick: Any = None
+    path: Path, graph: Graph, pictures: Mapping[str, Mapping[str, NDArray[Any]]], tick: Any = None
 ) -> list[Range]:
     """Run a package on pictures; ranges in the order of execution. Raises UserError if our executor cannot run it.
 
     Args:
         graph: of the same package; names the layers.
-        pictures: by name, (H, W, 3) uint8 by input name.
+        pictures: by name, images (H, W, 3) uint8 and arrays with their batch dimension, by input name.
         tick: called with each picture's name before it is run.
     """
     program = MilProgram.load(path)

@@ -5,14 +5,15 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from afterlens.conversion.bundle.contract import Artifact, Contract
-from afterlens.conversion.bundle.labels import FORMATS, label, megabytes
-from afterlens.conversion.bundle.proof import Found
+from afterlens.conversion.bundle.labels import megabytes
+from afterlens.conversion.bundle.proof import Proof
+from afterlens.conversion.bundle.variants import FORMATS, label
 from afterlens.conversion.report.templates import FAIL, Cell, Table, state_cell
 
 _EXECUTORS = {"conversion.mil": "our Core ML executor"}
 
 
-def proof_table(proof: Found, changed: Collection[str]) -> tuple[str, Table]:
+def proof_table(proof: Proof, changed: Collection[str]) -> tuple[str, Table]:
     """A note and the comparison with PyTorch. `changed`: files that are not the ones that were proved."""
     others = f" (and on: {', '.join(proof.others)})" if proof.others else ""
     note = (
@@ -38,11 +39,16 @@ def proof_table(proof: Found, changed: Collection[str]) -> tuple[str, Table]:
     return note, Table(columns, rows)
 
 
-def _gates(proof: Found) -> list[str]:
+def _gates(proof: Proof) -> list[str]:
     variants = {entry.variant for entry in proof.artifacts}
-    errors = [f"largest error at most {gate:g} ({v})" for v, gate in proof.max_error.items() if v in variants]
-    decibels = [f"PSNR at least {gate:g} dB ({v})" for v, gate in proof.min_psnr.items() if v in variants]
-    levels = f"float files at most {proof.max_levels} of 255 levels apart after rounding to 8 bits"
+    errors = [
+        f"largest error at most {gate:g} ({v})" for v, gate in proof.gates.max_error.items() if v in variants
+    ]
+    decibels = [
+        f"PSNR at least {gate:g} dB ({v})" for v, gate in proof.gates.min_psnr.items() if v in variants
+    ]
+    apart = max(proof.gates.max_levels.values(), default=255)
+    levels = f"float files at most {apart} of 255 levels apart after rounding to 8 bits"
     return [*errors, *decibels, levels]
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from afterlens.conversion.bundle.labels import FORMATS, label
-from afterlens.conversion.bundle.proof import Found, Proven, Quality, Tile
+from afterlens.conversion.bundle.proof import Proof, ProvenArtifact, Quality, Tile
+from afterlens.conversion.bundle.variants import FORMATS, label
 from afterlens.conversion.report.templates import Picture, jpeg
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import read_photo
@@ -37,12 +37,12 @@ class HeatMap:
     scale: str  # where its colours end, in levels of 255
 
 
-def heat_maps(folder: Path, proof: Found) -> list[HeatMap]:
+def heat_maps(folder: Path, proof: Proof) -> list[HeatMap]:
     """One for each variant that loses SHOWN_DROP dB or more, of the size that loses most.
 
     Raises UserError if a heat map of the bundle `folder` is a link or not a picture.
     """
-    chosen: dict[tuple[str, str], tuple[Proven, Quality, Path]] = {}
+    chosen: dict[tuple[str, str], tuple[ProvenArtifact, Quality, Path]] = {}
     for entry in proof.artifacts:
         quality = entry.quality
         path = None if quality is None else _stored(folder, quality)
@@ -58,17 +58,13 @@ def heat_maps(folder: Path, proof: Found) -> list[HeatMap]:
 
 def worst_words(quality: Quality) -> str:
     """The picture that loses most and its worst tile, as in `hall: 0.93 dB (1.86 dB at x 16, y 0)`."""
-    worst = quality.worst
-    if worst is None:
-        return "–"
-    tile = worst.tile
-    place = f" ({tile.drop:.2f} dB at x {tile.x}, y {tile.y})" if tile is not None else ""
-    return f"{worst.image}: {worst.drop:.2f} dB{place}"
+    worst, tile = quality.worst, quality.worst.tile
+    return f"{worst.image}: {worst.drop:.2f} dB ({tile.drop:.2f} dB at x {tile.x}, y {tile.y})"
 
 
 def _stored(folder: Path, quality: Quality) -> Path | None:
     """The picture's file, None if there is none worth showing. Its name was checked when the proof was read."""
-    if quality.worst is None or quality.worst.heatmap is None or quality.worst.drop < SHOWN_DROP:
+    if quality.worst.heatmap is None or quality.worst.drop < SHOWN_DROP:
         return None
     path = folder / quality.worst.heatmap
     if path.is_symlink() or path.parent.is_symlink():
@@ -76,26 +72,26 @@ def _stored(folder: Path, quality: Quality) -> Path | None:
     return path if path.is_file() else None
 
 
-def _heat_map(entry: Proven, quality: Quality, path: Path) -> HeatMap:
+def _heat_map(entry: ProvenArtifact, quality: Quality, path: Path) -> HeatMap:
     # The stored ramp fills red, then green, then blue, a third of it each.
     levels = read_photo(path).rgb.mean(axis=2) * STORED_LEVELS
     peak = float(np.quantile(levels, 0.998))
     scale = next((scale for scale in SCALES if scale >= peak), SCALES[-1])
-    tile = None if quality.worst is None else quality.worst.tile
+    tile = quality.worst.tile
     title = f"{FORMATS[entry.format]} {label(entry.format, entry.variant)}, {entry.width}x{entry.height}"
     words = worst_words(quality)
     picture = jpeg(_drawn(levels / scale, tile), f"Heat map, {title}: {words}", "")
     return HeatMap(picture, title, words, f"{scale:g}")
 
 
-def _drawn(heat: NDArray[np.float32], tile: Tile | None) -> NDArray[np.uint8]:
+def _drawn(heat: NDArray[np.float32], tile: Tile) -> NDArray[np.uint8]:
     """The map in colours, the tile outlined; beside it, at the same height, the tile alone. (H, W, 3)"""
     ramp = np.array([[int(colour[i : i + 2], 16) for i in (0, 2, 4)] for colour in COLOURS], np.float64)
     at = np.clip(heat, 0.0, 1.0) * (len(ramp) - 1)
     rgb = np.stack([np.interp(at, np.arange(len(ramp)), ramp[:, c]) for c in range(3)], axis=2)
     whole = Image.fromarray(np.rint(rgb).astype(np.uint8))
     height, width = heat.shape
-    if tile is None or not _inside(tile, width, height):
+    if not _inside(tile, width, height):
         return np.asarray(whole)
     detail = whole.crop((tile.x, tile.y, tile.x + tile.width, tile.y + tile.height))
     factor = min(MAX_SIDE / max(width, height), max(1.0, MAX_SIDE // max(width, height)))

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from afterlens.conversion.bundle.contract import Artifact
-from afterlens.conversion.bundle.labels import FORMATS, label, megabytes, stored
-from afterlens.conversion.bundle.proof import Found, Proven, Quality
-from afterlens.conversion.report.heatmaps import worst_words
+from afterlens.conversion.bundle.labels import megabytes
+from afterlens.conversion.bundle.proof import Proof, ProvenArtifact, Quality
+from afterlens.conversion.bundle.variants import FORMATS, label, stored
 from afterlens.conversion.report.pareto import HEIGHT, WIDTH, Point, draw, svg
 from afterlens.conversion.report.templates import FAIL, Cell, Picture, Table, drawing, state_cell
 from afterlens.conversion.report.verdict import Verdict
@@ -15,7 +15,7 @@ Milliseconds = Mapping[str, tuple[float, str]]
 
 
 def overview(
-    artifacts: Sequence[Artifact], proof: Found | None, verdict: Verdict, times: Milliseconds
+    artifacts: Sequence[Artifact], proof: Proof | None, verdict: Verdict, times: Milliseconds
 ) -> Table:
     """All files of a bundle, a line each: whether it passed, what it costs and what it is worth."""
     proved = {} if proof is None else {entry.file: entry for entry in proof.artifacts}
@@ -45,7 +45,7 @@ def overview(
     return Table(columns, rows)
 
 
-def quality_table(proof: Found) -> tuple[str, Table] | None:
+def quality_table(proof: Proof) -> tuple[str, Table] | None:
     """A note and the table of PSNR and SSIM against ground truth; None if nothing was compared with it."""
     judged = _judged(proof)
     if not judged:
@@ -66,7 +66,7 @@ def quality_table(proof: Found) -> tuple[str, Table] | None:
     return _note(judged), Table(columns, rows)
 
 
-def plots(proof: Found, times: Milliseconds) -> tuple[str, list[tuple[str, list[Picture]]]] | None:
+def plots(proof: Proof, times: Milliseconds) -> tuple[str, list[tuple[str, list[Picture]]]] | None:
     """A note, and for each picture size, smallest first, a plot of quality over bytes, and over time if timed."""
     judged = [entry for entry in proof.artifacts if entry.quality is not None]
     shown = judged or [entry for entry in proof.artifacts if entry.psnr is not None]
@@ -91,7 +91,7 @@ def plots(proof: Found, times: Milliseconds) -> tuple[str, list[tuple[str, list[
     return note, pictures
 
 
-def _plots(entries: Sequence[Proven], times: Milliseconds) -> list[Picture]:
+def _plots(entries: Sequence[ProvenArtifact], times: Milliseconds) -> list[Picture]:
     """Bytes and time of the variants of one picture size."""
     size = f"{entries[0].width}x{entries[0].height}"
     qualities = [entry.quality for entry in entries if entry.quality is not None]
@@ -121,11 +121,11 @@ def _plots(entries: Sequence[Proven], times: Milliseconds) -> list[Picture]:
     return pictures
 
 
-def _judged(proof: Found) -> list[tuple[Proven, Quality]]:
+def _judged(proof: Proof) -> list[tuple[ProvenArtifact, Quality]]:
     return [(entry, entry.quality) for entry in proof.artifacts if entry.quality is not None]
 
 
-def _note(judged: Sequence[tuple[Proven, Quality]]) -> str:
+def _note(judged: Sequence[tuple[ProvenArtifact, Quality]]) -> str:
     pairs = max(len(quality.rows) for _, quality in judged)
     inputs = [quality.input_psnr for _, quality in judged if quality.input_psnr is not None]
     note = (
@@ -150,14 +150,11 @@ def _loss_cell(quality: Quality | None) -> str | Cell:
 
 
 def _worst_cell(quality: Quality) -> str | Cell:
-    worst = quality.worst
-    if worst is None or worst.tile is None:
-        return worst_words(quality)
-    tile = worst.tile
+    worst, tile = quality.worst, quality.worst.tile
     return Cell(f"{worst.image}: {worst.drop:.2f} dB", f"x {tile.x}, y {tile.y}: {tile.drop:.2f} dB")
 
 
-def _state(artifact: Artifact, proof: Found | None, verdict: Verdict) -> Cell:
+def _state(artifact: Artifact, proof: Proof | None, verdict: Verdict) -> Cell:
     if artifact.file in verdict.changed:
         return Cell(f"changed since the {'conversion' if proof is None else 'proof'}", "", FAIL)
     return state_cell(None if proof is None else artifact.file in verdict.passed)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from afterlens.conversion.bundle.contract import Bundle, integrity_fault, read_bundle
-from afterlens.conversion.bundle.labels import FORMATS, label, megabytes
-from afterlens.conversion.bundle.proof import Found, proof_of
+from afterlens.conversion.bundle.labels import megabytes
+from afterlens.conversion.bundle.proof import Proof, proof_of
+from afterlens.conversion.bundle.variants import FORMATS, label
 from afterlens.conversion.report.details import port_table, proof_table, provenance, size_table
 from afterlens.conversion.report.heatmaps import SHOWN_DROP, heat_maps
 from afterlens.conversion.report.quality import overview, plots, quality_table
@@ -37,7 +38,7 @@ class _Chapter:
     """All that is known of one bundle."""
 
     bundle: Bundle
-    proof: Found | None
+    proof: Proof | None
     verdict: Verdict
     timings: Sequence[Mapping[str, Any]]  # benchmark documents with results of this bundle
 

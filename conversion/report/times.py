@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from afterlens.conversion.bundle.labels import RUNTIMES, label, megabytes, threads
+from afterlens.conversion.bundle.labels import RUNTIMES, megabytes, threads
+from afterlens.conversion.bundle.variants import label
 from afterlens.conversion.report.templates import Table
 
 MAX_OPERATORS = 8  # types, and single operators, of a file

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from afterlens.conversion.bundle.contract import Artifact, Bundle, integrity_fault
-from afterlens.conversion.bundle.labels import FORMATS, label
-from afterlens.conversion.bundle.proof import Found, Proven
+from afterlens.conversion.bundle.proof import Proof, ProvenArtifact
+from afterlens.conversion.bundle.variants import FORMATS, label
 from afterlens.conversion.report.templates import FAIL, OPEN, PASS
 
 FLOAT_VARIANTS = ("float32", "float16")
@@ -36,7 +36,7 @@ class Verdict:
     passed: frozenset[str]  # files
 
 
-def verdict_of(bundle: Bundle, proof: Found | None) -> Verdict:
+def verdict_of(bundle: Bundle, proof: Proof | None) -> Verdict:
     """Check the files of a bundle against their digests, and sum up its proof; None: it was not verified."""
     artifacts = bundle.contract.artifacts
     proved = {} if proof is None else {entry.file: entry for entry in proof.artifacts}
@@ -80,11 +80,11 @@ def overall(verdicts: Sequence[Verdict]) -> Line:
     return Line(state, f"{count} of {len(states)} bundles {were}{words}.")
 
 
-def _is_other(artifact: Artifact, entry: Proven | None) -> bool:
+def _is_other(artifact: Artifact, entry: ProvenArtifact | None) -> bool:
     return entry is not None and entry.sha256 != artifact.sha256
 
 
-def _passed(entry: Proven | None) -> bool:
+def _passed(entry: ProvenArtifact | None) -> bool:
     """A file that was never run passes nothing, whatever its proof says."""
     if entry is None or entry.max_error is None:
         return False
@@ -111,7 +111,7 @@ def _group(outcome: str, artifacts: Sequence[Artifact], passed: frozenset[str]) 
     return Line(FAIL, f"{count}; not {', '.join(_name(artifact) for artifact in failed)}.")
 
 
-def _most_lost(artifacts: Sequence[Artifact], proved: Mapping[str, Proven]) -> list[Line]:
+def _most_lost(artifacts: Sequence[Artifact], proved: Mapping[str, ProvenArtifact]) -> list[Line]:
     """The file whose pictures lost most against ground truth; empty if none was compared with it."""
     losses = [
         (quality.drop, quality.passed, _name(artifact))

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from afterlens.conversion.bundle.contract import Artifact, Bundle, integrity_fault, read_bundle
+from afterlens.conversion.bundle.variants import precision_rank
 from afterlens.training.media.containers import is_video
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import find_photos, read_photo, write_png
@@ -201,7 +202,7 @@ def _usable(bundle: Bundle, runtime: Runtime) -> list[Artifact]:
     """The runtime's artifacts, one a size, the most precise variant of each."""
     by_size: dict[tuple[int, int], Artifact] = {}
     of_runtime = [artifact for artifact in bundle.contract.artifacts if artifact.format == runtime]
-    for artifact in sorted(of_runtime, key=lambda a: a.variant != "float32"):
+    for artifact in sorted(of_runtime, key=lambda a: precision_rank(a.format, a.variant)):
         by_size.setdefault((artifact.width, artifact.height), artifact)
     if not by_size:
         raise UserError(f"{bundle.folder}: holds no {runtime} artifact; convert again")

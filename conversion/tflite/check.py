@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from afterlens.conversion.tflite.graph import array_of, is_constant, read_tflite
-from afterlens.training.media.errors import UserError
 
 
 def quantization_faults(path: Path, source: Path) -> list[str]:
@@ -48,12 +46,3 @@ def quantization_faults(path: Path, source: Path) -> list[str]:
     if not checked:
         faults.append("holds no quantized weights")
     return faults
-
-
-def refuse_unknown_budget(budgets: Mapping[str, float], known: Sequence[str]) -> None:
-    """Raises UserError for a budget of an unknown variant, or one that is not a number of dB."""
-    for variant, budget in budgets.items():
-        if variant not in known or not 0.0 <= budget < np.inf:
-            raise UserError(
-                f"budget {variant}={budget}: expected a number of dB, zero or more, for one of {', '.join(known)}"
-            )

@@ -16,17 +16,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from afterlens.conversion.bundle.contract import SIGNATURE
+from afterlens.conversion.bundle.layout import file_shape, from_torch
 from afterlens.conversion.tflite.graph import pack, read_tflite
-from afterlens.training.deployable import Deployable, Port
+from afterlens.training.deployable import Deployable
 from afterlens.training.media.errors import UserError
 
 # Largest absolute difference on the photo that identifies the outputs; the actual gates are those of `verify`.
@@ -35,7 +38,7 @@ _LIMITS = {"float32": 1e-3, "float16": 5e-2}
 
 @dataclass(frozen=True)
 class Reference:
-    """A real photo and what PyTorch computes from it in float32: (1, 3, H, W) in the ports' ranges, by port name."""
+    """A real photo and what PyTorch computes from it in float32: arrays of the ports' shapes, by port name."""
 
     inputs: dict[str, NDArray[np.float32]]
     outputs: dict[str, NDArray[np.float32]]
@@ -44,7 +47,8 @@ class Reference:
 class Onnx2tf:
     """One run of onnx2tf in its own process and folder, started at once so that other work can go on meanwhile."""
 
-    def __init__(self, onnx: Path, folder: Path) -> None:
+    def __init__(self, onnx: Path, folder: Path, keep: Sequence[str] = ()) -> None:
+        """``keep``: inputs whose axes must stay in their order."""
         folder.mkdir()
         shutil.copyfile(onnx, folder / "graph.onnx")  # the tool overwrites its input
         # It looks for this file of test pictures in its working directory and downloads it if it is missing.
@@ -61,7 +65,10 @@ class Onnx2tf:
         self.folder, self.log, self.started = folder, folder / "onnx2tf.log", time.perf_counter()
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "onnx2tf", "-i", "graph.onnx", "-o", "out", "-v", "error"],
+                [
+                    *(sys.executable, "-m", "onnx2tf", "-i", "graph.onnx", "-o", "out", "-v", "error"),
+                    *(["-kat", *keep] if keep else []),
+                ],
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -116,12 +123,6 @@ def minimum_tflite(path: Path) -> str:
     raise UserError(f"{path.name}: does not say which runtime it needs (no min_runtime_version)")
 
 
-def nhwc(port: Port) -> tuple[int, int, int, int]:
-    """A port's shape in TFLite's order, (N, H, W, C)."""
-    count, channels, height, width = port.shape
-    return count, height, width, channels
-
-
 def _bind(
     path: Path, deployable: Deployable, reference: Reference, variant: str
 ) -> tuple[dict[str, int], dict[str, int]]:
@@ -140,19 +141,19 @@ def _bind(
         for detail in interpreter.get_input_details()
     }
     got = {name: tuple(detail["shape"].tolist()) for name, detail in inputs.items()}
-    expected = {port.name: nhwc(port) for port in deployable.inputs}
+    expected = {port.name: file_shape(port) for port in deployable.inputs}
     if got != expected:
         raise UserError(f"{path.name}: onnx2tf wrote the inputs {got}, expected {expected}")
-    for name, detail in inputs.items():
-        image = np.ascontiguousarray(reference.inputs[name].transpose(0, 2, 3, 1))
-        interpreter.set_tensor(detail["index"], image)
+    for port in deployable.inputs:
+        value = from_torch(port, torch.from_numpy(reference.inputs[port.name]))
+        interpreter.set_tensor(inputs[port.name]["index"], value[None])
     interpreter.invoke()
     left = {d["index"]: interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()}
     if len(left) != len(deployable.outputs):
         raise UserError(f"{path.name}: onnx2tf wrote {len(left)} outputs, expected {len(deployable.outputs)}")
     outputs = {}
     for port in deployable.outputs:
-        wanted = reference.outputs[port.name].transpose(0, 2, 3, 1)
+        wanted = from_torch(port, torch.from_numpy(reference.outputs[port.name]))[None]
         errors = {
             index: float(np.abs(value - wanted).max()) if value.shape == wanted.shape else np.inf
             for index, value in left.items()

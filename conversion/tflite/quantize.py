@@ -83,7 +83,11 @@ def quantizable(model: Any, scheme: Scheme) -> list[int]:
         for index, (name, operator) in enumerate(
             zip(operator_names(model), model.subgraphs[0].operators, strict=True)
         )
-        if name in types and name not in excluded and set(operator.outputs) <= floats
+        if name in types
+        and name not in excluded
+        and set(operator.outputs) <= floats
+        # A matrix product may have its weights first: there is no activation to take the bias's scale from.
+        and (name != "FULLY_CONNECTED" or operator.inputs[0] in floats)
     ]
 
 

@@ -1,104 +1,45 @@
-"""The gates of the proof: how far one output of an artifact may be from what PyTorch computed, and where it is.
+"""Checks one output of an artifact against the gate of its variant: how far is it from PyTorch, and where?
 
-    row = judge("float16", port, "room.jpg", got, expected, stored=(got_in_float32, expected_with_float16_weights))
+    gate = variants.gate("tflite", "float16")
+    row = check_output(gate, port, "room.jpg", got, expected, stored=(got_in_float32, expected_with_float16_weights))
     print(row.faults or "passed")
 
-Pictures are (H, W, 3) float32. Errors are shares of the output's declared range, which is the peak of the PSNR too.
+The limits are in `afterlens.conversion.bundle.variants`. Values are laid out as in `afterlens.conversion.bundle.layout`;
+errors are shares of the output's declared range, which is also the peak of the PSNR.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from afterlens.conversion.bundle.runtimes import Picture, to_levels
+from afterlens.conversion.bundle.layout import Value
+from afterlens.conversion.bundle.proof import OutputRow, Place, finite
+from afterlens.conversion.bundle.runtimes import to_levels
+from afterlens.conversion.bundle.variants import Gate
 from afterlens.training.deployable import Port
 from afterlens.training.metrics import PSNR_CAP
-
-VARIANTS = (
-    *(
-        "float32",
-        "float16",
-        "dynamic_range_quant",
-        "full_integer_quant",
-        "integer_quant_with_int16_act",
-        "mixed",
-    ),
-    *("int8", "palettized6", "palettized4"),
-)
-MAX_ERROR = {"float32": 1e-4}  # by variant: the largest difference from PyTorch
-# By variant, dB. The integer and compressed variants are judged by what they lose against the truth (quality.py); this
-# catches the collapse of one picture that a mean over all would hide.
-MIN_PSNR = {
-    "float16": 60.0,
-    "dynamic_range_quant": 30.0,
-    "full_integer_quant": 20.0,
-    "integer_quant_with_int16_act": 30.0,
-    "mixed": 20.0,
-    "int8": 30.0,
-    "palettized6": 25.0,
-    "palettized4": 15.0,
-}
-# By variant: the largest difference from PyTorch whose weights are rounded as the file's are, both in float32
-# arithmetic. A fault that costs less than float16 rounding passes the PSNR gate, but not this one (docs/proof.md).
-MAX_STORED_ERROR = {"float16": 1e-4}
-MAX_LEVELS = {"float32": 1, "float16": 1}  # by variant: largest difference after both are rounded to 8 bits
-RANGE_SLACK = 1e-6  # how far a value may leave its declared range
-INT16_SLACK = 1e-4  # the same where the end of the range lies between two steps of int16
-
-
-@dataclass(frozen=True)
-class Place:
-    """The one value of a picture that is furthest off, in the output's own units."""
-
-    x: int
-    y: int
-    channel: str
-    got: float | None  # None: not a finite number
-    expected: float | None
-
-    def __str__(self) -> str:
-        got, expected = ("not finite" if v is None else f"{v:.6g}" for v in (self.got, self.expected))
-        return f"x {self.x}, y {self.y}, {self.channel}: got {got}, expected {expected}"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One output of one artifact on one picture, against PyTorch. Errors are shares of the output's range."""
-
-    image: str
-    output: str
-    max_error: float
-    mean_error: float
-    psnr: float  # dB, at most 100
-    stored_error: float | None  # like max_error, of the comparison of MAX_STORED_ERROR; None: not made
-    levels: int  # largest difference after both are rounded to 8 bits
-    lowest: float | None  # of what the artifact computed; None: not a finite number
-    highest: float | None
-    worst: Place
-    faults: list[str]  # one line for each gate that failed, with the place
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far two pictures are apart; errors are shares of the range."""
+    """How far two values of a port are apart; errors are shares of its range."""
 
     max_error: float
     mean_error: float
     psnr: float
-    not_finite: int  # so many values, each counted as an error of the whole range
+    not_finite: int  # this many numbers, each counted as an error of the whole range
     worst: Place
 
 
-def difference(port: Port, got: Picture, expected: Picture) -> Difference:
-    """Compares two (H, W, 3) pictures of a port."""
+def difference(port: Port, got: Value, expected: Value) -> Difference:
+    """Compare two values of a port, of the same shape."""
     low, high = port.range
     with np.errstate(invalid="ignore"):
         error = np.abs(got.astype(np.float64) - expected) / (high - low)
     error[~np.isfinite(error)] = np.inf
-    worst = _place(int(np.argmax(error)), got, expected)
+    worst = _place(port, int(np.argmax(error)), got, expected)
     error[np.isinf(error)] = 1.0
     mean_square = float(np.square(error).mean())
     psnr = PSNR_CAP if mean_square == 0.0 else min(PSNR_CAP, -10.0 * float(np.log10(mean_square)))
@@ -107,19 +48,20 @@ def difference(port: Port, got: Picture, expected: Picture) -> Difference:
     )
 
 
-def judge(
-    variant: str,
+def check_output(
+    gate: Gate,
     port: Port,
     image: str,
-    got: Picture,
-    expected: Picture,
-    stored: tuple[Picture, Picture] | None = None,
-) -> Row:
-    """Holds one output (H, W, 3) of an artifact against the gates.
+    got: Value,
+    expected: Value,
+    stored: tuple[Value, Value] | None = None,
+) -> OutputRow:
+    """Check one output of an artifact against the gate of its variant.
 
     Args:
-        variant: of the artifact.
-        got: what it computed, before any rounding to 8 bits.
+        gate: of the artifact's variant.
+        image: name of the picture that the artifact was run on.
+        got: what the artifact computed, before any rounding to 8 bits.
         expected: what PyTorch computed.
         stored: both again, in float32 arithmetic and with the weights as stored.
     """
@@ -129,58 +71,57 @@ def judge(
     if found.not_finite:
         faults.append(f"{found.not_finite} of {got.size} values are not finite; first at {found.worst}")
     outside = np.where(np.isfinite(got), np.maximum(low - got, got - high), 0.0)
-    slack = INT16_SLACK if variant == "integer_quant_with_int16_act" else RANGE_SLACK
-    if outside.max() > slack * (high - low):
-        where = _place(int(np.argmax(outside)), got, expected)
+    if outside.max() > gate.range_slack * (high - low):
+        where = _place(port, int(np.argmax(outside)), got, expected)
         faults.append(f"values leave the range [{low:g}, {high:g}]; furthest at {where}")
-    limit = MAX_ERROR.get(variant, np.inf)
-    if found.max_error > limit:
+    if gate.max_error is not None and found.max_error > gate.max_error:
         faults.append(
-            f"max error {found.max_error:.3g}, at most {limit:g} is allowed; worst at {found.worst}"
+            f"max error {found.max_error:.3g}, at most {gate.max_error:g} is allowed; worst at {found.worst}"
         )
-    required = MIN_PSNR.get(variant, -np.inf)
-    if found.psnr < required:
-        faults.append(f"PSNR {found.psnr:.2f} dB, at least {required:g} is required; worst at {found.worst}")
-    levels = _levels_apart(got, expected, port)
-    if levels > MAX_LEVELS.get(variant, 255):
+    if gate.min_psnr is not None and found.psnr < gate.min_psnr:
         faults.append(
-            f"{levels} of 255 levels off, at most {MAX_LEVELS[variant]} is allowed; worst at {found.worst}"
+            f"PSNR {found.psnr:.2f} dB, at least {gate.min_psnr:g} is required; worst at {found.worst}"
+        )
+    levels = _levels_apart(got, expected, port) if port.kind == "image" else None
+    if levels is not None and levels > gate.max_levels:
+        faults.append(
+            f"{levels} of 255 levels off, at most {gate.max_levels} is allowed; worst at {found.worst}"
         )
     stored_error = None
     if stored is not None:
         exact = difference(port, *stored)
         stored_error = exact.max_error
-        limit = MAX_STORED_ERROR.get(variant, np.inf)
-        if stored_error > limit:
+        if gate.max_stored_error is not None and stored_error > gate.max_stored_error:
             faults.append(
-                f"max error {stored_error:.3g} against PyTorch with {variant} weights, at most {limit:g} is allowed; "
-                f"worst at {exact.worst}"
+                f"max error {stored_error:.3g} against PyTorch with float16 weights, at most "
+                f"{gate.max_stored_error:g} is allowed; worst at {exact.worst}"
             )
-    return Row(
-        image,
-        port.name,
-        found.max_error,
-        found.mean_error,
-        found.psnr,
-        stored_error,
-        levels,
-        _number(got.min()),
-        _number(got.max()),
-        found.worst,
-        faults,
+    return OutputRow(
+        image=image,
+        output=port.name,
+        max_error=found.max_error,
+        mean_error=found.mean_error,
+        psnr=found.psnr,
+        stored_error=stored_error,
+        levels=levels,
+        lowest=finite(float(got.min())),
+        highest=finite(float(got.max())),
+        worst=found.worst,
+        faults=tuple(faults),
     )
 
 
-def _place(index: int, got: Picture, expected: Picture) -> Place:
-    y, x, channel = (int(i) for i in np.unravel_index(index, got.shape))
-    return Place(x, y, "RGB"[channel], _number(got[y, x, channel]), _number(expected[y, x, channel]))
+def _place(port: Port, index: int, got: Value, expected: Value) -> Place:
+    place = tuple(int(i) for i in np.unravel_index(index, got.shape))
+    if port.kind == "image":
+        y, x, channel = place
+        where = f"x {x}, y {y}, {'RGB'[channel]}"
+    else:
+        where = f"index {', '.join(str(i) for i in place)}"
+    return Place(where, finite(float(got[place])), finite(float(expected[place])))
 
 
-def _levels_apart(got: Picture, expected: Picture, port: Port) -> int:
+def _levels_apart(got: Value, expected: Value, port: Port) -> int:
     low, high = port.range
     rounded = [to_levels((np.nan_to_num(picture) - low) / (high - low)) for picture in (got, expected)]
     return int(np.abs(rounded[0].astype(np.int16) - rounded[1]).max())
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if np.isfinite(value) else None

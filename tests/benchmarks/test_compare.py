@@ -62,47 +62,39 @@ def proof(
     path: Path, psnr: float = 22.40, *, fidelity: float = 70.0, ssim: float = 0.89, size: int = 1000
 ) -> Path:
     """A proof.json of one float16 file on two pictures; `psnr` is the mean of 21.40 and 23.40 or so."""
+    drop = 22.41 - psnr
+    tile = {"x": 0, "y": 0, "width": 32, "height": 32, "drop": drop}
+    numbers = {
+        **{"psnr": psnr, "ssim": ssim, "reference_psnr": 22.41, "reference_ssim": 0.89},
+        **{"input_psnr": 15.0, "drop": drop},
+    }
     rows = [
-        {"image": image, "psnr": psnr + shift, "ssim": ssim, "drop": 22.41 - psnr}
+        {**numbers, "image": image, "psnr": psnr + shift, "fidelity": 60.0, "tile": tile}
         for image, shift in (("room", -1.0), ("visitor", 1.0))
     ]
-    numbers = {
-        "psnr": psnr,
-        "ssim": ssim,
-        "reference_psnr": 22.41,
-        "reference_ssim": 0.89,
-        "drop": 22.41 - psnr,
+    worst = {"image": "room", "drop": drop, "tile": tile, "heatmap": None}
+    quality = {"budget": 0.3, **numbers, "passed": True, "worst": worst, "rows": rows}
+    row = {
+        **{"image": "room", "output": "restored", "psnr": fidelity, "max_error": 1e-3, "mean_error": 1e-5},
+        **{"levels": 1, "stored_error": None, "lowest": 0.0, "highest": 1.0, "faults": []},
+        "worst": {"where": "x 1, y 2, R", "got": 0.5, "expected": 0.501},
     }
-    quality = {"budget": 0.3, **numbers, "passed": True, "worst": None, "rows": rows}
-    row = {"image": "room", "output": "restored", "psnr": fidelity, "mean_error": 1e-5, "levels": 1}
     entry = {
         **{"file": "tiny_256x256_float16.tflite", "format": "tflite", "variant": "float16"},
-        **{
-            "width": 256,
-            "height": 256,
-            "sha256": "00" * 32,
-            "bytes": size,
-            "runtime": "litert",
-            "passed": True,
-        },
-        **{
-            "max_error": 1e-3,
-            "psnr": fidelity,
-            "rows": [row],
-            "provenance": "measured-host",
-            "quality": quality,
-        },
+        **{"width": 256, "height": 256, "sha256": "00" * 32, "bytes": size, "runtime": "litert"},
+        **{"passed": True, "faults": [], "max_error": 1e-3, "psnr": fidelity, "rows": [row]},
+        **{"provenance": "measured-host", "quality": quality},
     }
-    gates = {"max_error": {}, "min_psnr_db": {"float16": 60.0}, "max_levels": 1}
+    gates = {
+        **{"max_error": {}, "max_stored_error": {}, "min_psnr": {"float16": 60.0}},
+        **{"max_levels": {"float16": 1}, "range_slack": 1e-6},
+    }
     found = {
-        "task": "tiny",
-        "passed": True,
-        "failures": [],
-        "gates": gates,
-        "photos": [],
-        "artifacts": [entry],
+        **{"schema_version": 2, "task": "tiny", "version": "1", "passed": True, "failures": []},
+        **{"checkpoint_sha256": "ab" * 32, "gates": gates, "photos": [], "images": ["room"]},
+        **{"golden_files": 0, "tools": {}, "artifacts": [entry]},
     }
-    return write(path, {**found, "quality": {"pairs": ["room", "visitor"], "budgets": {}}})
+    return write(path, {**found, "ground_truth": {"pairs": ["room", "visitor"], "budgets": {}}})
 
 
 def changes(result: dict[str, Any], name: str = FLOAT16) -> dict[str, dict[str, Any]]:
@@ -226,7 +218,7 @@ def test_exactly_as_much_as_is_allowed_passes(tmp_path: Path) -> None:
     assert compare(base, new)["passed"]
 
 
-def test_only_pictures_that_both_sides_judged_count(tmp_path: Path) -> None:
+def test_only_pictures_that_both_sides_evaluated_count(tmp_path: Path) -> None:
     base = proof(tmp_path / "base.json")
     rows = json.loads(base.read_text())["artifacts"][0]["quality"]["rows"]
     easier = [rows[0], {**rows[1], "image": "sky", "psnr": 40.0}]
@@ -235,7 +227,7 @@ def test_only_pictures_that_both_sides_judged_count(tmp_path: Path) -> None:
     other = [{**row, "image": row["image"] + "2"} for row in rows]
     result = compare(base, changed(tmp_path / "new.json", base, artifacts__0__quality__rows=other))
     assert "psnr" not in changes(result)
-    assert result["artifacts"][0]["not_evaluated"] == ["quality: no picture was judged on both sides"]
+    assert result["artifacts"][0]["not_evaluated"] == ["quality: no picture was evaluated on both sides"]
 
 
 def test_rounding_far_above_what_matters_is_no_loss(tmp_path: Path) -> None:
@@ -254,15 +246,23 @@ def test_a_gate_that_fails_now_is_a_regression(tmp_path: Path) -> None:
         assert compare(new, new)["passed"]  # it failed before as well
 
 
-def test_a_proof_of_before_the_judgement_compares_its_numerics(tmp_path: Path) -> None:
+def test_a_proof_without_ground_truth_compares_its_numerics(tmp_path: Path) -> None:
     base = proof(tmp_path / "base.json")
-    document = json.loads(base.read_text())
-    del document["quality"], document["artifacts"][0]["quality"], document["artifacts"][0]["provenance"]
-    result = compare(base, write(tmp_path / "new.json", document))
+    new = changed(tmp_path / "new.json", base, artifacts__0__quality=None)
+    result = compare(base, new)
     assert set(changes(result)) == {"fidelity", "bytes"}
     assert result["artifacts"][0]["not_evaluated"] == [
-        "quality: the new side was not judged against ground truth"
+        "quality: the new side was not evaluated against ground truth"
     ]
+
+
+def test_a_proof_of_an_older_version_says_what_to_do(tmp_path: Path) -> None:
+    base = proof(tmp_path / "base.json")
+    old = changed(tmp_path / "old.json", base, schema_version=1)
+    with pytest.raises(
+        UserError, match="old.json: is a proof of an older version .*; run `afterlens verify` again"
+    ):
+        compare(old, base)
 
 
 # --- bundles ------------------------------------------------------------------------------------------------------

@@ -19,10 +19,15 @@ def document() -> dict[str, Any]:
     return result
 
 
-def test_the_schema_is_itself_valid() -> None:
+def test_the_schema_takes_a_host_document_and_refuses_others(document: dict[str, Any]) -> None:
     from jsonschema import Draft202012Validator
 
-    Draft202012Validator.check_schema(json.loads(SCHEMA_FILE.read_text()))
+    schema = json.loads(SCHEMA_FILE.read_text())
+    Draft202012Validator.check_schema(schema)
+    validator = Draft202012Validator(schema)
+    assert list(validator.iter_errors(document)) == []
+    assert list(validator.iter_errors(change(document, "results.0.timing.p50_ms", -1.0)))
+    assert list(validator.iter_errors(change(document, "device.hostname", "my-machine")))
 
 
 def test_a_host_document_is_read(document: dict[str, Any]) -> None:
@@ -63,6 +68,8 @@ def change(document: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     [
         ("schema_version", 2),
         ("provenance", "published"),
+        ("device.cores", 2.0),
+        ("device.memory_bytes", 10**30),
         ("provenance", ...),
         ("device.memory_bytes", "25 GB"),
         ("device.hostname", "my-machine"),

@@ -1,5 +1,6 @@
 """The profile of single operators: small files are built here, cut up, and put together again."""
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -162,10 +163,10 @@ def profile(path: Path, rounds: int = 3) -> dict[str, Any]:
 def test_the_profile_adds_up_and_fits_the_schema(pyramid: Path) -> None:
     from jsonschema import Draft202012Validator
 
-    from afterlens.benchmarks.document import _schema
+    from afterlens.benchmarks.document import SCHEMA_FILE
 
     found = profile(pyramid)
-    rules = {"$ref": "#/$defs/operators", "$defs": _schema()["$defs"]}
+    rules = {"$ref": "#/$defs/Operators", "$defs": json.loads(SCHEMA_FILE.read_text())["$defs"]}
     assert list(Draft202012Validator(rules).iter_errors(found)) == []
     operators = found["operators"]
     assert found["sum_ms"] == pytest.approx(sum(operator["ms"] for operator in operators))

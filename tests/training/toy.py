@@ -21,7 +21,7 @@ from afterlens.training.checkpoint import load_frozen
 from afterlens.training.data import Strata, cached_photo, seeded
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.losses import PatchDiscriminator, adversarial_loss, discriminator_loss
-from afterlens.training.recipe import BudgetRecipe, Recipe, Share, TrainingRecipe
+from afterlens.training.recipe import Recipe, Share, TrainingRecipe
 from afterlens.training.task import (
     Discriminator,
     Objective,
@@ -94,7 +94,7 @@ class StyleRecipe(Recipe):
 class ToyRecipe(Recipe):
     training: TrainingRecipe
     styles: StyleRecipe
-    budgets: BudgetRecipe
+    budgets: dict[str, float]
 
 
 def index(recipe: ToyRecipe, photos: Sequence[Path]) -> list[Record]:

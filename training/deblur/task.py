@@ -21,7 +21,6 @@ from afterlens.training.gains import batch_psnr, by_gain
 from afterlens.training.losses import charbonnier, relative_squared_error
 from afterlens.training.padding import crop_to, pad_to
 from afterlens.training.recipe import (
-    BudgetRecipe,
     Count,
     Positive,
     Recipe,
@@ -89,7 +88,7 @@ class DeblurRecipe(Recipe):
     network: NetworkRecipe
     synthesis: MotionRecipe
     loss: LossRecipe
-    budgets: BudgetRecipe
+    budgets: dict[str, float]  # dB that a converted variant may lose, where it is not the usual one
 
     @model_validator(mode="after")
     def _fits_the_network(self) -> Self:

@@ -25,7 +25,6 @@ from afterlens.training.losses import (
     vgg_file,
 )
 from afterlens.training.recipe import (
-    BudgetRecipe,
     Count,
     Positive,
     Recipe,
@@ -93,7 +92,7 @@ class ReflectionRecipe(Recipe):
     network: NetworkRecipe
     synthesis: SynthesisRecipe
     loss: LossRecipe
-    budgets: BudgetRecipe
+    budgets: dict[str, float]  # dB that a converted variant may lose, where it is not the usual one
 
     @model_validator(mode="after")
     def _fits_the_network(self) -> Self:

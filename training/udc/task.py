@@ -19,7 +19,6 @@ from afterlens.training.deployable import Deployable, Port
 from afterlens.training.gains import batch_psnr, by_gain
 from afterlens.training.losses import VGG19, relative_squared_error, ssim_loss, vgg_file
 from afterlens.training.recipe import (
-    BudgetRecipe,
     Count,
     Positive,
     Recipe,
@@ -93,7 +92,7 @@ class UnderDisplayRecipe(Recipe):
     synthesis: SynthesisRecipe
     panel: PanelRecipe
     loss: LossRecipe
-    budgets: BudgetRecipe
+    budgets: dict[str, float]  # dB that a converted variant may lose, where it is not the usual one
 
     @model_validator(mode="after")
     def _fits_the_network(self) -> Self:

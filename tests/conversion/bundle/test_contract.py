@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,8 +17,8 @@ from afterlens.conversion.bundle.contract import (
     Bundle,
     Contract,
     GoldenFile,
-    Proof,
     ProofResult,
+    ProofSummary,
     TensorSpec,
     digest,
     integrity_fault,
@@ -47,7 +48,9 @@ def _contract(folder: Path) -> Contract:
         parameters=10,
         macs=1000,
     )
-    golden = GoldenFile("golden/in.png", "input", "image", "png", 6, 4, *digest(folder / "golden" / "in.png"))
+    golden = GoldenFile(
+        "golden/in.png", "input", "image", "png", (4, 6, 3), *digest(folder / "golden" / "in.png")
+    )
     provenance = {
         "checkpoint_sha256": "0" * 64,
         "recipe": {"steps": 4},
@@ -82,18 +85,55 @@ def test_what_was_written_is_read_back_equal(tmp_path: Path) -> None:
     write_contract(tmp_path, contract)
     assert read_bundle(tmp_path) == Bundle(tmp_path, contract)
 
-    proven = replace(contract, proof=Proof(True, 3, (ProofResult("net.tflite", True, 2e-7, 100.0),)))
+    proven = replace(contract, proof=ProofSummary(True, 3, (ProofResult("net.tflite", True, 2e-7, 100.0),)))
     write_contract(tmp_path, proven)
     assert read_bundle(tmp_path).contract == proven
+
+
+def test_a_bundle_of_version_1_is_read_as_images(folder: Path) -> None:
+    def older(document: dict[str, Any]) -> None:
+        document["schema_version"] = 1
+        del document["proof"]
+        for spec in (*document["artifacts"][0]["inputs"], *document["artifacts"][0]["outputs"]):
+            del spec["kind"]
+        height, width, _ = document["golden"][0].pop("shape")
+        document["golden"][0].update(width=width, height=height)
+
+    now = read_bundle(folder)
+    _edit(folder, older)
+    assert read_bundle(folder) == now
+
+
+def test_what_is_written_fits_the_committed_schema(folder: Path) -> None:
+    from jsonschema import Draft202012Validator
+
+    from afterlens.conversion.bundle.contract import SCHEMA_FILE
+
+    validator = Draft202012Validator(json.loads(SCHEMA_FILE.read_text("utf-8")))
+    document = json.loads((folder / CONTRACT_FILE).read_text("utf-8"))
+    assert list(validator.iter_errors(document)) == []
+    for broken in (
+        {**document, "schema_version": 1},
+        {**document, "task": "../x"},
+        {**document, "golden": 3},
+    ):
+        assert list(validator.iter_errors(broken))
 
 
 @pytest.mark.parametrize(
     ("change", "named"),
     [
+        (lambda d: d["artifacts"][0].update(width=6.0), "artifacts[0].width"),
+        (lambda d: d["artifacts"][0].update(bytes=10**30), "artifacts[0].bytes"),
+        (lambda d: d["artifacts"][0].update(macs=True), "artifacts[0].macs"),
+        (lambda d: d["artifacts"][0]["inputs"][0].update(range=[0, 10**400]), "artifacts[0].inputs[0].range"),
+        (lambda d: d["artifacts"][0]["inputs"][0].update(shape=[]), "artifacts[0].inputs[0].shape"),
+        (lambda d: d["artifacts"][0]["inputs"][0].update(kind="audio"), "artifacts[0].inputs[0].kind"),
+        (lambda d: d.update(artifacts={}), "artifacts"),
         (lambda d: d.pop("task"), "task"),
         (lambda d: d.update(task="Reflection removal"), "task"),
         (lambda d: d.update(surprise=1), "surprise"),
-        (lambda d: d.update(schema_version=2), "schema_version"),
+        (lambda d: d.update(schema_version=3), "schema_version"),
         (lambda d: d["artifacts"].clear(), "artifacts"),
         (lambda d: d["artifacts"][0].update(format="onnx"), "artifacts[0].format"),
         (lambda d: d["artifacts"][0].update(sha256="ABC"), "artifacts[0].sha256"),
@@ -142,7 +182,17 @@ def test_a_file_named_twice_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"schema_version": NaN}', "[" * 100_000, '"\\ud800"', "\N{BYTE ORDER MARK}{}"]
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"schema_version": NaN}',
+        "[" * 100_000,
+        '{"a": 1e999}',
+        '"\\ud800"',
+        "\N{BYTE ORDER MARK}{}",
+    ],
 )
 def test_broken_json_is_one_line(folder: Path, text: str) -> None:
     (folder / CONTRACT_FILE).write_text(text, "utf-8")
@@ -158,16 +208,21 @@ def test_a_folder_without_a_contract_is_named(tmp_path: Path) -> None:
     assert "afterlens convert" in _refused(tmp_path)
 
 
-def test_nothing_against_the_schema_is_written(tmp_path: Path) -> None:
+def test_nothing_against_the_schema_can_be_made_or_written(tmp_path: Path) -> None:
     contract = _contract(tmp_path)
-    for wrong in (
-        replace(contract, task="No Task"),
-        replace(contract, artifacts=(replace(contract.artifacts[0], file="../net.tflite"),)),
-        replace(contract, provenance={**contract.provenance, "data_licence": 3}),
-        replace(contract, proof=Proof(True, 1, (ProofResult("net.tflite", True, 0.0, float("inf")),))),
-    ):
-        with pytest.raises(UserError):
-            write_contract(tmp_path, wrong)
+    wrong: list[Callable[[], Contract]] = [
+        lambda: replace(contract, task="No Task"),
+        lambda: replace(contract, artifacts=(replace(contract.artifacts[0], file="../net.tflite"),)),
+        lambda: replace(contract, provenance={**contract.provenance, "data_licence": 3}),
+        lambda: replace(
+            contract, proof=ProofSummary(True, 1, (ProofResult("net.tflite", True, 0.0, float("inf")),))
+        ),
+    ]
+    for make in wrong:
+        with pytest.raises(ValueError, match="validation error"):
+            make()
+    with pytest.raises(UserError, match="cannot be written as JSON"):
+        write_contract(tmp_path, replace(contract, provenance={**contract.provenance, "more": math.nan}))
     assert not (tmp_path / CONTRACT_FILE).exists()
 
 

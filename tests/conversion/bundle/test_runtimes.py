@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from afterlens.conversion.bundle.contract import Artifact, Bundle, digest
+from afterlens.conversion.bundle.network import compute
 from afterlens.conversion.bundle.runtimes import (
     CoremlModel,
     open_artifact,
@@ -16,7 +17,6 @@ from afterlens.conversion.bundle.runtimes import (
     to_levels,
 )
 from afterlens.conversion.convert import fit
-from afterlens.conversion.verify.verify import compute
 from afterlens.training.deployable import Deployable
 from afterlens.training.media.errors import UserError
 from tests.conversion.verify import mutations

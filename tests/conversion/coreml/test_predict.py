@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from afterlens.conversion.bundle.network import compute
 from afterlens.conversion.bundle.runtimes import to_levels
 from afterlens.conversion.coreml.convert import _coremltools, convert_coreml
 from afterlens.conversion.mil.interpret import MilProgram
-from afterlens.conversion.verify.verify import compute, extreme_pictures
+from afterlens.conversion.verify.test_images import extreme_pictures
 from afterlens.training.deployable import Deployable
 from afterlens.training.media.images import fit, read_photo
 from afterlens.training.tasks import find_task

@@ -90,11 +90,13 @@ def artifact(path: Path) -> Artifact:
     sha256, size = digest(path)
     shape = (SIDE, SIDE, 3) if coreml else (1, SIDE, SIDE, 3)
     top = 255.0 if coreml else 1.0
-    layout, dtype = ("image", "uint8") if coreml else ("NHWC", "float32")
+    layout: Any = "image" if coreml else "NHWC"
+    dtype: Any = "uint8" if coreml else "float32"
     ports = [
         TensorSpec(name, shape, layout, dtype, (0.0, top), "sRGB", name) for name in ("image", "restored")
     ]
-    kind, variant = ("coreml", "float16") if coreml else ("tflite", "float32")
+    kind: Any = "coreml" if coreml else "tflite"
+    variant = "float16" if coreml else "float32"
     inputs, outputs = (ports[0],), (ports[1],)
     return Artifact(
         path.name, kind, variant, SIDE, SIDE, sha256, size, "iOS 16, macOS 13", inputs, outputs, 1, 1

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -84,10 +85,15 @@ def make_bundle(folder: Path, photo: Path, **changes: Any) -> Path:
     """A bundle whose artifacts are a few bytes: the report never runs them."""
     (folder / "golden").mkdir(parents=True)
     golden = []
-    for role, tensor, shift in (("input", "image", 0), ("output", "restored", 1), ("output", "layer", 2)):
+    ports: tuple[tuple[Any, str, int], ...] = (
+        ("input", "image", 0),
+        ("output", "restored", 1),
+        ("output", "layer", 2),
+    )
+    for role, tensor, shift in ports:
         file = folder / "golden" / f"32x24_{role}_{tensor}.png"
         Image.fromarray(np.asarray(Image.open(photo))[100:124, 200:232] // (1 + shift)).save(file)
-        golden.append(GoldenFile(f"golden/{file.name}", role, tensor, "png", 32, 24, *digest(file)))
+        golden.append(GoldenFile(f"golden/{file.name}", role, tensor, "png", (24, 32, 3), *digest(file)))
 
     def spec(name: str, meaning: str) -> TensorSpec:
         return TensorSpec(name, (1, 24, 32, 3), "NHWC", "float32", (0.0, 1.0), "sRGB", meaning)
@@ -96,10 +102,10 @@ def make_bundle(folder: Path, photo: Path, **changes: Any) -> Path:
     for variant in ("float32", "float16"):
         file = folder / f"tiny_32x24_{variant}.tflite"
         file.write_bytes(variant.encode() * 1000)
-        ports = ((spec("image", "photo"),), (spec("restored", "clean photo"), spec("layer", "layer")))
+        sides = ((spec("image", "photo"),), (spec("restored", "clean photo"), spec("layer", "layer")))
         counts = (123_456, 2_500_000)
         artifacts.append(
-            Artifact(file.name, "tflite", variant, 32, 24, *digest(file), "TFLite 2.9", *ports, *counts)
+            Artifact(file.name, "tflite", variant, 32, 24, *digest(file), "TFLite 2.9", *sides, *counts)
         )
     contract = Contract(
         task="tiny",
@@ -118,18 +124,38 @@ def make_bundle(folder: Path, photo: Path, **changes: Any) -> Path:
     return folder
 
 
+def output_row(image: str, error: float, mean_error: float, psnr: float) -> dict[str, Any]:
+    """One output on one picture, as in proof.json."""
+    return {
+        **{"image": image, "output": "restored", "max_error": error, "mean_error": mean_error, "psnr": psnr},
+        **{"stored_error": None, "levels": 1, "lowest": 0.0, "highest": 1.0, "faults": []},
+        "worst": {"where": "x 1, y 2, R", "got": 0.5, "expected": 0.5},
+    }
+
+
+def proof_document(entries: list[dict[str, Any]], photo: str, pairs: Sequence[str] = ()) -> dict[str, Any]:
+    """proof.json around the entries of its artifacts."""
+    images = dict.fromkeys(row["image"] for entry in entries for row in entry["rows"])
+    return {
+        **{"schema_version": 2, "task": "tiny", "version": "1.0.0", "passed": True, "failures": []},
+        "checkpoint_sha256": "ab" * 32,
+        "gates": {
+            **{"max_error": {"float32": 1e-4}, "max_stored_error": {}, "min_psnr": {"float16": 60.0}},
+            **{"max_levels": {"float32": 1}, "range_slack": 1e-6},
+        },
+        "photos": [{"name": photo, "sha256": "00" * 32}],
+        "images": list(images),
+        "ground_truth": {"pairs": list(pairs), "budgets": {}},
+        **{"golden_files": 3, "tools": {}, "artifacts": entries},
+    }
+
+
 def write_proof(folder: Path, **changes: Any) -> None:
     """proof.json as `verify` writes it, for the bundle of `make_bundle`."""
     entries = []
     for variant, error, psnr in (("float32", 2.5e-7, 100.0), ("float16", 3.5e-4, 81.25)):
         file = folder / f"tiny_32x24_{variant}.tflite"
-        row = {
-            "image": "room.jpg",
-            "output": "restored",
-            "mean_error": error / 10,
-            "psnr": psnr,
-            "levels": None,
-        }
+        row = output_row("room.jpg", error, error / 10, psnr)
         entries.append(
             {
                 "file": file.name,
@@ -138,6 +164,9 @@ def write_proof(folder: Path, **changes: Any) -> None:
                 "width": 32,
                 "height": 24,
                 "runtime": "ai-edge-litert 2.1.0",
+                "provenance": "measured-host",
+                "faults": [],
+                "quality": None,
                 "sha256": digest(file)[0],
                 "bytes": digest(file)[1],
                 "passed": True,
@@ -146,13 +175,7 @@ def write_proof(folder: Path, **changes: Any) -> None:
                 "rows": [row, {**row, "image": "noise", "mean_error": error / 5}],
             }
         )
-    proof = {
-        "passed": True,
-        "failures": [],
-        "gates": {"max_error": {"float32": 1e-4}, "min_psnr_db": {"float16": 60.0}, "max_levels": 1},
-        "photos": [{"name": "room.jpg", "sha256": "00" * 32}],
-        "artifacts": entries,
-    }
+    proof = proof_document(entries, photo="room.jpg")
     (folder / "proof.json").write_text(json.dumps({**proof, **changes}))
 
 
@@ -201,9 +224,9 @@ def make_evaluated_bundle(folder: Path, photo: Path) -> Path:
                 "reference_psnr": 22.412 + shift,
                 "reference_ssim": 0.8912,
                 "input_psnr": 15.5,
-                "input_ssim": 0.7,
                 "drop": 22.412 - psnr,
                 "fidelity": 50.0,
+                "tile": tile,
             }
             for image, shift in (("room", 1.0), ("visitor", -1.0))
         ]
@@ -215,17 +238,10 @@ def make_evaluated_bundle(folder: Path, photo: Path) -> Path:
                 "runtime": "ai-edge-litert 2.1.0" if format_ == "tflite" else "conversion.mil",
                 "provenance": "measured-host" if format_ == "tflite" else "reference-execution",
                 "passed": True,
+                "faults": [],
                 "max_error": 1e-3,
                 "psnr": 100.0 if variant == "float32" else 60.0 - worst,
-                "rows": [
-                    {
-                        "image": "room",
-                        "output": "restored",
-                        "mean_error": 1e-4,
-                        "psnr": 60.0 - worst,
-                        "levels": 1,
-                    }
-                ],
+                "rows": [output_row("room", 1e-3, 1e-4, 60.0 - worst)],
                 "quality": {
                     "budget": None if variant == "float32" else 0.3,
                     "psnr": psnr,
@@ -242,14 +258,7 @@ def make_evaluated_bundle(folder: Path, photo: Path) -> Path:
         )
     contract["artifacts"] = artifacts
     (folder / "model.json").write_text(json.dumps(contract))
-    proof = {
-        "passed": True,
-        "failures": [],
-        "gates": {"max_error": {"float32": 1e-4}, "min_psnr_db": {"float16": 60.0}, "max_levels": 1},
-        "photos": [{"name": "room", "sha256": "00" * 32}],
-        "quality": {"pairs": ["room", "visitor"], "budgets": {"full_integer_quant": 0.3}},
-        "artifacts": entries,
-    }
+    proof = proof_document(entries, photo="room", pairs=("room", "visitor"))
     (folder / "proof.json").write_text(json.dumps(proof))
     return folder
 

@@ -164,9 +164,9 @@ def test_what_verify_writes_can_be_read(
     write_contract(own_bundle.folder, replace(contract, artifacts=tflite))
     proof = verify(own_bundle.folder, {(256, 256): deployable}, [photo_path], checkpoint=checkpoint)
     page = Page(report([own_bundle.folder], out=tmp_path / "report.html"))
-    for entry in proof["artifacts"]:
-        row = next(row for row in page.rows if row[0] == entry["file"] and row[-1] == "pass")
-        assert row[4] == f"{entry['psnr']:.1f}"
+    for entry in proof.artifacts:
+        row = next(row for row in page.rows if row[0] == entry.file and row[-1] == "pass")
+        assert row[4] == f"{entry.psnr:.1f}"
 
 
 def test_a_proof_of_other_files_is_refused(tiny: Path, tmp_path: Path, photo_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,11 +21,22 @@ Pixels = NDArray[np.float32]
 REFLECTION = find_task("reflection")
 
 
-def artifact(width: int, height: int, dtype: str = "float32", layout: str = "NHWC") -> Artifact:
+def artifact(width: int, height: int, dtype: Any = "float32", layout: Any = "NHWC") -> Artifact:
     shape = (1, height, width, 3) if layout == "NHWC" else (height, width, 3)
     ports = [TensorSpec(name, shape, layout, dtype, (0.0, 1.0), "sRGB", "") for name in ("image", "restored")]
     return Artifact(
-        f"{width}x{height}", "tflite", "float32", width, height, "", 0, "", (ports[0],), (ports[1],), 0, 0
+        f"{width}x{height}",
+        "tflite",
+        "float32",
+        width,
+        height,
+        "0" * 64,
+        1,
+        "any",
+        (ports[0],),
+        (ports[1],),
+        0,
+        0,
     )
 
 

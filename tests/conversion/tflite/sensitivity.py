@@ -21,16 +21,10 @@ from rich.console import Console
 from rich.progress import track
 
 from afterlens.conversion.bundle.contract import Artifact, Bundle, digest, read_bundle
-from afterlens.conversion.verify.verify import (
-    Pictures,
-    Size,
-    Subject,
-    _open,
-    _pictures,
-    _test,
-    compute,
-    with_float16_weights,
-)
+from afterlens.conversion.bundle.network import compute, with_float16_weights
+from afterlens.conversion.verify.subject import Size, Subject, open_subject, test_picture
+from afterlens.conversion.verify.test_images import Inputs as Pictures
+from afterlens.conversion.verify.test_images import pictures as _pictures
 from afterlens.training.deployable import Deployable
 from afterlens.training.tasks import find_task
 from afterlens.training.trained import load_network
@@ -142,9 +136,9 @@ def check(
     bundle: Bundle, artifact: Artifact, deployables: dict[Size, Deployable], cases: Sequence[Case]
 ) -> Subject:
     """What `verify` does with one artifact, up to the first picture that shows that it is wrong."""
-    subject = _open(bundle, artifact, deployables, threads=1)
+    subject = open_subject(bundle, artifact, deployables, threads=1)
     for name, inputs, expected, stored in cases:
-        _test(subject, deployables[artifact.height, artifact.width], name, inputs, expected, stored)
+        test_picture(subject, deployables[artifact.height, artifact.width], name, inputs, expected, stored)
         if plainly_wrong(subject):
             break
     return subject

@@ -13,10 +13,11 @@ from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
 from afterlens.conversion.bundle.contract import Bundle
+from afterlens.conversion.bundle.layout import file_shape
 from afterlens.conversion.convert import reference
 from afterlens.conversion.operator_counts import operator_counts
 from afterlens.conversion.tflite.graph import read_tflite
-from afterlens.conversion.tflite.onnx2tf import Onnx2tf, Reference, finish_tflite, minimum_tflite, nhwc
+from afterlens.conversion.tflite.onnx2tf import Onnx2tf, Reference, finish_tflite, minimum_tflite
 from afterlens.training.deployable import Deployable
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import read_photo
@@ -54,7 +55,7 @@ def test_the_signature_has_the_ports_names_shapes_and_types(
     for details in (runner.get_input_details(), runner.get_output_details()):
         for name, detail in details.items():
             assert (detail["name"], detail["dtype"]) == (name, np.float32)
-            assert tuple(detail["shape"]) == (1, 256, 256, 3) == nhwc(deployable.inputs[0])
+            assert tuple(detail["shape"]) == (1, 256, 256, 3) == file_shape(deployable.inputs[0])
 
 
 @pytest.mark.parametrize(("variant", "least_psnr"), [("float32", 110.0), ("float16", 60.0)])

@@ -6,7 +6,8 @@ import pytest
 from numpy.typing import NDArray
 from skimage.metrics import peak_signal_noise_ratio
 
-from afterlens.conversion.verify.gates import difference, judge
+from afterlens.conversion.bundle.variants import gate
+from afterlens.conversion.verify.gates import check_output, difference
 from afterlens.training.deployable import Port
 
 SHAPE = (1, 3, 24, 40)
@@ -34,7 +35,7 @@ def test_errors_agree_with_scikit_image_and_with_a_loop(expected: NDArray[np.flo
                     worst, place = error, (x, y, "RGB"[c])
     assert found.max_error == pytest.approx(worst)
     assert found.mean_error == pytest.approx(total / got.size)
-    assert (found.worst.x, found.worst.y, found.worst.channel) == place
+    assert found.worst.where == "x {}, y {}, {}".format(*place)
 
 
 def test_errors_are_shares_of_the_declared_range(expected: NDArray[np.float32]) -> None:
@@ -44,12 +45,14 @@ def test_errors_are_shares_of_the_declared_range(expected: NDArray[np.float32]) 
     in_unit, in_wide = difference(UNIT, got, expected), difference(wide, wide_got, wide_expected)
     assert in_wide.max_error == pytest.approx(in_unit.max_error, rel=1e-3)
     assert in_wide.psnr == pytest.approx(in_unit.psnr, abs=1e-3)
-    assert judge("float32", wide, "room", wide_got, wide_expected).levels == 3  # 0.01 * 255
+    assert (
+        check_output(gate("tflite", "float32"), wide, "room", wide_got, wide_expected).levels == 3
+    )  # 0.01 * 255
 
 
 def test_equal_pictures_have_the_highest_psnr_and_no_fault(expected: NDArray[np.float32]) -> None:
-    row = judge("float32", UNIT, "room", expected, expected)
-    assert (row.max_error, row.mean_error, row.psnr, row.levels, row.faults) == (0.0, 0.0, 100.0, 0, [])
+    row = check_output(gate("tflite", "float32"), UNIT, "room", expected, expected)
+    assert (row.max_error, row.mean_error, row.psnr, row.levels, row.faults) == (0.0, 0.0, 100.0, 0, ())
 
 
 @pytest.mark.parametrize(
@@ -66,8 +69,8 @@ def test_one_value_that_is_off(
 ) -> None:
     got = expected.copy()
     got[7, 11, 2] += error if got[7, 11, 2] < 0.5 else -error
-    row = judge(variant, UNIT, "room", got, expected)
-    assert (row.faults == []) is passes
+    row = check_output(gate("tflite", variant), UNIT, "room", got, expected)
+    assert (row.faults == ()) is passes
     if not passes:
         assert f"x 11, y 7, B: got {got[7, 11, 2]:.6g}, expected {expected[7, 11, 2]:.6g}" in row.faults[0]
 
@@ -77,7 +80,7 @@ def test_float16_is_held_to_60_db(expected: NDArray[np.float32]) -> None:
     sign = np.where(np.random.default_rng(0).random(expected.shape) < 0.5, -1, 1)
     for psnr, passes in ((60.1, True), (59.9, False)):
         got = (inside + sign * 10 ** (-psnr / 20)).astype(np.float32)
-        row = judge("float16", UNIT, "room", got, inside)
+        row = check_output(gate("tflite", "float16"), UNIT, "room", got, inside)
         assert row.psnr == pytest.approx(psnr, abs=0.01)
         assert any("PSNR" in fault for fault in row.faults) is not passes
 
@@ -87,7 +90,9 @@ def test_a_single_wrong_value_that_hardly_moves_the_psnr_is_caught_by_its_levels
 ) -> None:
     got = photo.copy()
     got[300, 500, 1] += 0.1 if got[300, 500, 1] < 0.5 else -0.1
-    row = judge("float16", Port("clean", (1, 3, 432, 768), (0.0, 1.0)), "room", got, photo)
+    row = check_output(
+        gate("tflite", "float16"), Port("clean", (1, 3, 432, 768), (0.0, 1.0)), "room", got, photo
+    )
     assert row.psnr > 60
     assert len(row.faults) == 1 and "levels off" in row.faults[0] and "x 500, y 300, G" in row.faults[0]
 
@@ -97,7 +102,7 @@ def test_a_fault_smaller_than_float16_rounding_shows_against_the_stored_weights(
 ) -> None:
     rounded = expected.astype(np.float16).astype(np.float32)
     stored = np.clip(expected + 2e-4, 0, 1)
-    row = judge("float16", UNIT, "room", rounded, expected, stored=(stored, expected))
+    row = check_output(gate("tflite", "float16"), UNIT, "room", rounded, expected, stored=(stored, expected))
     assert row.psnr > 60
     assert row.stored_error == pytest.approx(2e-4, rel=0.01)
     assert len(row.faults) == 1 and "against PyTorch with float16 weights" in row.faults[0]
@@ -109,7 +114,7 @@ def test_values_that_are_not_finite_fail_and_stay_out_of_the_json(
 ) -> None:
     got = expected.copy()
     got[3, 4, 0] = value
-    row = judge("float16", UNIT, "room", got, expected)
+    row = check_output(gate("tflite", "float16"), UNIT, "room", got, expected)
     assert (
         "1 of 2880 values are not finite" in row.faults[0] and "x 4, y 3, R: got not finite" in row.faults[0]
     )
@@ -123,7 +128,7 @@ def test_values_outside_the_declared_range_fail(expected: NDArray[np.float32]) -
     got[0, 0] = 1.0
     truth = got.copy()
     got[0, 0] += 5e-5  # inside the error gate, and yet no picture
-    row = judge("float32", UNIT, "room", got, truth)
+    row = check_output(gate("tflite", "float32"), UNIT, "room", got, truth)
     assert (
         len(row.faults) == 1
         and "leave the range [0, 1]; furthest at x 0, y 0, R: got 1.00005" in row.faults[0]

@@ -57,13 +57,13 @@ def test_the_mean_loss_is_gated_and_the_worst_picture_named(truth: Picture) -> N
         measure("bad", truth + np.float32(0.0113), reference, truth, truth),
     ]
     verdict = evaluate_quality(rows, 0.6)
-    assert verdict["passed"] and over_budget(verdict) is None
-    assert verdict["drop"] == pytest.approx(np.mean([row.drop for row in rows]))
-    assert verdict["worst"]["image"] == "bad"
+    assert verdict.passed and over_budget(verdict) is None
+    assert verdict.drop == pytest.approx(np.mean([row.drop for row in rows]))
+    assert verdict.worst.image == "bad"
     strict = evaluate_quality(rows, 0.5)
-    assert not strict["passed"]
+    assert not strict.passed
     assert "at most 0.5 is allowed; worst image bad: 1.06 dB" in (over_budget(strict) or "")
-    assert evaluate_quality(rows, None)["passed"]
+    assert evaluate_quality(rows, None).passed
 
 
 def test_the_heat_map_is_black_where_nothing_differs(truth: Picture, tmp_path: Path) -> None:

@@ -22,7 +22,9 @@ from afterlens.conversion.bundle.contract import (
     read_bundle,
     write_contract,
 )
-from afterlens.conversion.bundle.proof import PROOF_FILE
+from afterlens.conversion.bundle.proof import PROOF, PROOF_FILE
+from afterlens.conversion.bundle.proof import read_proof as read_typed
+from afterlens.conversion.bundle.strict_json import document_of
 from afterlens.conversion.convert import convert
 from afterlens.conversion.examples import task_examples
 from afterlens.conversion.verify.verify import verify
@@ -110,7 +112,9 @@ def folder(veil_bundle: Path, tmp_path: Path) -> Path:
 def run(
     folder: Path, images: list[Path], deployable: Deployable | None = None, **options: Any
 ) -> dict[str, Any]:
-    return verify(folder, {(SIDE, SIDE): deployable or veil_deployable()}, images, **options)
+    return document_of(
+        PROOF, verify(folder, {(SIDE, SIDE): deployable or veil_deployable()}, images, **options)
+    )
 
 
 def read_proof(folder: Path) -> dict[str, Any]:
@@ -166,7 +170,10 @@ def test_a_faithful_conversion_passes_and_the_proof_says_by_how_much(
 def test_the_reflection_bundle_passes(
     own_bundle: Bundle, deployable: Deployable, checkpoint: Path, photo_paths: list[Path]
 ) -> None:
-    proof = verify(own_bundle.folder, {(256, 256): deployable}, photo_paths, checkpoint=checkpoint)
+    proof = document_of(
+        PROOF, verify(own_bundle.folder, {(256, 256): deployable}, photo_paths, checkpoint=checkpoint)
+    )
+    assert read_typed(own_bundle.folder / PROOF_FILE) == PROOF.validate_json(json.dumps(proof))
     worst = {a["file"]: (a["max_error"], a["psnr"]) for a in proof["artifacts"]}
     print(worst)
     assert proof["passed"] and len(worst) == 3
@@ -392,7 +399,7 @@ def test_an_old_proof_is_replaced(folder: Path, photo_path: Path) -> None:
     assert summary is not None and not summary.passed
 
 
-def test_artifacts_are_judged_by_their_pictures(
+def test_artifacts_are_evaluated_by_their_pictures(
     own_bundle: Bundle, checkpoint: Path, deployable: Deployable, photo_paths: list[Path]
 ) -> None:
     # One artifact is enough, and the executor of the other is slow.
@@ -404,7 +411,7 @@ def test_artifacts_are_judged_by_their_pictures(
     )
 
     def run(budget: float) -> dict[str, Any]:
-        return verify(
+        found = verify(
             own_bundle.folder,
             {(256, 256): deployable},
             photo_paths[:1],
@@ -412,6 +419,7 @@ def test_artifacts_are_judged_by_their_pictures(
             examples={(256, 256): examples},
             budgets={"float16": budget},
         )
+        return document_of(PROOF, found)
 
     quality = run(0.05)["artifacts"][0]["quality"]
     assert quality["passed"] and quality["budget"] == 0.05 and abs(quality["drop"]) < 0.02
