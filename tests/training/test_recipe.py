@@ -42,7 +42,7 @@ def test_overrides_take_toml_values_and_bare_words() -> None:
 def test_recipes_cannot_be_changed() -> None:
     recipe = read_recipe(ReflectionRecipe, PATH)
     with pytest.raises(ValueError, match="frozen"):
-        recipe.training.steps = 5  # type: ignore[misc]
+        recipe.training.steps = 5
 
 
 def test_recipe_survives_a_checkpoint() -> None:
