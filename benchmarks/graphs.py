@@ -15,11 +15,11 @@ import numpy as np
 from afterlens.benchmarks.runners import Graph, Pixels, Runner
 from afterlens.conversion.bundle.contract import Artifact, Bundle, digest, integrity_fault
 from afterlens.conversion.bundle.variants import precision_rank
-from afterlens.conversion.external import references, refuse_unnamed
+from afterlens.conversion.network import external_references, refuse_unnamed
 from afterlens.training.deployable import Deployable
 from afterlens.training.media.errors import GateFailed, UserError
 from afterlens.training.media.images import read_photo
-from afterlens.training.tasks import TASKS, find_task
+from afterlens.training.tasks import find_task
 from afterlens.training.trained import load_network
 
 WRONG_RESULT = 0.1
@@ -54,9 +54,9 @@ def network(bundle: Bundle, checkpoint: Path | None, reference: str | None) -> N
     if reference is not None:
         if checkpoint is not None:
             raise UserError(f"got checkpoint {checkpoint} and reference {reference}, expected one of them")
-        found = references(bundle.contract, reference)
+        found = external_references(bundle.contract, reference)
         return Network(lambda height, width: found[height, width], Path(reference), reference)
-    refuse_unnamed(bundle.contract, TASKS)
+    refuse_unnamed(bundle.contract)
     task = find_task(bundle.contract.task)
     checkpoint = checkpoint or task.pretrained
     _require_same_checkpoint(bundle, checkpoint)

@@ -16,7 +16,7 @@ import importlib
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from afterlens.conversion.bundle.contract import Contract
 from afterlens.conversion.bundle.variants import RANGE_SLACK
 from afterlens.conversion.fold import fold
 from afterlens.training.deployable import Deployable, Port
@@ -118,35 +117,6 @@ def weights_sha256(deployables: Sequence[Deployable]) -> str:
     """
     states = sorted({_state_sha256(deployable.module) for deployable in deployables})
     return states[0] if len(states) == 1 else hashlib.sha256("".join(states).encode()).hexdigest()
-
-
-def references(contract: Contract, name: str) -> dict[Size, Deployable]:
-    """What the function `name` returns, by (height, width): the reference of a bundle that was converted from it.
-
-    Raises UserError as `load_external` does, and where it is another network or has other weights than the bundle's.
-    """
-    network = load_external(name)
-    own, recorded = network.weights_sha256, contract.provenance["checkpoint_sha256"]
-    if own != recorded:
-        raise UserError(
-            f"{name}: the sha256 of its weights begins with {own[:12]}, the bundle was converted from "
-            f"{recorded[:12]}...; give the network and weights that it was converted from, or convert again"
-        )
-    found = {d.size: d for d in network.deployables}
-    for artifact in contract.artifacts:
-        if (artifact.height, artifact.width) not in found:
-            sizes = ", ".join(f"{width}x{height}" for height, width in found)
-            raise UserError(f"{name}: returned {sizes}, the bundle has {artifact.width}x{artifact.height}")
-    return found
-
-
-def refuse_unnamed(contract: Contract, tasks: Mapping[str, object]) -> None:
-    """Raise UserError for a bundle of none of `tasks`: the command line has to name its network."""
-    if contract.task not in tasks:
-        raise UserError(
-            f"a bundle of task {contract.task!r}, which is none of ours ({', '.join(tasks)}): name its network with "
-            "--reference package.module:function (a bundle never decides what code is run)"
-        )
 
 
 def _import(module_name: str, name: str) -> Any:

@@ -68,10 +68,10 @@ def convert(
     """
     from dataclasses import asdict
 
-    from afterlens.conversion.bundle.network import external, trained
     from afterlens.conversion.bundle.variants import VARIANTS
     from afterlens.conversion.convert import convert as run
     from afterlens.conversion.external import is_external
+    from afterlens.conversion.network import external, trained
 
     with library_output_on_stderr():
         wanted = list(dict.fromkeys(height_and_width(size) for size in sizes or ()))

@@ -51,9 +51,9 @@ def verify(
     one is wrong or loses more PSNR against the ground truth than its budget.
     """
     from afterlens.conversion.bundle.contract import read_bundle
-    from afterlens.conversion.bundle.network import references
     from afterlens.conversion.bundle.proof import PROOF_FILE
     from afterlens.conversion.bundle.variants import refuse_unknown_budget
+    from afterlens.conversion.network import references
     from afterlens.conversion.verify.verify import verify as run
     from afterlens.training.media.images import find_photos
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from afterlens.conversion.bundle.contract import Artifact, Bundle, digest, integrity_fault
 from afterlens.conversion.bundle.layout import Value, first_image, tensor_spec
-from afterlens.conversion.bundle.network import compute
 from afterlens.conversion.bundle.proof import EXECUTED, MEASURED, OutputRow, ProvenArtifact, Quality
+from afterlens.conversion.bundle.reference import compute
 from afterlens.conversion.bundle.runtimes import CoremlModel, Model, open_model, port_faults
 from afterlens.conversion.bundle.variants import find, gate
 from afterlens.conversion.coreml.check import compression_faults

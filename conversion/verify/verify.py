@@ -27,7 +27,6 @@ from afterlens.conversion.bundle.contract import (
     read_bundle,
     write_contract,
 )
-from afterlens.conversion.bundle.network import compute, with_float16_weights
 from afterlens.conversion.bundle.proof import (
     PROOF_FILE,
     Gates,
@@ -36,6 +35,7 @@ from afterlens.conversion.bundle.proof import (
     Proof,
     write_proof,
 )
+from afterlens.conversion.bundle.reference import compute, with_float16_weights
 from afterlens.conversion.bundle.variants import RANGE_SLACK, VARIANTS, gate
 from afterlens.conversion.examples import Example
 from afterlens.conversion.verify.golden import GOLDEN, golden_faults

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from afterlens.conversion.bundle.contract import SCHEMA_FILE, Artifact, Contract, TensorSpec
-from afterlens.conversion.external import import_external, load_external, references, weights_sha256
+from afterlens.conversion.external import import_external, load_external, weights_sha256
+from afterlens.conversion.network import external_references
 from afterlens.training.media.errors import UserError
 
 Cli = Callable[..., Any]
@@ -289,13 +290,13 @@ def contract(network_sha256: str, width: int = 24) -> Contract:
 def test_a_reference_with_other_weights_or_sizes_is_refused(write: Write) -> None:
     name = write("def make(): return graph()")
     own = load_external(name).weights_sha256
-    assert list(references(contract(own), name)) == [(16, 24)]
+    assert list(external_references(contract(own), name)) == [(16, 24)]
     with pytest.raises(
         UserError, match=f"begins with {own[:12]}, the bundle was converted from 000000000000"
     ):
-        references(contract("0" * 64), name)
+        external_references(contract("0" * 64), name)
     with pytest.raises(UserError, match="returned 24x16, the bundle has 32x16"):
-        references(contract(own, 32), name)
+        external_references(contract(own, 32), name)
 
 
 def test_names_are_held_against_the_patterns_of_the_contract() -> None:

@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # The parts of conversion/, folders and files. Each may import itself and the layers that follow its own.
 LAYERS = (
-    ("lint", "external"),
-    ("convert", "verify"),
+    ("lint", "network"),
+    ("convert", "verify", "external"),
     ("coreml", "fold", "operator_counts"),
     ("tflite", "report", "restore"),
     ("bundle",),

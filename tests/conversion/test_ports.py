@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from afterlens.conversion.bundle.contract import CONTRACT_FILE, read_bundle
 from afterlens.conversion.bundle.layout import made_up
-from afterlens.conversion.bundle.network import compute
 from afterlens.conversion.bundle.proof import PROOF_FILE, read_proof
+from afterlens.conversion.bundle.reference import compute
 from afterlens.conversion.bundle.runtimes import open_artifact
 from afterlens.conversion.convert import convert
 from afterlens.conversion.examples import plain_examples

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from afterlens.conversion.bundle.contract import Artifact, Bundle, digest
-from afterlens.conversion.bundle.network import compute
+from afterlens.conversion.bundle.reference import compute
 from afterlens.conversion.bundle.runtimes import (
     CoremlModel,
     open_artifact,

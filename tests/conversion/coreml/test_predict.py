@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from afterlens.conversion.bundle.network import compute
+from afterlens.conversion.bundle.reference import compute
 from afterlens.conversion.bundle.runtimes import to_levels
 from afterlens.conversion.coreml.convert import _coremltools, convert_coreml
 from afterlens.conversion.mil.interpret import MilProgram

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import track
 
 from afterlens.conversion.bundle.contract import Artifact, Bundle, digest, read_bundle
-from afterlens.conversion.bundle.network import compute, with_float16_weights
+from afterlens.conversion.bundle.reference import compute, with_float16_weights
 from afterlens.conversion.verify.subject import Size, Subject, open_subject, test_picture
 from afterlens.conversion.verify.test_images import Inputs as Pictures
 from afterlens.conversion.verify.test_images import pictures as _pictures

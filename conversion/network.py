@@ -1,24 +1,21 @@
-"""The network behind a bundle or a checkpoint, and what it computes in PyTorch.
+"""The one way to the network behind a bundle, a checkpoint or an external function.
 
 graphs, provenance = trained("reflection", checkpoint=None, sizes=[(256, 256)])
 graphs, weights = references(bundle.contract, checkpoint=None, reference=None)
-outputs = compute(graphs[256, 256], {"image": photo})
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from afterlens.conversion.bundle.contract import Contract, digest
-from afterlens.conversion.bundle.layout import Value, from_torch, to_torch
+from afterlens.conversion.external import load_external
 from afterlens.training.deployable import Deployable
 from afterlens.training.media.errors import UserError
+from afterlens.training.tasks import TASKS, find_task
+from afterlens.training.trained import load_network
 
 Size = tuple[int, int]  # height, width
 
@@ -27,9 +24,6 @@ def trained(
     name: str, checkpoint: Path | None, sizes: Sequence[Size]
 ) -> tuple[list[Deployable], dict[str, Any]]:
     """One graph a size (default: the task's sizes) from a checkpoint, and its provenance."""
-    from afterlens.training.tasks import find_task
-    from afterlens.training.trained import load_network
-
     task = find_task(name)
     weights = checkpoint or task.pretrained
     network, metadata = load_network(task, weights)
@@ -45,9 +39,6 @@ def external(
     name: str, checkpoint: Path | None, sizes: Sequence[Size]
 ) -> tuple[list[Deployable], dict[str, Any]]:
     """The same from an external function, which brings its own weights."""
-    from afterlens.conversion.external import load_external
-    from afterlens.training.tasks import TASKS
-
     if checkpoint is not None:
         raise UserError(f"got checkpoint {checkpoint} for {name}, which brings its own weights; leave out -c")
     network = load_external(name)
@@ -68,16 +59,11 @@ def references(
     contract: Contract, checkpoint: Path | None, reference: str | None
 ) -> tuple[dict[Size, Deployable], Path | None]:
     """What a bundle should compute, by (height, width), and the checkpoint that it was made from, if any."""
-    from afterlens.conversion.external import references as of_function
-    from afterlens.conversion.external import refuse_unnamed
-    from afterlens.training.tasks import TASKS, find_task
-    from afterlens.training.trained import load_network
-
     if reference is not None:
         if checkpoint is not None:
             raise UserError(f"got checkpoint {checkpoint} and reference {reference}, expected one of them")
-        return of_function(contract, reference), None
-    refuse_unnamed(contract, TASKS)
+        return external_references(contract, reference), None
+    refuse_unnamed(contract)
     task = find_task(contract.task)
     weights = checkpoint or task.pretrained
     network = load_network(task, weights)[0]
@@ -85,21 +71,30 @@ def references(
     return {size: task.deployable(network, *size) for size in sizes}, weights
 
 
-def compute(deployable: Deployable, inputs: Mapping[str, Value]) -> dict[str, Value]:
-    """What PyTorch computes in float32: values by input name -> values by output name (see `layout`)."""
-    tensors = [to_torch(port, inputs[port.name]) for port in deployable.inputs]
-    with torch.inference_mode():
-        results = deployable.module(*tensors)
-    return {
-        port.name: from_torch(port, result) for port, result in zip(deployable.outputs, results, strict=True)
-    }
+def external_references(contract: Contract, name: str) -> dict[Size, Deployable]:
+    """What the function `name` returns, by (height, width): the reference of a bundle that was converted from it.
+
+    Raises UserError as `load_external` does, and where it is another network or has other weights than the bundle's.
+    """
+    network = load_external(name)
+    own, recorded = network.weights_sha256, contract.provenance["checkpoint_sha256"]
+    if own != recorded:
+        raise UserError(
+            f"{name}: the sha256 of its weights begins with {own[:12]}, the bundle was converted from "
+            f"{recorded[:12]}...; give the network and weights that it was converted from, or convert again"
+        )
+    found = {d.size: d for d in network.deployables}
+    for artifact in contract.artifacts:
+        if (artifact.height, artifact.width) not in found:
+            sizes = ", ".join(f"{width}x{height}" for height, width in found)
+            raise UserError(f"{name}: returned {sizes}, the bundle has {artifact.width}x{artifact.height}")
+    return found
 
 
-def with_float16_weights(deployable: Deployable) -> Deployable:
-    """A copy that computes in float32 too, but with the weights rounded to float16, as a float16 file stores them."""
-    module = copy.deepcopy(deployable.module)
-    with torch.no_grad():
-        for weight in (*module.parameters(), *module.buffers()):
-            if weight.is_floating_point():
-                weight.copy_(weight.half())
-    return replace(deployable, module=module)
+def refuse_unnamed(contract: Contract) -> None:
+    """Raise UserError for a bundle of no task of ours: the command line has to name its network."""
+    if contract.task not in TASKS:
+        raise UserError(
+            f"a bundle of task {contract.task!r}, which is none of ours ({', '.join(TASKS)}): name its network with "
+            "--reference package.module:function (a bundle never decides what code is run)"
+        )
