@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from afterlens.conversion.bundle.layout import made_up
 from afterlens.training.deployable import Deployable
 from afterlens.training.media.errors import UserError
-from afterlens.training.media.images import find_photos, fit, read_photo
+from afterlens.training.media.images import fit, read_photo
+from afterlens.training.pairs import find_scenes
 from afterlens.training.task import Task
 
 Picture = NDArray[np.float32]  # (H, W, 3), RGB, [0, 1]; of an input that is no picture, whatever shape it has
@@ -125,39 +126,29 @@ def _correlation(picture: Picture) -> float | None:
 
 
 def pair_examples(folder: Path, deployable: Deployable, count: int | None = None) -> list[Example]:
-    """Real pairs: ``folder/target``, and for each input a folder called like it; files of one scene have one name.
-
-    A network with one input finds it in ``folder/input`` too. Pictures are cropped and scaled to the network's size.
+    """Real pairs, as `afterlens.training.pairs.find_scenes` finds them, cropped and scaled to the network's size.
 
     Args:
         count: so many of them, evenly spread; None for all.
 
-    Raises UserError for a folder without pairs, an input without its truth, and a scene whose pictures differ in size.
+    Raises UserError for a folder without pairs, an input without its counterpart, and a scene whose pictures differ in
+    size.
     """
     height, width = deployable.size
-    sides = {port.name: folder / port.name for port in deployable.inputs}
-    if len(sides) == 1 and (folder / "input").is_dir():
-        sides = dict.fromkeys(sides, folder / "input")
-    first = next(iter(sides.values()))
-    found = [path.relative_to(first).as_posix() for path in find_photos([first])] if first.is_dir() else []
-    if not found:
-        wanted = ", ".join(f"{side.name}/" for side in (*sides.values(), folder / "target"))
-        raise UserError(f"{folder}: no pairs, expected photos of the same names in {wanted}")
-    names = found if count is None else found[:: max(1, len(found) // count)][:count]
+    found = find_scenes(folder, [port.name for port in deployable.inputs])
+    scenes = found if count is None else found[:: max(1, len(found) // count)][:count]
     examples = []
-    for name in names:
-        files = {**{port: side / name for port, side in sides.items()}, "": folder / "target" / name}
-        pictures = {port: read_photo(file).rgb for port, file in files.items()}
-        shapes = {picture.shape for picture in pictures.values()}
+    for scene in scenes:
+        pictures = {port: read_photo(file).rgb for port, file in scene.inputs.items()}
+        target = read_photo(scene.target).rgb
+        shapes = {picture.shape for picture in (*pictures.values(), target)}
         if len(shapes) > 1:
             sizes = " and ".join(sorted(f"{columns}x{rows}" for rows, columns, _ in shapes))
-            raise UserError(f"{first / name}: is {sizes} pixels in its folders, expected one size")
-        fitted = {port: fit(picture, height, width) for port, picture in pictures.items()}
-        truth = fitted.pop("")
+            raise UserError(f"{scene.target}: is {sizes} pixels in its folders, expected one size")
         # As a camera's, the inputs have 8 bits.
         inputs = {
-            port: np.rint(picture * 255.0).astype(np.float32) / np.float32(255)
-            for port, picture in fitted.items()
+            port: np.rint(fit(picture, height, width) * 255.0).astype(np.float32) / np.float32(255)
+            for port, picture in pictures.items()
         }
-        examples.append(Example(name, inputs, truth))
+        examples.append(Example(scene.name, inputs, fit(target, height, width)))
     return examples

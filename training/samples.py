@@ -186,7 +186,7 @@ def validation_samples(
     degrade: Degrade,
     prepare: Prepare = unchanged,
     unscaled: bool = False,
-) -> Dataset[Sample]:
+) -> ConcatDataset[Sample] | DegradedPhotos:
     """Four fixed samples of each held-out photo, of the kinds trained on, after four of each held-out pair."""
     photos = [record for record in records if not record.captured]
     pairs = [record for record in records if record.captured]

@@ -9,7 +9,7 @@ from typing import Annotated, Self
 import torch
 from pydantic import model_validator
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import ConcatDataset
 
 from afterlens.training.blocks import GROUP_WIDTH
 from afterlens.training.deployable import Deployable, Port
@@ -117,7 +117,9 @@ def training_set(recipe: ReflectionRecipe, records: Sequence[Record]) -> Degrade
     return training_samples(recipe.training, recipe.synthesis, records, degrade)
 
 
-def validation_set(recipe: ReflectionRecipe, records: Sequence[Record]) -> Dataset[Sample]:
+def validation_set(
+    recipe: ReflectionRecipe, records: Sequence[Record]
+) -> ConcatDataset[Sample] | DegradedPhotos:
     """Fixed samples of held-out photos and pairs, of the kinds trained on."""
     return validation_samples(recipe.training, recipe.synthesis, records, degrade)
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import model_validator
 from torch import Generator, Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import ConcatDataset
 
 from afterlens.training.blocks import GROUP_WIDTH
 from afterlens.training.data import uniform
@@ -131,7 +131,9 @@ def training_set(recipe: UnderDisplayRecipe, records: Sequence[Record]) -> Degra
     return training_samples(training, synthesis, records, _degrade(recipe), add_lamps, unscaled=True)
 
 
-def validation_set(recipe: UnderDisplayRecipe, records: Sequence[Record]) -> Dataset[Sample]:
+def validation_set(
+    recipe: UnderDisplayRecipe, records: Sequence[Record]
+) -> ConcatDataset[Sample] | DegradedPhotos:
     """Fixed samples of held-out photos and pairs, of the kinds trained on."""
     training, synthesis = recipe.training, recipe.synthesis
     return validation_samples(training, synthesis, records, _degrade(recipe), add_lamps, unscaled=True)
