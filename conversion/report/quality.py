@@ -17,7 +17,7 @@ Milliseconds = Mapping[str, tuple[float, str]]
 def overview(
     artifacts: Sequence[Artifact], proof: Proof | None, verdict: Verdict, times: Milliseconds
 ) -> Table:
-    """All files of a bundle, a line each: whether it passed, what it costs and what it is worth."""
+    """All files of a bundle, a line each, the smallest picture and the largest file first: whether it passed, what it costs and what it is worth."""
     proved = {} if proof is None else {entry.file: entry for entry in proof.artifacts}
     judged = any(entry.quality is not None for entry in proved.values())
     columns = [
@@ -26,7 +26,9 @@ def overview(
         *(("ms>",) if times else ()),
     ]
     rows = []
-    for artifact in artifacts:
+    formats = list(FORMATS)
+    ordered = sorted(artifacts, key=lambda a: (a.width * a.height, formats.index(a.format), -a.bytes))
+    for artifact in ordered:
         entry = proved.get(artifact.file)
         quality = None if entry is None else entry.quality
         name = f"{FORMATS[artifact.format]} {label(artifact.format, artifact.variant)}"
