@@ -17,7 +17,7 @@ Milliseconds = Mapping[str, tuple[float, str]]
 def overview(
     artifacts: Sequence[Artifact], proof: Proof | None, verdict: Verdict, times: Milliseconds
 ) -> Table:
-    """All files of a bundle, a line each, the smallest picture and the largest file first: whether it passed, what it costs and what it is worth."""
+    """All files of a bundle, a line each, by picture size, then by file size: did it pass, what does it cost and gain."""
     proved = {} if proof is None else {entry.file: entry for entry in proof.artifacts}
     judged = any(entry.quality is not None for entry in proved.values())
     columns = [
