@@ -304,5 +304,5 @@ def test_names_are_held_against_the_patterns_of_the_contract() -> None:
 
     schema = json.loads(SCHEMA_FILE.read_text("utf-8"))
     assert f"^{external._TASK.pattern}$" == schema["properties"]["task"]["pattern"]
-    assert f"^{external._PORT.pattern}$" == schema["$defs"]["tensor"]["properties"]["name"]["pattern"]
-    assert schema["$defs"]["side"]["maximum"] == external.LARGEST_SIDE
+    assert f"^{external._PORT.pattern}$" == schema["$defs"]["TensorSpec"]["properties"]["name"]["pattern"]
+    assert schema["$defs"]["Artifact"]["properties"]["width"]["maximum"] == external.LARGEST_SIDE
