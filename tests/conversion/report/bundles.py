@@ -128,7 +128,7 @@ def output_row(image: str, error: float, mean_error: float, psnr: float) -> dict
     """One output on one picture, as in proof.json."""
     return {
         **{"image": image, "output": "restored", "max_error": error, "mean_error": mean_error, "psnr": psnr},
-        **{"stored_error": None, "levels": 1, "lowest": 0.0, "highest": 1.0, "faults": []},
+        **{"stored_error": None, "levels": None, "lowest": 0.0, "highest": 1.0, "faults": []},
         "worst": {"where": "x 1, y 2, R", "got": 0.5, "expected": 0.5},
     }
 
