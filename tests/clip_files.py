@@ -77,7 +77,9 @@ def write_clip(
             frame.time_base = stream.codec_context.time_base
             file.mux(stream.encode(frame))
         file.mux(stream.encode())
-    if codec == "libsvtav1":  # run as root, it makes the calling thread real-time, which starves all other processes
+    if (
+        codec == "libsvtav1"
+    ):  # run as root, it makes the calling thread real-time, which starves all other processes
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     return path
 

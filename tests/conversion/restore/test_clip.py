@@ -528,7 +528,9 @@ def test_an_artifact_gets_both_frames_the_same_way(
     ports = [
         TensorSpec(n, (1, 48, 64, 3), "NHWC", "float32", (0.0, 1.0), "sRGB", "") for n in (*order, "restored")
     ]
-    artifact = Artifact("a", "tflite", "float32", 64, 48, "0" * 64, 1, "Android", tuple(ports[:2]), (ports[2],), 0, 0)
+    artifact = Artifact(
+        "a", "tflite", "float32", 64, 48, "0" * 64, 1, "Android", tuple(ports[:2]), (ports[2],), 0, 0
+    )
 
     def run(*pictures: Pixels) -> dict[str, Pixels]:
         given = dict(zip(order, pictures, strict=True))
@@ -552,7 +554,9 @@ def test_an_artifact_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPatch)
         TensorSpec(n, (1, 48, 64, 3), "NHWC", "float32", (0.0, 1.0), "sRGB", "")
         for n in ("image", "restored")
     ]
-    artifact = Artifact("a", "tflite", "float32", 64, 48, "0" * 64, 1, "Android", (ports[0],), (ports[1],), 0, 0)
+    artifact = Artifact(
+        "a", "tflite", "float32", 64, 48, "0" * 64, 1, "Android", (ports[0],), (ports[1],), 0, 0
+    )
     chosen: Any = choose_artifact([artifact], 48, 64), lambda *_: {}
     monkeypatch.setattr(frame_engine_module, "open_runtime", lambda *_: lambda *_: chosen)
     with pytest.raises(UserError, match="has inputs image, expected current and previous"):
