@@ -15,8 +15,9 @@ LAYERS = (
     ("convert", "verify", "external"),
     ("coreml", "fold", "operator_counts"),
     ("tflite", "report", "restore"),
+    ("examples",),
     ("bundle",),
-    ("mil", "examples"),
+    ("mil",),
 )
 LAYER_OF = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}
 
