@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import ConcatDataset
 
 from afterlens.training.blocks import GROUP_WIDTH
+from afterlens.training.crops import CropRecipe
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.gains import batch_psnr, by_gain
 from afterlens.training.losses import (
@@ -33,14 +34,14 @@ from afterlens.training.recipe import (
     expect,
     require,
 )
+from afterlens.training.reflection.gate import gate_loss, gate_recall
+from afterlens.training.reflection.kinds import KINDS, degrade
 from afterlens.training.reflection.network import MULTIPLE, ReflectionNetwork
 from afterlens.training.reflection.pyramid import PyramidRestorer, levels_for
-from afterlens.training.reflection.synthesis import KINDS, degrade
 from afterlens.training.samples import (
     DegradedPhotos,
     SynthesisRecipe,
     examples_by,
-    of_one_frame,
     require_shares,
     training_samples,
     validation_samples,
@@ -60,6 +61,8 @@ class NetworkRecipe(Recipe):
     widths: tuple[Width, Width, Width]
     depths: tuple[Count, Count, Count]
     decoder_widths: tuple[Width, Width]
+    context: bool = False  # weights from before there was a context or a gate lack these keys
+    gate: bool = False
 
 
 class LossRecipe(Recipe):
@@ -71,6 +74,8 @@ class LossRecipe(Recipe):
     floor: Positive
     layer: Weight
     reconstruction: Weight
+    gate: Weight
+    gate_threshold: Positive
     ssim: Weight
     vgg: Weight
     vgg_weights: str
@@ -90,6 +95,7 @@ class ReflectionRecipe(Recipe):
 
     training: TrainingRecipe
     network: NetworkRecipe
+    crops: CropRecipe
     synthesis: SynthesisRecipe
     loss: LossRecipe
     budgets: dict[str, float]  # dB that a converted variant may lose, where it is not the usual one
@@ -98,13 +104,20 @@ class ReflectionRecipe(Recipe):
     def _fits_the_network(self) -> Self:
         crop = self.training.crop
         require("training.crop", crop, crop % MULTIPLE == 0, f"a multiple of {MULTIPLE}")
+        for _, side in self.crops.sizes:
+            require("crops.sizes", side, side % MULTIPLE == 0, f"sides that are multiples of {MULTIPLE}")
         require_shares(self.synthesis.kinds, KINDS)
+        if self.loss.gate > 0.0:
+            require("loss.gate", self.loss.gate, self.network.gate, "0 for a network without network.gate")
         return self
 
 
 def build_network(recipe: ReflectionRecipe) -> ReflectionNetwork:
     """The network of a recipe, with start weights."""
-    return ReflectionNetwork(recipe.network.widths, recipe.network.depths, recipe.network.decoder_widths)
+    network = recipe.network
+    return ReflectionNetwork(
+        network.widths, network.depths, network.decoder_widths, network.context, network.gate
+    )
 
 
 def index(recipe: ReflectionRecipe, photos: Sequence[Path]) -> list[Record]:
@@ -114,14 +127,14 @@ def index(recipe: ReflectionRecipe, photos: Sequence[Path]) -> list[Record]:
 
 def training_set(recipe: ReflectionRecipe, records: Sequence[Record]) -> DegradedPhotos:
     """As many samples as any run could ask for."""
-    return training_samples(recipe.training, recipe.synthesis, records, degrade)
+    return training_samples(recipe.training, recipe.synthesis, records, degrade, crops=recipe.crops)
 
 
 def validation_set(
     recipe: ReflectionRecipe, records: Sequence[Record]
 ) -> ConcatDataset[Sample] | DegradedPhotos:
     """Fixed samples of held-out photos and pairs, of the kinds trained on."""
-    return validation_samples(recipe.training, recipe.synthesis, records, degrade)
+    return validation_samples(recipe.training, recipe.synthesis, records, degrade, crops=recipe.crops)
 
 
 def objective(recipe: ReflectionRecipe, device: torch.device) -> Objective:
@@ -136,7 +149,7 @@ def objective(recipe: ReflectionRecipe, device: torch.device) -> Objective:
 
     def losses(network: nn.Module, batch: Sample, progress: float) -> tuple[Outputs, dict[str, Tensor]]:
         image, target = batch["input"], batch["target"]
-        background, layer = (output.float() for output in network(image))
+        background, layer, *logits = (output.float() for output in network(image))
         damage = (image - target).square().mean(dim=(1, 2, 3))
         terms: dict[str, Tensor] = {}
         if weights.pixel > 0.0:
@@ -151,19 +164,30 @@ def objective(recipe: ReflectionRecipe, device: torch.device) -> Objective:
             )
         if weights.reconstruction > 0.0:
             terms["reconstruction"] = weights.reconstruction * (image - background - layer).abs().mean()
+        outputs: Outputs = {"restored": background, "layer": layer}
+        if weights.gate > 0.0:
+            (outputs["gate"],) = logits
+            terms["gate"] = weights.gate * gate_loss(outputs["gate"], image, target, weights.gate_threshold)
         if weights.ssim > 0.0:
             terms["ssim"] = weights.ssim * ssim_loss(background, target)
         if vgg is not None:
             terms["vgg"] = weights.vgg * vgg(background, target)
         if judge is not None:
             terms["adversarial"] = weights.adversarial * adversarial_loss(judge, background)
-        return {"restored": background, "layer": layer}, terms
+        return outputs, terms
+
+    def monitor(outputs: Outputs, batch: Sample) -> dict[str, Tensor]:
+        shown = batch_psnr(outputs, batch)
+        if "gate" in outputs:
+            found = gate_recall(outputs["gate"], batch["input"], batch["target"], weights.gate_threshold)
+            shown |= dict(zip(("gate_recall", "gate_false_alarms"), found, strict=True))
+        return shown
 
     def judge_loss(discriminator: nn.Module, outputs: Outputs, batch: Sample) -> Tensor:
         return discriminator_loss(discriminator, outputs["restored"], batch["target"])
 
     discriminators = {"discriminator": Discriminator(judge, judge_loss)} if judge is not None else {}
-    return Objective(losses, discriminators=discriminators, helpers=helpers, monitor=batch_psnr)
+    return Objective(losses, discriminators=discriminators, helpers=helpers, monitor=monitor)
 
 
 def deployable(network: nn.Module, height: int, width: int) -> Deployable:
@@ -210,7 +234,7 @@ TASK = Task(
     validate=by_gain(("input",)),
     restorer=PyramidRestorer,
     deployable=deployable,
-    examples=examples_by(of_one_frame(degrade)),
+    examples=examples_by(degrade),
     kinds=KINDS,
-    degrade=of_one_frame(degrade),
+    degrade=degrade,
 )

@@ -29,8 +29,8 @@ from afterlens.training.recipe import (
 )
 from afterlens.training.restorer import PaddedRestorer
 from afterlens.training.samples import (
-    Degrade,
     DegradedPhotos,
+    DegradeSample,
     SynthesisRecipe,
     examples_by,
     of_one_frame,
@@ -144,10 +144,10 @@ def add_lamps(photo: Tensor, generator: Generator) -> Tensor:
     return add_light_sources(photo, generator) if uniform(generator, 0, 1) < 0.2 else photo
 
 
-def _degrade(recipe: UnderDisplayRecipe) -> Degrade:
+def _degrade(recipe: UnderDisplayRecipe) -> DegradeSample:
     if not recipe.panel.psf:
-        return degrade
-    return partial(_through, read_psf(Path(recipe.panel.psf)))
+        return of_one_frame(degrade)
+    return of_one_frame(partial(_through, read_psf(Path(recipe.panel.psf))))
 
 
 def _through(psf: Tensor, photo: Tensor, other: Tensor, kind: str, generator: Generator) -> Tensor:
