@@ -14,16 +14,16 @@ from torch.utils.data import ConcatDataset
 from afterlens.training.blocks import GROUP_WIDTH
 from afterlens.training.crops import CropRecipe
 from afterlens.training.deployable import Deployable, Port
+from afterlens.training.features import features_file, load_features
 from afterlens.training.gains import batch_psnr, by_gain
 from afterlens.training.losses import (
+    FeatureLoss,
     PatchDiscriminator,
-    VGGFeatureLoss,
     adversarial_loss,
     discriminator_loss,
     relative_squared_error,
     ssim_loss,
     truncated_pixel_loss,
-    vgg_file,
 )
 from afterlens.training.recipe import (
     Count,
@@ -77,15 +77,15 @@ class LossRecipe(Recipe):
     gate: Weight
     gate_threshold: Positive
     ssim: Weight
-    vgg: Weight
+    feature: Weight
     vgg_weights: str
     adversarial: Weight
 
     @model_validator(mode="after")
     def _both_decoders_learn(self) -> Self:
-        background = self.pixel + self.squared + self.ssim + self.vgg
+        background = self.pixel + self.squared + self.ssim + self.feature
         layer = self.layer + self.reconstruction
-        require("pixel + squared + ssim + vgg", background, background > 0.0, "a weight for one of them")
+        require("pixel + squared + ssim + feature", background, background > 0.0, "a weight for one of them")
         require("layer + reconstruction", layer, layer > 0.0, "a weight for one of them")
         return self
 
@@ -138,13 +138,13 @@ def validation_set(
 
 
 def objective(recipe: ReflectionRecipe, device: torch.device) -> Objective:
-    """Weighted terms of the claims; the VGG19 term and the discriminator exist only when they have a weight."""
+    """Weighted terms of the claims; the feature network and the discriminator exist only when they have a weight."""
     weights = recipe.loss
-    vgg: VGGFeatureLoss | None = None
+    feature: FeatureLoss | None = None
     helpers: dict[str, Path] = {}
-    if weights.vgg > 0.0:
-        helpers["vgg"] = vgg_file(weights.vgg_weights)
-        vgg = VGGFeatureLoss(helpers["vgg"]).to(device)
+    if weights.feature > 0.0:
+        helpers["features"] = features_file(weights.vgg_weights)
+        feature = FeatureLoss(load_features(helpers["features"])).to(device)
     judge = PatchDiscriminator().to(device) if weights.adversarial > 0.0 else None
 
     def losses(network: nn.Module, batch: Sample, progress: float) -> tuple[Outputs, dict[str, Tensor]]:
@@ -170,8 +170,8 @@ def objective(recipe: ReflectionRecipe, device: torch.device) -> Objective:
             terms["gate"] = weights.gate * gate_loss(outputs["gate"], image, target, weights.gate_threshold)
         if weights.ssim > 0.0:
             terms["ssim"] = weights.ssim * ssim_loss(background, target)
-        if vgg is not None:
-            terms["vgg"] = weights.vgg * vgg(background, target)
+        if feature is not None:
+            terms["feature"] = weights.feature * feature(background, target)
         if judge is not None:
             terms["adversarial"] = weights.adversarial * adversarial_loss(judge, background)
         return outputs, terms

@@ -11,8 +11,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader
 
+from afterlens.training import features
 from afterlens.training.data import cached_photo, split_records
-from afterlens.training.losses import VGGFeatureLoss, discriminator_loss
+from afterlens.training.features import VGG19
+from afterlens.training.losses import FeatureLoss, discriminator_loss
 from afterlens.training.media.errors import UserError
 from afterlens.training.metrics import psnr
 from afterlens.training.recipe import read_recipe
@@ -228,25 +230,30 @@ def test_terms_are_the_weighted_formulas(batch: dict[str, Tensor]) -> None:
 
 
 def test_terms_of_weight_zero_are_not_built(batch: dict[str, Tensor]) -> None:
-    zero = [f"loss.{name}=0" for name in ("squared", "reconstruction", "gate", "ssim", "vgg", "adversarial")]
+    zero = [
+        f"loss.{name}=0" for name in ("squared", "reconstruction", "gate", "ssim", "feature", "adversarial")
+    ]
     made = objective(recipe(*zero, "loss.vgg_weights=nowhere.safetensors"), CPU)  # not even looked for
     _, terms = made.losses(Fixed(batch["target"], batch["input"]), batch, 0.0)
     assert terms.keys() == {"pixel", "layer"}
     assert not made.discriminators and not made.helpers
 
 
-def test_vgg_term_needs_its_file(batch: dict[str, Tensor], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"loss.vgg_weights is empty: give the file \(docs/training.md\)"):
-        objective(recipe("loss.vgg=0.1", 'loss.vgg_weights=""'), CPU)
+def test_feature_term_needs_its_network(
+    batch: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "_PACKAGE", "a_package_that_nobody_has")
+    with pytest.raises(UserError, match=r"install afterlens\[features\], or give a VGG19 file"):
+        objective(recipe("loss.feature=0.1", 'loss.vgg_weights=""'), CPU)
     path = tmp_path / "vgg19.safetensors"
     with pytest.raises(UserError, match="vgg19.safetensors: no such file"):
-        objective(recipe("loss.gate=0", "loss.vgg=0.1", f"loss.vgg_weights={path}"), CPU)
+        objective(recipe("loss.feature=0.1", f"loss.vgg_weights={path}"), CPU)
     write_vgg_weights(path)
-    made = objective(recipe("loss.gate=0", "loss.vgg=0.1", f"loss.vgg_weights={path}"), CPU)
-    assert made.helpers == {"vgg": path}
+    made = objective(recipe("loss.gate=0", "loss.feature=0.1", f"loss.vgg_weights={path}"), CPU)
+    assert made.helpers == {"features": path}
     _, terms = made.losses(Fixed(batch["input"], batch["input"]), batch, 0.0)
-    assert float(terms["vgg"]) == pytest.approx(
-        0.1 * float(VGGFeatureLoss(path)(batch["input"], batch["target"]))
+    assert float(terms["feature"]) == pytest.approx(
+        0.1 * float(FeatureLoss(VGG19(path))(batch["input"], batch["target"]))
     )
 
 
@@ -268,7 +275,7 @@ def test_adversarial_term_and_its_discriminator_pull_apart(batch: dict[str, Tens
 
 
 def test_a_few_steps_bring_the_result_nearer_to_the_target(photo_paths: list[Path]) -> None:
-    """All terms but VGG together, on one batch: the objective points the right way."""
+    """All terms but the features' together, on one batch: the objective points the right way."""
     settings = recipe("synthesis.kinds={shadow = 1.0}", "loss.ssim=0.05", "loss.adversarial=0.001")
     torch.manual_seed(9)
     network, made = TASK.build_network(settings), objective(settings, CPU)
