@@ -18,8 +18,8 @@ from afterlens.training.media.images import atomic_path
 
 _HEAD = """# Credits
 
-The bundled reflection weights were trained on these photos, scaled, cropped and degraded. Thanks to everyone who shares
-their work under a free licence. The table lists each photo, its licence as its source states it, and where it comes from.
+`make retrain-reflection` trains on these photos, scaled, cropped and degraded. Thanks to everyone who shares their work
+under a free licence. The table lists each photo, its licence as its source states it, and where it comes from.
 
 Also used: frames of six DAVIS 2016 sequences (Perazzi et al., CVPR 2016; BSD licence) and of Intel's sample videos of sign
 language (intel-iot-devkit/sample-videos, CC BY 4.0).
