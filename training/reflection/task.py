@@ -25,6 +25,7 @@ from afterlens.training.losses import (
     ssim_loss,
     truncated_pixel_loss,
 )
+from afterlens.training.media.errors import UserError
 from afterlens.training.recipe import (
     Count,
     Positive,
@@ -107,8 +108,6 @@ class ReflectionRecipe(Recipe):
         for _, side in self.crops.sizes:
             require("crops.sizes", side, side % MULTIPLE == 0, f"sides that are multiples of {MULTIPLE}")
         require_shares(self.synthesis.kinds, KINDS)
-        if self.loss.gate > 0.0:
-            require("loss.gate", self.loss.gate, self.network.gate, "0 for a network without network.gate")
         return self
 
 
@@ -140,6 +139,8 @@ def validation_set(
 def objective(recipe: ReflectionRecipe, device: torch.device) -> Objective:
     """Weighted terms of the claims; the feature network and the discriminator exist only when they have a weight."""
     weights = recipe.loss
+    if weights.gate > 0.0 and not recipe.network.gate:
+        raise UserError(f"loss.gate is {weights.gate}, expected 0 for a network without network.gate")
     feature: FeatureLoss | None = None
     helpers: dict[str, Path] = {}
     if weights.feature > 0.0:

@@ -28,6 +28,7 @@ from afterlens.training.reflection.task import (
     validation_set,
 )
 from afterlens.training.samples import CAPTURED_KIND
+from afterlens.training.trained import load_network
 from tests.training.vgg import write_vgg_weights
 
 CPU = torch.device("cpu")
@@ -307,3 +308,15 @@ def test_task_agrees_with_its_recipe_file() -> None:
     assert set(recipe().synthesis.kinds) <= set(TASK.kinds)
     assert read_recipe(TASK.recipe_type, TASK.recipe_path)
     assert cached_photo.cache_info().maxsize is not None, "memory is bounded"
+
+
+def test_gate_loss_needs_a_gate() -> None:
+    with pytest.raises(UserError, match=r"loss.gate is 0.3, expected 0 for a network without network.gate"):
+        objective(recipe("network.gate=false"), CPU)
+
+
+def test_bundled_weights_still_make_the_network_without_gate_and_context() -> None:
+    network, metadata = load_network(TASK, TASK.pretrained)
+    assert "gate" not in metadata["recipe"]["network"]
+    with torch.no_grad():
+        assert len(network(torch.rand(1, 3, 64, 64))) == 2
