@@ -3,8 +3,8 @@
     python -m afterlens.benchmarks.ablations.reflection_targets DATA -c FILE --threshold -1 0 1 --maps build/maps
 
 DATA holds test_clean, test_reflection and test_shadow. Each threshold of the gate gives one row a set: raising it does less
-harm and removes less. ``--maps`` writes a picture of what the gate detects for each photo of test_reflection. The last line on
-stdout is one JSON document.
+harm and removes less. ``--maps`` writes a picture of what the gate detects for each photo of test_reflection. The last line
+on stdout is one JSON document.
 """
 
 import argparse
