@@ -56,7 +56,7 @@ def test_recipe_survives_a_checkpoint() -> None:
         ("training.stepz=5", "recipe.toml: training: unknown key 'stepz', expected one of accumulate, batch"),
         (
             "trainin.steps=5",
-            "recipe.toml: unknown key 'trainin', expected one of budgets, loss, network, synthesis",
+            "recipe.toml: unknown key 'trainin', expected one of budgets, crops, loss, network, synthesis",
         ),
         ("training.steps=many", "recipe.toml: training: steps is 'many', expected int"),
         ("training.steps=1.5", "training: steps is 1.5, expected int"),
@@ -100,7 +100,9 @@ def test_losses_that_leave_a_decoder_untrained_are_refused() -> None:
     with pytest.raises(UserError, match="expected a weight for one of them"):
         read_recipe(ReflectionRecipe, PATH, ["loss.layer=0", "loss.reconstruction=0"])
     with pytest.raises(UserError, match="expected a weight for one of them"):
-        read_recipe(ReflectionRecipe, PATH, ["loss.pixel=0", "loss.squared=0", "loss.ssim=0", "loss.vgg=0"])
+        read_recipe(
+            ReflectionRecipe, PATH, ["loss.pixel=0", "loss.squared=0", "loss.ssim=0", "loss.feature=0"]
+        )
 
 
 def test_files_that_are_no_recipe_are_refused(tmp_path: Path) -> None:
