@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from afterlens.conversion.capture import quiet
+from afterlens.conversion.lower import lower
 from afterlens.conversion.mil.package import read_package
-from afterlens.conversion.tflite.onnx_export import export, quiet
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.media.errors import UserError
 
@@ -60,7 +61,7 @@ def convert_coreml(deployable: Deployable, path: Path) -> None:
     for port in (*deployable.inputs, *deployable.outputs):
         if port.kind == "image" and (port.shape[:2] != (1, 3) or port.range != (0.0, 1.0)):
             raise ValueError(f"port {port.name}: expected RGB in [0, 1], got {port.shape} in {port.range}")
-    program = export(_Pictures(deployable).eval(), deployable)
+    program = lower(deployable, _Pictures(deployable).eval())
     # coremltools draws progress bars over ours and warns about every torch version newer than it was tested with.
     with quiet(), contextlib.redirect_stderr(io.StringIO()):
         ct = _coremltools()
