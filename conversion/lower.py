@@ -25,15 +25,16 @@ _aten = torch.ops.aten
 
 
 def lower(
-    deployable: Deployable, module: nn.Module | None = None, own_outputs: bool = False
+    deployable: Deployable, module: nn.Module | None = None, for_onnx: bool = False
 ) -> ExportedProgram:
     """The captured graph of a network, rewritten; UserError where its Python cannot be captured.
 
     Args:
         deployable: the network.
         module: in place of the deployable's own, with the same inputs.
-        own_outputs: let each output be computed by an operator of its own. An output that is an input, a constant or
-            another output gets a zero added to it, which is computed from the first input.
+        for_onnx: also change what onnx2tf gets wrong. An output that is an input, a constant or another output gets a
+            zero added to it, so that an operator of its own computes it. A constant that varies over the picture is
+            spread to the picture's shape, since onnx2tf guesses the axes of any other.
     """
     program = capture(module or deployable.module, deployable)
     rewrites = [
@@ -41,13 +42,13 @@ def lower(
         for node in program.graph.nodes
         if node.op == "call_function" and node.target in _REWRITES
     ]
-    if not rewrites and not (own_outputs and _borrowed(program.graph)):
+    if not rewrites and not for_onnx:
         return program
     graph_module = program.module(check_guards=False)
     nodes = {node.name: node for node in graph_module.graph.nodes}
     changed = [rewrite(graph_module, nodes[node.name]) for node, rewrite in rewrites]
-    if own_outputs:
-        changed.append(_own_outputs(graph_module.graph))
+    if for_onnx:
+        changed += [_own_outputs(graph_module.graph), _spread_maps(graph_module.graph)]
     if not any(changed):
         return program
     graph_module.graph.lint()
@@ -84,6 +85,45 @@ def _plus_zero(value: Tensor, source: Tensor) -> Tensor:
     one = source.reshape(-1)[:1]
     # No optimizer sees that this is zero, as it does for 0 * x.
     return value + F.relu(-F.relu(one)).reshape([1] * value.ndim)
+
+
+def _spread_maps(graph: torch.fx.Graph) -> bool:
+    """Constants that vary along rows or columns, added to or multiplied with a picture."""
+    constants: set[Node] = set()
+    for node in graph.nodes:
+        read = node.all_input_nodes
+        if node.op == "get_attr" or node.op == "call_function" and constants.issuperset(read):
+            constants.add(node)
+    spread = False
+    for node in [n for n in graph.nodes if n.target in _ELEMENTWISE and n not in constants]:
+        operands = [value for value in node.args[:2] if isinstance(value, Node)]
+        if len(operands) != 2 or len(_shape(node)) != 4:
+            continue
+        for place, constant in enumerate(operands):
+            picture = operands[1 - place]
+            shape = (1,) * (4 - len(_shape(constant))) + _shape(constant)
+            if constant not in constants or max(shape[2:]) == 1 or _shape(picture) != _shape(node):
+                continue
+            with graph.inserting_before(node):
+                laid_out = graph.call_function(_spread, (constant, picture))
+            node.update_arg(place, laid_out)
+            spread = True
+    return spread
+
+
+def _spread(constant: Tensor, picture: Tensor) -> Tensor:
+    """A constant in the shape of ``picture`` (N, C, H, W); of one channel, where it is the same for all."""
+    shape = (1,) * (4 - constant.ndim) + tuple(constant.shape)
+    one_for_all = shape[1] == 1
+    wide = constant.reshape(shape).expand(1, 1 if one_for_all else picture.shape[1], *picture.shape[2:])
+    # Adding a zero that is computed makes it a picture: onnx2tf knows the axes of those.
+    return wide + F.relu(-F.relu(picture[:, :1])) if one_for_all else wide
+
+
+_ELEMENTWISE = (
+    *(_aten.add.Tensor, _aten.sub.Tensor, _aten.mul.Tensor, _aten.div.Tensor),
+    *(_aten.maximum.default, _aten.minimum.default),
+)
 
 
 def _call(node: Node, function: Callable[..., Tensor], *arguments: Any) -> bool:

@@ -60,11 +60,25 @@ def float16_constants(model: Any) -> bytes:
     code = _dequantize(codes)
     for operator in widened:
         operator.opcodeIndex = code
-    graph.tensors, graph.operators = tensors, [*widened, *graph.operators]
+    graph.tensors = tensors
+    graph.operators = [*widened, *(_with_half_slope(operator) for operator in graph.operators)]
     model.subgraphs, model.buffers, model.operatorCodes = [graph], buffers, codes
     _forget_unread(model)
     require_runtime(model, MINIMUM_RUNTIME)
     return pack(model)
+
+
+def _with_half_slope(operator: Any) -> Any:
+    """A leaky ReLU keeps its slope in its options, not in a tensor: rounded alike, as Core ML's is."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    options = operator.builtinOptions
+    if not isinstance(options, schema.LeakyReluOptionsT):
+        return operator
+    changed = copy.copy(operator)
+    changed.builtinOptions = copy.copy(options)
+    changed.builtinOptions.alpha = float(np.float16(options.alpha))
+    return changed
 
 
 def as_halves(values: NDArray[np.float32]) -> NDArray[np.float16] | None:

@@ -13,9 +13,12 @@ import torch
 
 from afterlens.conversion.capture import first_line, quiet
 from afterlens.conversion.lower import lower
-from afterlens.conversion.tflite.onnx_rewrite import reorder_shuffles
+from afterlens.conversion.tflite.onnx_rewrite import name_ports, reorder_shuffles, spell_out_norms
 from afterlens.training.deployable import Deployable
 from afterlens.training.media.errors import UserError
+
+
+_PORT = "afterlens_port_"
 
 
 def export_onnx(deployable: Deployable, path: Path) -> None:
@@ -25,7 +28,8 @@ def export_onnx(deployable: Deployable, path: Path) -> None:
     """
     import onnx
 
-    program = lower(deployable)
+    sides = (deployable.inputs, deployable.outputs)
+    program = lower(deployable, for_onnx=True)
     try:
         with quiet(), _all_constants_kept():
             torch.onnx.export(
@@ -34,10 +38,13 @@ def export_onnx(deployable: Deployable, path: Path) -> None:
                 dynamo=True,
                 verbose=False,
                 external_data=False,
-                input_names=[port.name for port in deployable.inputs],
-                output_names=[port.name for port in deployable.outputs],
+                # The exporter calls its own values "add" or "conv2d", as ports may be called too.
+                input_names=[f"{_PORT}{port.name}" for port in deployable.inputs],
+                output_names=[f"{_PORT}{port.name}" for port in deployable.outputs],
             )
         model = onnx.load(path)
+        name_ports(model, {f"{_PORT}{port.name}": port.name for side in sides for port in side})
+        spell_out_norms(model)
         reorder_shuffles(model)
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, path)
@@ -45,7 +52,7 @@ def export_onnx(deployable: Deployable, path: Path) -> None:
         raise UserError(
             f"{deployable.task}: the graph cannot be exported to ONNX ({first_line(error)})"
         ) from error
-    for written, ports in ((model.graph.input, deployable.inputs), (model.graph.output, deployable.outputs)):
+    for written, ports in zip((model.graph.input, model.graph.output), sides, strict=True):
         got = [(v.name, tuple(d.dim_value for d in v.type.tensor_type.shape.dim)) for v in written]
         expected = [(port.name, port.shape) for port in ports]
         if got != expected:

@@ -15,7 +15,8 @@ LAYERS = (
     ("convert", "verify", "external"),
     ("coreml", "fold", "operator_counts"),
     ("tflite", "report", "restore"),
-    ("bundle", "lower"),
+    ("bundle",),
+    ("lower",),
     ("mil", "examples", "capture"),
 )
 LAYER_OF = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}

@@ -132,7 +132,7 @@ def test_each_output_gets_an_operator_of_its_own_where_it_is_asked_for() -> None
     outputs = tuple(Port(name, shape, (0.0, 1.0)) for name in "abcd")
     deployable = Deployable(module, "s", "S", "1", (Port("image", shape, (0.0, 1.0)),), outputs)
     picture = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    program = lower(deployable, own_outputs=True)
+    program = lower(deployable, for_onnx=True)
     (returned,) = program.graph.output_node().args
     assert isinstance(returned, tuple | list)
     made = [node for node in returned if isinstance(node, torch.fx.Node) and node.op == "call_function"]
@@ -142,3 +142,25 @@ def test_each_output_gets_an_operator_of_its_own_where_it_is_asked_for() -> None
     (plain,) = lower(deployable).graph.output_node().args
     assert isinstance(plain, tuple | list)
     assert plain[2] is plain[3]
+
+
+@pytest.mark.parametrize("shape", [(20,), (24, 1), (1, 1, 24, 20), (1, 3, 24, 20), (3, 24, 1)], ids=str)
+def test_maps_are_spread_to_the_pictures_shape(shape: tuple[int, ...]) -> None:
+    map_ = torch.rand(shape, generator=torch.Generator().manual_seed(1))
+
+    def function(x: Tensor) -> Tensor:
+        return (x * map_ + map_) / (map_ + 1)
+
+    picture = torch.rand(1, 3, 24, 20, generator=torch.Generator().manual_seed(0))
+    program = lower(_deployable(function, 24, 20), for_onnx=True)
+    torch.testing.assert_close(program.module()(picture)[0], function(picture))
+    for node in program.graph.nodes:
+        if str(node.target) in ("aten.mul.Tensor", "aten.div.Tensor"):
+            sides = [tuple(value.meta["val"].shape) for value in node.args]
+            assert sides[1] in ((1, 3, 24, 20), (1, 1, 24, 20)), sides
+
+
+def test_factors_of_channels_stay_as_they_are() -> None:
+    factors = torch.rand(3, 1, 1)
+    program = lower(_deployable(lambda x: x * factors, 24, 20), for_onnx=True)
+    assert sum(node.op == "call_function" for node in program.graph.nodes) == 1
