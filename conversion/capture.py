@@ -46,4 +46,5 @@ def quiet() -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its kind where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -24,9 +24,7 @@ Node = torch.fx.Node
 _aten = torch.ops.aten
 
 
-def lower(
-    deployable: Deployable, module: nn.Module | None = None, for_onnx: bool = False
-) -> ExportedProgram:
+def lower(deployable: Deployable, module: nn.Module | None = None, for_onnx: bool = False) -> ExportedProgram:
     """The captured graph of a network, rewritten; UserError where its Python cannot be captured.
 
     Args:
@@ -92,7 +90,7 @@ def _spread_maps(graph: torch.fx.Graph) -> bool:
     constants: set[Node] = set()
     for node in graph.nodes:
         read = node.all_input_nodes
-        if node.op == "get_attr" or node.op == "call_function" and constants.issuperset(read):
+        if node.op == "get_attr" or (node.op == "call_function" and constants.issuperset(read)):
             constants.add(node)
     spread = False
     for node in [n for n in graph.nodes if n.target in _ELEMENTWISE and n not in constants]:
@@ -256,7 +254,9 @@ def _filtered(module: nn.Module, node: Node) -> bool:
     before, after = _shape(image), _shape(node)
     if len(before) != 4:
         return False
-    if node.target in _AREA and all(size % part == 0 for size, part in zip(before[2:], after[2:], strict=True)):
+    if node.target in _AREA and all(
+        size % part == 0 for size, part in zip(before[2:], after[2:], strict=True)
+    ):
         return False  # plain average pooling
     weights = [_weights_along(node, axis, before[axis], after[axis]) for axis in (2, 3)]
     return _call(node, _along_both_axes, image, *_constants(module, node, *weights))
@@ -294,7 +294,7 @@ def _nearest_exact(module: nn.Module, node: Node) -> bool:
     image = node.args[0]
     assert isinstance(image, Node)
     before, after = _shape(image), _shape(node)
-    size, factors = _named(node, "output_size", "scale_factors")
+    (factors,) = _named(node, "scale_factors")
     chosen = []
     for axis in (2, 3):
         factor = factors[axis - 2] if factors is not None else after[axis] / before[axis]

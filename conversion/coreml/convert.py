@@ -16,8 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
+from afterlens.conversion.bundle.layout import Reference, from_torch
+from afterlens.conversion.bundle.network import compute, with_float16_weights
+from afterlens.conversion.bundle.runtimes import CoremlModel
+from afterlens.conversion.bundle.variants import gate
 from afterlens.conversion.capture import quiet
 from afterlens.conversion.lower import lower
 from afterlens.conversion.mil.package import read_package
@@ -61,6 +66,10 @@ def convert_coreml(deployable: Deployable, path: Path) -> None:
     for port in (*deployable.inputs, *deployable.outputs):
         if port.kind == "image" and (port.shape[:2] != (1, 3) or port.range != (0.0, 1.0)):
             raise ValueError(f"port {port.name}: expected RGB in [0, 1], got {port.shape} in {port.range}")
+        if port.name in _RESERVED:
+            raise UserError(
+                f"{deployable.task}: Core ML reserves the word {port.name!r}, give the port another name"
+            )
     program = lower(deployable, _Pictures(deployable).eval())
     # coremltools draws progress bars over ours and warns about every torch version newer than it was tested with.
     with quiet(), contextlib.redirect_stderr(io.StringIO()):
@@ -99,6 +108,59 @@ def convert_coreml(deployable: Deployable, path: Path) -> None:
         except Exception as error:  # coremltools raises nearly anything on a graph it does not know
             reason = " ".join(str(error).split()) or type(error).__name__
             raise UserError(f"{deployable.task}: coremltools cannot convert it ({reason[:300]})") from error
+
+
+_RESERVED = {
+    *(
+        "any",
+        "bool",
+        "program",
+        "func",
+        "tensor",
+        "list",
+        "dict",
+        "tuple",
+        "true",
+        "false",
+        "string",
+        "state",
+    ),
+    *(
+        "bf16",
+        "fp16",
+        "fp32",
+        "fp64",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+    ),
+}
+"""Words of Core ML's language, which cannot be names of inputs or outputs there."""
+
+
+def prove_package(path: Path, deployable: Deployable, reference: Reference) -> None:
+    """Run a float16 package on the golden picture, in float32, and compare it with PyTorch.
+
+    Raises UserError where they differ by more than the gate of its variant allows: coremltools translates some operators
+    wrongly and says nothing. All smaller packages are made from this one.
+    """
+    inputs = {p.name: from_torch(p, torch.from_numpy(reference.inputs[p.name])) for p in deployable.inputs}
+    expected = compute(with_float16_weights(deployable), inputs)
+    got = CoremlModel(path).run(inputs, eight_bit=False, round_storage=False)
+    limit = gate("coreml", "float16").max_stored_error
+    assert limit is not None
+    for port in deployable.outputs:
+        error = float(np.abs(got[port.name] - expected[port.name]).max()) / (port.range[1] - port.range[0])
+        if not error <= limit:  # NaN too
+            raise UserError(
+                f"{path.name}: output {port.name!r} differs by {error:.3g} from what PyTorch computes with float16 "
+                f"weights, at most {limit:g} is allowed: coremltools translated an operator wrongly"
+            )
 
 
 def _fix_identifiers(path: Path) -> None:

@@ -17,17 +17,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from afterlens.conversion.bundle.contract import SIGNATURE
-from afterlens.conversion.bundle.layout import file_shape, from_torch
+from afterlens.conversion.bundle.layout import Reference, file_shape, from_torch
 from afterlens.conversion.tflite.float16 import float16_constants
 from afterlens.conversion.tflite.graph import pack, read_tflite
 from afterlens.training.deployable import Deployable
@@ -37,14 +35,6 @@ from afterlens.training.media.errors import UserError
 # file has the same graph, and `verify` has the gate of its weights.
 _LIMITS = {"float32": 1e-4, "float16": 5e-2}
 _CODES = re.compile(r"\x1b\[[0-9;]*m")  # colours
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A real photo and what PyTorch computes from it in float32: arrays of the ports' shapes, by port name."""
-
-    inputs: dict[str, NDArray[np.float32]]
-    outputs: dict[str, NDArray[np.float32]]
 
 
 class Onnx2tf:

@@ -17,7 +17,6 @@ from afterlens.conversion.tflite.onnx_rewrite import name_ports, reorder_shuffle
 from afterlens.training.deployable import Deployable
 from afterlens.training.media.errors import UserError
 
-
 _PORT = "afterlens_port_"
 
 

@@ -1,8 +1,8 @@
 """Exact rewrites of an ONNX graph where onnx2tf would produce slow, unsupported or wrong operators.
 
-    reorder_shuffles(model)      # in place; the graph computes the same
-    spell_out_norms(model)
-    name_ports(model, {"afterlens_port_add": "add"})
+reorder_shuffles(model)      # in place; the graph computes the same
+spell_out_norms(model)
+name_ports(model, {"afterlens_port_add": "add"})
 """
 
 from __future__ import annotations

@@ -81,7 +81,9 @@ def test_the_rewritten_graph_computes_the_same(
     print(f"max error {error:.2e}, operators {sorted(used)}")
     assert error < 1e-6
     assert any(operator in name for name in used)
-    assert not any(word in name for name in used for word in ("upsample", "adaptive", "remainder", "rms_norm"))
+    assert not any(
+        word in name for name in used for word in ("upsample", "adaptive", "remainder", "rms_norm")
+    )
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
 from afterlens.conversion.bundle.contract import Bundle
-from afterlens.conversion.bundle.layout import file_shape
+from afterlens.conversion.bundle.layout import Reference, file_shape
 from afterlens.conversion.convert import reference
 from afterlens.conversion.operator_counts import operator_counts
 from afterlens.conversion.tflite.graph import read_tflite
-from afterlens.conversion.tflite.onnx2tf import Onnx2tf, Reference, finish_tflite, minimum_tflite
+from afterlens.conversion.tflite.onnx2tf import Onnx2tf, finish_tflite, minimum_tflite
 from afterlens.training.deployable import Deployable
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import read_photo
@@ -163,33 +163,27 @@ def test_the_oldest_runtime_is_read_from_the_file(bundle: Bundle, tmp_path: Path
         minimum_tflite(_rewrite(_file(bundle, "float32"), tmp_path / "mute.tflite", forget))
 
 
-def _kept_log(error: UserError) -> Path:
-    """The log that the message names."""
-    return Path(str(error).rsplit("its log: ", 1)[1].rstrip(")"))
-
-
-def test_a_broken_graph_is_one_line_that_names_the_log(tmp_path: Path) -> None:
+def test_a_broken_graph_is_one_line_without_temporary_paths(tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_text("no graph")
     with (
         pytest.raises(UserError, match="onnx2tf failed") as caught,
         Onnx2tf(tmp_path / "broken.onnx", tmp_path / "w") as tool,
     ):
         tool.finish()
-    log = _kept_log(caught.value)
+    print(caught.value)
     assert "\n" not in str(caught.value)
-    assert "Traceback" in log.read_text("utf-8")
-    log.unlink()
+    assert str(tmp_path) not in str(caught.value)
+    assert "Error" in str(caught.value)
 
 
 def test_success_without_files_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "graph.onnx").write_bytes(b"")
     monkeypatch.setattr(sys, "executable", "/bin/true")
     with (
-        pytest.raises(UserError, match="no float32 and no float16 file") as caught,
+        pytest.raises(UserError, match="no float32 file"),
         Onnx2tf(tmp_path / "graph.onnx", tmp_path / "w") as tool,
     ):
         tool.finish()
-    _kept_log(caught.value).unlink()
 
 
 def test_the_tool_does_not_outlive_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
