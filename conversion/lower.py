@@ -17,15 +17,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from afterlens.conversion.capture import capture
+from afterlens.conversion.capture import capture, operator_of, place_of
 from afterlens.training.deployable import Deployable
+from afterlens.training.media.errors import UserError
 
+GraphModule = torch.fx.GraphModule
 Node = torch.fx.Node
 _aten = torch.ops.aten
 
 
 def lower(deployable: Deployable, module: nn.Module | None = None, for_onnx: bool = False) -> ExportedProgram:
-    """The captured graph of a network, rewritten; UserError where its Python cannot be captured.
+    """The captured graph of a network, rewritten; UserError where its Python cannot be captured or it
+    computes complex numbers.
 
     Args:
         deployable: the network.
@@ -35,23 +38,44 @@ def lower(deployable: Deployable, module: nn.Module | None = None, for_onnx: boo
             spread to the picture's shape, since onnx2tf guesses the axes of any other.
     """
     program = capture(module or deployable.module, deployable)
-    rewrites = [
-        (node, _REWRITES[node.target])
-        for node in program.graph.nodes
-        if node.op == "call_function" and node.target in _REWRITES
-    ]
-    if not rewrites and not for_onnx:
+    _refuse_complex(deployable, program)
+    program = _changed(program, deployable, _rewrite)
+    return _changed(program, deployable, _for_onnx) if for_onnx else program
+
+
+def _changed(
+    program: ExportedProgram, deployable: Deployable, change: Callable[[GraphModule], bool]
+) -> ExportedProgram:
+    """The program with its graph changed and captured again; itself where nothing changed."""
+    module = program.module(check_guards=False)
+    # What the module loses is what its placeholders and operators are known by.
+    known = {node.name: node.meta for node in program.graph.nodes}
+    for node in module.graph.nodes:
+        node.meta = node.meta or known.get(node.name, {})
+    if not change(module):
         return program
-    graph_module = program.module(check_guards=False)
-    nodes = {node.name: node for node in graph_module.graph.nodes}
-    changed = [rewrite(graph_module, nodes[node.name]) for node, rewrite in rewrites]
-    if for_onnx:
-        changed += [_own_outputs(graph_module.graph), _spread_maps(graph_module.graph)]
-    if not any(changed):
-        return program
-    graph_module.graph.lint()
-    graph_module.recompile()
-    return capture(graph_module, deployable)
+    module.graph.lint()
+    module.recompile()
+    return capture(module, deployable)
+
+
+def _rewrite(module: GraphModule) -> bool:
+    calls = [node for node in module.graph.nodes if node.op == "call_function" and node.target in _REWRITES]
+    return any([_REWRITES[node.target](module, node) for node in calls])
+
+
+def _for_onnx(module: GraphModule) -> bool:
+    return any([_own_outputs(module.graph), _spread_maps(module.graph)])
+
+
+def _refuse_complex(deployable: Deployable, program: ExportedProgram) -> None:
+    for node in program.graph.nodes:
+        value = node.meta.get("val")
+        if isinstance(value, Tensor) and value.is_complex():
+            raise UserError(
+                f"{deployable.task}: {operator_of(node)} ({place_of(node)}) computes complex numbers, which neither "
+                "TFLite nor Core ML files hold; use a real operator instead, such as a convolution with a large kernel"
+            )
 
 
 def _borrowed(graph: torch.fx.Graph) -> list[int]:

@@ -92,7 +92,8 @@ def convert(
                 earlier=() if photo or is_external(task) else shown(task)[-2::-1],
                 variants=chosen,
                 examples=examples,
-                mixed_budget=recipe_budgets(task)["mixed"] / 3,  # a third: `verify` evaluates on other pictures
+                mixed_budget=recipe_budgets(task)["mixed"]
+                / 3,  # a third: `verify` evaluates on other pictures
             )
         except GateFailed as error:  # the bundle is there, without some of its files
             incomplete, bundle = error, read_bundle(out)

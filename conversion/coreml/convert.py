@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import sys
 import uuid
 from pathlib import Path
@@ -18,12 +19,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from afterlens.conversion.bundle.layout import Reference, from_torch
 from afterlens.conversion.bundle.network import compute, with_float16_weights
 from afterlens.conversion.bundle.runtimes import CoremlModel
 from afterlens.conversion.bundle.variants import gate
-from afterlens.conversion.capture import quiet
+from afterlens.conversion.capture import operator_of, place_of, quiet
 from afterlens.conversion.lower import lower
 from afterlens.conversion.mil.package import read_package
 from afterlens.training.deployable import Deployable, Port
@@ -106,8 +108,38 @@ def convert_coreml(deployable: Deployable, path: Path) -> None:
             # Names for ExecuTorch's profiler, a tenth of the package; its manifest does not list them.
             (path / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
         except Exception as error:  # coremltools raises nearly anything on a graph it does not know
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise UserError(f"{deployable.task}: coremltools cannot convert it ({reason[:300]})") from error
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise UserError(
+                f"{deployable.task}: coremltools cannot convert it ({reason}){_place(program, reason)}"
+            ) from error
+
+
+def _place(program: ExportedProgram, reason: str) -> str:
+    """Where the operator comes from that an error of coremltools names, and what to do."""
+    words = set(re.findall(r"\w+", reason))
+    for node in program.graph.nodes:
+        if node.op == "call_function" and words & {node.name, operator_of(node)} - _COMMON_WORDS:
+            return f": {operator_of(node)} in {place_of(node)}; write it with other operators"
+    return ""
+
+
+_COMMON_WORDS = {
+    "to",
+    "type",
+    "mode",
+    "pad",
+    "is",
+    "in",
+    "where",
+    "and",
+    "or",
+    "not",
+    "index",
+    "convert",
+    "expand",
+    "size",
+}
+"""Names of operators that any sentence may hold."""
 
 
 _RESERVED = {

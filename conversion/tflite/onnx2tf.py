@@ -28,6 +28,7 @@ from afterlens.conversion.bundle.contract import SIGNATURE
 from afterlens.conversion.bundle.layout import Reference, file_shape, from_torch
 from afterlens.conversion.tflite.float16 import float16_constants
 from afterlens.conversion.tflite.graph import pack, read_tflite
+from afterlens.conversion.tflite.onnx_rewrite import name_ports
 from afterlens.training.deployable import Deployable
 from afterlens.training.media.errors import UserError
 
@@ -43,7 +44,8 @@ class Onnx2tf:
     def __init__(self, onnx: Path, folder: Path, keep: Sequence[str] = ()) -> None:
         """``keep``: inputs whose axes must stay in their order."""
         folder.mkdir()
-        shutil.copyfile(onnx, folder / "graph.onnx")  # the tool overwrites its input
+        self.inputs = _with_numbered_inputs(onnx, folder / "graph.onnx")  # the tool overwrites its input
+        keep = [self.inputs.get(name, name) for name in keep]
         # It looks for this file of test pictures in its working directory and downloads it if it is missing.
         pictures = np.random.default_rng(0).random((20, 128, 128, 3), np.float32)
         np.save(folder / "calibration_image_sample_data_20x128x128x3_float32.npy", pictures)
@@ -55,6 +57,7 @@ class Onnx2tf:
         environment["CUDA_VISIBLE_DEVICES"] = ""  # TensorFlow would take all of the GPU's memory
         # Nothing may be downloaded; if a new version tries, it fails at once.
         environment |= dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")
+        self.onnx = onnx
         self.folder, self.log, self.started = folder, folder / "onnx2tf.log", time.perf_counter()
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -87,12 +90,38 @@ class Onnx2tf:
         code = self.process.wait()
         whole = self.folder / "out" / "graph_float32.tflite"
         if code == 0 and whole.is_file():
-            half = self.folder / "float16.tflite"
-            half.write_bytes(float16_constants(read_tflite(whole)))
-            return {"float32": whole, "float16": half}
+            files = {variant: self.folder / f"{variant}.tflite" for variant in _LIMITS}
+            model = read_tflite(whole)
+            numbered = {number: name for name, number in self.inputs.items()}
+            for index in model.subgraphs[0].inputs:
+                tensor = model.subgraphs[0].tensors[index]
+                # "port_0" or "serving_default_port_0:0", depending on how the tool uses TensorFlow.
+                name = tensor.name.decode().removeprefix("serving_default_").removesuffix(":0")
+                tensor.name = numbered.get(name, name).encode()
+            files["float32"].write_bytes(pack(model))
+            files["float16"].write_bytes(float16_constants(model))
+            return files
         text = _CODES.sub("", self.log.read_text("utf-8", "replace")).replace(f"{self.folder}/", "")
         what = f"exit code {code}" if code else "no float32 file"
-        raise UserError(f"onnx2tf failed with {what}: {_reason(text)}")
+        raise UserError(f"onnx2tf failed with {what}: {_reason(text, self.onnx)}")
+
+
+def _with_numbered_inputs(source: Path, target: Path) -> dict[str, str]:
+    """Copy an ONNX file with its inputs called port_0, port_1, ...; their numbers by name.
+
+    TensorFlow takes "input" and "Input" for one name, and changes others that it uses itself.
+    """
+    import onnx
+
+    try:
+        model = onnx.load(source)
+    except Exception:  # the tool will say so
+        shutil.copyfile(source, target)
+        return {}
+    numbers = {value.name: f"port_{place}" for place, value in enumerate(model.graph.input)}
+    name_ports(model, numbers)
+    onnx.save(model, target)
+    return numbers
 
 
 def finish_tflite(
@@ -127,11 +156,7 @@ def _bind(
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         raise UserError(f"{path.name}: the TFLite runtime refuses it ({_first_line(error)})") from error
-    # "image" or "serving_default_image:0", depending on how the tool uses TensorFlow.
-    inputs = {
-        detail["name"].removeprefix("serving_default_").removesuffix(":0"): detail
-        for detail in interpreter.get_input_details()
-    }
+    inputs = {detail["name"]: detail for detail in interpreter.get_input_details()}
     got = {name: tuple(detail["shape"].tolist()) for name, detail in inputs.items()}
     expected = {port.name: file_shape(port) for port in deployable.inputs}
     if got != expected:
@@ -186,13 +211,32 @@ def _write_signed(source: Path, target: Path, inputs: dict[str, int], outputs: d
     target.write_bytes(pack(model))
 
 
-def _reason(text: str) -> str:
-    """What a log says of a failure: the operator of the graph, if it names one, and the last error."""
+def _reason(text: str, onnx: Path) -> str:
+    """What a log says of a failure: the operator of the graph, if it names one, where that is from, and the error."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    operator = next((line.partition(":")[2].strip() for line in lines if "onnx_op_name" in line), "")
     error = next((line for line in reversed(lines) if re.match(r"(\w+\.)*\w*(Error|Exception)\b", line)), "")
     last = (error or (lines[-1] if lines else "no output"))[:200]
-    return f"operator {operator}: {last}" if operator else last
+    named = re.search(r"onnx_op_name: *(\S+)|at ONNX operation: *(\S+)", text)
+    return f"{_place(onnx, (named[1] or named[2]).removeprefix('wa/'))}{last}" if named else last
+
+
+def _place(path: Path, name: str) -> str:
+    """Where in the network an operator of the exported graph comes from."""
+    import onnx
+
+    try:
+        nodes = onnx.load(path).graph.node
+    except Exception:  # it may be what the tool failed on
+        return ""
+    for node in nodes:
+        if node.name == name:
+            scopes = next(
+                (p.value for p in node.metadata_props if p.key == "pkg.torch.onnx.name_scopes"), "[]"
+            )
+            layers = [layer for layer in re.findall(r"'([^']*)'", scopes)[:-1] if layer]
+            where = f" in layer {layers[-1]}" if layers else ""
+            return f"operator {node.op_type}{where} (write it with other operators): "
+    return f"operator {name}: "
 
 
 def _first_line(error: Exception) -> str:
