@@ -61,11 +61,13 @@ def _changed(
 
 def _rewrite(module: GraphModule) -> bool:
     calls = [node for node in module.graph.nodes if node.op == "call_function" and node.target in _REWRITES]
-    return any([_REWRITES[node.target](module, node) for node in calls])
+    changed = [_REWRITES[node.target](module, node) for node in calls]
+    return any(changed)
 
 
 def _for_onnx(module: GraphModule) -> bool:
-    return any([_own_outputs(module.graph), _spread_maps(module.graph)])
+    changed = [_own_outputs(module.graph), _spread_maps(module.graph)]
+    return any(changed)
 
 
 def _refuse_complex(deployable: Deployable, program: ExportedProgram) -> None:
@@ -178,11 +180,32 @@ def _shape(node: Node) -> tuple[int, ...]:
 
 
 def _max_pool(module: nn.Module, node: Node) -> bool:
-    """coremltools reads no stride that is left out."""
-    x, kernel, stride, *rest = _named(
-        node, "self", "kernel_size", "stride", "padding", "dilation", "ceil_mode"
-    )
-    return not stride and _call(node, F.max_pool2d, x, kernel, kernel, *rest)
+    """No stride left out, which coremltools does not read, and no padding, which onnx2tf gets wrong.
+
+    Repeating the edge changes no maximum: each window that reaches beyond the edge also holds the edge.
+    """
+    names = ("self", "kernel_size", "stride", "padding", "dilation", "ceil_mode")
+    x, kernel, stride, padding, dilation, ceil = _named(node, *names)
+    spread = _pair(dilation)
+    kernel, step, padding = _pair(kernel), _pair(stride or kernel), _pair(padding)
+    if spread != [1, 1] or (padding == [0, 0] and not ceil):
+        return not stride and _call(node, F.max_pool2d, x, kernel, kernel, padding, spread, ceil)
+    return _call(node, _padded_maximum, x, _edges(node, x, kernel, step, padding), kernel, step)
+
+
+def _edges(node: Node, x: Node, kernel: list[int], stride: list[int], padding: list[int]) -> list[int]:
+    """What to put around a picture (left, right, top, bottom) so that whole windows fit."""
+    after = [
+        max(0, (result - 1) * step + side - size - before)
+        for size, result, side, step, before in zip(
+            _shape(x)[2:], _shape(node)[2:], kernel, stride, padding, strict=True
+        )
+    ]
+    return [padding[1], after[1], padding[0], after[0]]
+
+
+def _padded_maximum(x: Tensor, edges: list[int], kernel: list[int], stride: list[int]) -> Tensor:
+    return F.max_pool2d(F.pad(x, edges, mode="replicate"), kernel, stride)
 
 
 def _average_pool(module: nn.Module, node: Node) -> bool:
@@ -195,13 +218,7 @@ def _average_pool(module: nn.Module, node: Node) -> bool:
     kernel, stride, padding = _pair(kernel), _pair(stride or kernel), _pair(padding)
     if padding == [0, 0] and not ceil and divisor is None:
         return False
-    after = [
-        max(0, (result - 1) * step + side - size - before)
-        for size, result, side, step, before in zip(
-            _shape(x)[2:], _shape(node)[2:], kernel, stride, padding, strict=True
-        )
-    ]
-    edges = [padding[1], after[1], padding[0], after[0]]
+    edges = _edges(node, x, kernel, stride, padding)
     ones = torch.ones(1, 1, *_shape(x)[2:])
     shares = F.avg_pool2d(ones, kernel, stride, padding, ceil, include, divisor)
     shares = shares / F.avg_pool2d(F.pad(ones, edges), kernel, stride)
@@ -249,6 +266,21 @@ def _remainder(module: nn.Module, node: Node) -> bool:
 
 def _rest(a: Tensor, b: float) -> Tensor:
     return a - torch.floor(a) if b == 1 else a - torch.floor(a / b) * b
+
+
+def _running_sum(module: nn.Module, node: Node) -> bool:
+    """Along rows or columns: each a sum of those before it. onnx2tf sums along another axis."""
+    x, dim = _named(node, "self", "dim")
+    shape = _shape(x)
+    if len(shape) != 4 or dim % 4 < 2:
+        return False
+    triangle = torch.ones(shape[dim], shape[dim]).tril()
+    return _call(node, _along_axis, x, *_constants(module, node, triangle), dim % 4)
+
+
+def _along_axis(x: Tensor, weights: Tensor, dim: int) -> Tensor:
+    """``(N, C, H, W)``: each row (dim 2) or column (dim 3) becomes a weighted sum of all."""
+    return F.conv2d(x.transpose(1, dim), weights[:, :, None, None]).transpose(1, dim)
 
 
 def _pad(module: nn.Module, node: Node) -> bool:
@@ -337,6 +369,7 @@ _AREA = (_aten.adaptive_avg_pool2d.default, _aten._adaptive_avg_pool2d.default)
 _REWRITES: dict[Any, Callable[[nn.Module, Node], bool]] = {
     _aten.max_pool2d.default: _max_pool,
     _aten.avg_pool2d.default: _average_pool,
+    _aten.cumsum.default: _running_sum,
     _aten.instance_norm.default: _instance_norm,
     _aten.rms_norm.default: _rms_norm,
     _aten.pad.default: _pad,

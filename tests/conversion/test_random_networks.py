@@ -82,6 +82,12 @@ def _response(layer: nn.Module, f: Tensor) -> Tensor:
     return f + 0.3 * f * (size / (size.mean(1, keepdim=True) + 1e-6))
 
 
+def _box_filtered(layer: nn.Module, f: Tensor) -> Tensor:
+    """Means of three rows, from their running sum."""
+    total = F.pad(F.pad(f, (0, 0, 1, 1), mode="replicate").cumsum(2), (0, 0, 1, 0))
+    return (total[..., 3:, :] - total[..., :-3, :]) / 3
+
+
 def _layers(draw: random.Random, c: int, height: int, width: int) -> dict[str, Callable[[], nn.Module]]:
     """Every kind of layer for features (1, c, height, width), which they keep."""
     kernel, groups, bias = draw.choice((1, 3, 5)), draw.choice((1, 2, c)), draw.random() < 0.5
@@ -180,11 +186,7 @@ def _layers(draw: random.Random, c: int, height: int, width: int) -> dict[str, C
             mean=nn.Parameter(torch.rand(1, c, 1, 1)),
             deviation=nn.Parameter(torch.rand(1, c, 1, 1) + 0.5),
         ),
-        "box filter": lambda: _Layer(
-            lambda _, f: (lambda s: (s[..., 3:, :] - s[..., :-3, :]) / 3)(
-                F.pad(F.pad(f, (0, 0, 1, 1), mode="replicate").cumsum(2), (0, 0, 1, 0))
-            )
-        ),
+        "box filter": lambda: _Layer(_box_filtered),
     }
 
 
