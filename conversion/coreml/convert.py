@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from afterlens.conversion.bundle.layout import Reference, from_torch
-from afterlens.conversion.bundle.network import compute, with_float16_weights
+from afterlens.conversion.bundle.reference import compute, with_float16_weights
 from afterlens.conversion.bundle.runtimes import CoremlModel
 from afterlens.conversion.bundle.variants import gate
 from afterlens.conversion.capture import operator_of, place_of, quiet
