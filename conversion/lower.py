@@ -327,7 +327,7 @@ def _weights_along(node: Node, axis: int, size: int, result: int) -> Tensor:
     if turned:
         impulses, shape = impulses.transpose(2, 3).contiguous(), [4, result]
     if node.target in _AREA:
-        returned = F.adaptive_avg_pool2d(impulses, shape)
+        returned = F.adaptive_avg_pool2d(impulses, (shape[0], shape[1]))
     else:
         align, factors = _named(node, "align_corners", "scale_factors")
         # The factor, where one was given, decides on the positions, not the sizes.

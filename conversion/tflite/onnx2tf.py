@@ -27,7 +27,7 @@ import torch
 from afterlens.conversion.bundle.contract import SIGNATURE
 from afterlens.conversion.bundle.layout import Reference, file_shape, from_torch
 from afterlens.conversion.tflite.float16 import float16_constants
-from afterlens.conversion.tflite.graph import pack, read_tflite
+from afterlens.conversion.tflite.graph import operator_names, pack, read_tflite, shape_of
 from afterlens.conversion.tflite.onnx_rewrite import name_ports
 from afterlens.training.deployable import Deployable
 from afterlens.training.media.errors import UserError
@@ -98,12 +98,45 @@ class Onnx2tf:
                 # "port_0" or "serving_default_port_0:0", depending on how the tool uses TensorFlow.
                 name = tensor.name.decode().removeprefix("serving_default_").removesuffix(":0")
                 tensor.name = numbered.get(name, name).encode()
+            align_corners(model, self.onnx)
             files["float32"].write_bytes(pack(model))
             files["float16"].write_bytes(float16_constants(model))
             return files
         text = _CODES.sub("", self.log.read_text("utf-8", "replace")).replace(f"{self.folder}/", "")
         what = f"exit code {code}" if code else "no float32 file"
         raise UserError(f"onnx2tf failed with {what}: {_reason(text, self.onnx)}")
+
+
+def align_corners(model: Any, path: Path) -> None:
+    """Let a file's bilinear resizes align corners where those of the ONNX graph do, told apart by their sizes.
+
+    onnx2tf drops that attribute for graphs of operator set 18 and later, which PyTorch exports.
+
+    Raises UserError where two resizes of the same sizes differ in it.
+    """
+    import onnx
+
+    graph = onnx.shape_inference.infer_shapes(onnx.load(path)).graph
+    shapes = {
+        value.name: tuple(side.dim_value for side in value.type.tensor_type.shape.dim)[2:]
+        for value in (*graph.input, *graph.value_info, *graph.output)
+    }
+    sizes: dict[bool, set[Any]] = {True: set(), False: set()}
+    for node in graph.node:
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        if node.op_type == "Resize" and attributes.get("mode") == b"linear":
+            aligned = attributes.get("coordinate_transformation_mode") == b"align_corners"
+            sizes[aligned].add((shapes.get(node.input[0]), shapes.get(node.output[0])))
+    if both := sizes[True] & sizes[False]:
+        (before, after), *_ = both
+        raise UserError(
+            f"two bilinear resizes from {before} to {after}, of which one aligns corners: onnx2tf cannot tell them apart"
+        )
+    tensors = model.subgraphs[0].tensors
+    for operator, name in zip(model.subgraphs[0].operators, operator_names(model), strict=True):
+        ends = tuple(shape_of(tensors[index])[1:3] for index in (operator.inputs[0], operator.outputs[0]))
+        if name == "RESIZE_BILINEAR" and ends in sizes[True]:
+            operator.builtinOptions.alignCorners, operator.builtinOptions.halfPixelCenters = True, False
 
 
 def _with_numbered_inputs(source: Path, target: Path) -> dict[str, str]:
