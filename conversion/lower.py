@@ -345,19 +345,27 @@ def _along_both_axes(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1)
 
 
-def _nearest_exact(module: nn.Module, node: Node) -> bool:
-    """The pixel whose centre is nearest: chosen by index along each axis."""
+def _nearest(module: nn.Module, node: Node) -> bool:
+    """Pixels chosen by index along each axis. onnx2tf chooses others, but for whole factors of enlarging."""
     image = node.args[0]
     assert isinstance(image, Node)
     before, after = _shape(image), _shape(node)
+    if all(result % size == 0 for size, result in zip(before[2:], after[2:], strict=True)):
+        return node.target is not _aten.upsample_nearest2d.vec and _call(
+            node, _enlarged, image, after[2] // before[2], after[3] // before[3]
+        )
     (factors,) = _named(node, "scale_factors")
-    chosen = []
-    for axis in (2, 3):
-        factor = factors[axis - 2] if factors is not None else after[axis] / before[axis]
-        positions = torch.arange(after[axis], dtype=torch.float64)
-        index = ((positions + 0.5) / factor).floor().clamp(0, before[axis] - 1).long()
-        chosen.append(index)
-    return _call(node, _chosen, image, *_constants(module, node, *chosen))
+    operator: Any = node.target
+    size = list(after[2:]) if factors is None else None
+    # Read off PyTorch's own operator: which row and column each pixel comes from.
+    rows = torch.arange(before[2], dtype=torch.float32)[:, None].expand(before[2:])
+    columns = torch.arange(before[3], dtype=torch.float32).expand(before[2:])
+    found = operator(torch.stack([rows, columns])[None], size, factors)[0].long()
+    return _call(node, _chosen, image, *_constants(module, node, found[0, :, 0], found[1, 0, :]))
+
+
+def _enlarged(x: Tensor, rows: int, columns: int) -> Tensor:
+    return F.interpolate(x, size=(x.shape[2] * rows, x.shape[3] * columns), mode="nearest")
 
 
 def _chosen(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -378,6 +386,7 @@ _REWRITES: dict[Any, Callable[[nn.Module, Node], bool]] = {
     _aten.upsample_bicubic2d.vec: _filtered,
     _aten._upsample_bicubic2d_aa.vec: _filtered,
     _aten._upsample_bilinear2d_aa.vec: _filtered,
-    _aten._upsample_nearest_exact2d.vec: _nearest_exact,
+    _aten._upsample_nearest_exact2d.vec: _nearest,
+    _aten.upsample_nearest2d.vec: _nearest,
 }
 """What rewrites a call of an operator; False: it stays as it is."""

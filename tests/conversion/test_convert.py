@@ -256,10 +256,10 @@ def test_nothing_to_compress_is_no_error(
 
 
 def test_nan_is_the_networks_own_fault(photo_path: Path, tmp_path: Path) -> None:
-    deployable = _tint(32, 48)
-    deployable.module.weight.data[0] = float("nan")
+    module = _Tint().eval()
+    module.weight.data[0] = float("nan")
     with pytest.raises(UserError, match="the network itself computes NaN"):
-        convert([deployable], tmp_path / "b", PROVENANCE, golden_photo=photo_path)
+        convert([replace(_tint(32, 48), module=module)], tmp_path / "b", PROVENANCE, golden_photo=photo_path)
 
 
 def test_unknown_variants_are_named(photo_path: Path, tmp_path: Path) -> None:

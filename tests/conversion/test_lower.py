@@ -68,6 +68,9 @@ CASES = {
     "bicubic, antialiased": (_resize("bicubic", True, scale_factor=0.4), 25, 20, "conv2d"),
     "bilinear, antialiased": (_resize("bilinear", True, size=(9, 7)), 24, 20, "conv2d"),
     "area": (_area((9, 13)), 24, 20, "conv2d"),
+    "nearest by an odd factor": (_resize("nearest", scale_factor=1.5), 25, 21, "index_select"),
+    "nearest, half": (_resize("nearest", scale_factor=0.5), 24, 20, "index_select"),
+    "nearest to a size": (_resize("nearest", size=(31, 17)), 24, 20, "index_select"),
     "nearest-exact, larger": (_resize("nearest-exact", scale_factor=1.5), 25, 21, "index_select"),
     "nearest-exact, smaller": (_resize("nearest-exact", size=(11, 8)), 24, 21, "index_select"),
 }
@@ -98,8 +101,9 @@ def test_the_rewritten_graph_computes_the_same(
         lambda x: F.adaptive_avg_pool2d(x, (12, 5)),
         lambda x: F.avg_pool2d(x, 3, 2),
         lambda x: F.interpolate(x, scale_factor=2.0, mode="bilinear"),
+        lambda x: F.interpolate(x, scale_factor=2.0, mode="nearest"),
     ],
-    ids=["reflection", "pooling with a stride", "whole pools", "averages", "bilinear"],
+    ids=["reflection", "pooling with a stride", "whole pools", "averages", "bilinear", "nearest"],
 )
 def test_what_the_converters_know_is_left_alone(function: Callable[[Tensor], Tensor]) -> None:
     deployable = _deployable(function, 24, 20)
