@@ -17,7 +17,8 @@ LAYERS = (
     ("tflite", "report", "restore"),
     ("examples",),
     ("bundle",),
-    ("mil",),
+    ("lower",),
+    ("mil", "capture"),
 )
 LAYER_OF = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}
 
