@@ -1,4 +1,4 @@
-"""The float16 graph that compressed Core ML packages are made of, proved even where the bundle does not hold it.
+"""The float files that smaller ones were made of: their weights, and their graph where the bundle does not hold it.
 
     originals = convert_originals(bundle, deployables, scratch)       # (height, width) -> its Subject
 
@@ -17,6 +17,7 @@ from afterlens.conversion.bundle.contract import Artifact, Bundle, digest, integ
 from afterlens.conversion.bundle.variants import find
 from afterlens.conversion.coreml.check import compression_faults
 from afterlens.conversion.coreml.convert import convert_coreml, minimum_coreml
+from afterlens.conversion.tflite.check import quantization_faults
 from afterlens.conversion.verify.subject import Size, Subject, open_subject, size_of
 from afterlens.training.deployable import Deployable
 
@@ -56,15 +57,19 @@ def is_compressed(artifact: Artifact) -> bool:
     return artifact.format == "coreml" and variant is not None and not variant.is_float
 
 
-def compression_faults_of(bundle: Bundle, subject: Subject, originals: Mapping[Size, Subject]) -> list[str]:
-    """What a compressed package changed besides its weights, compared with the float16 package that it was made of.
+def weight_faults(bundle: Bundle, subject: Subject, originals: Mapping[Size, Subject]) -> list[str]:
+    """Weights that differ from those of the float file that a smaller one was made of by more than its form allows.
 
-    One wrong weight of a million is seen here, where no picture would show it.
+    One wrong weight of a million is seen here, where no picture would show it. Core ML packages are compared as a
+    whole; quantized TFLite files only if the bundle holds the float32 file.
     """
     artifact = subject.artifact
-    if subject.model is None or not is_compressed(artifact):
+    variant, size = find(artifact.format, artifact.variant), size_of(artifact)
+    if subject.model is None or variant is None or variant.is_float:
         return []
-    size = size_of(artifact)
+    if artifact.format == "tflite":
+        source = _whole(bundle, size, "tflite", "float32")
+        return [] if source is None else quantization_faults(bundle.path(artifact), bundle.path(source))
     if (whole := _whole(bundle, size)) is not None:
         return compression_faults(bundle.path(whole), bundle.path(artifact), artifact.variant)
     if (original := originals[size]).model is None:
@@ -81,11 +86,11 @@ def original_faults(original: Subject) -> list[str]:
     ]
 
 
-def _whole(bundle: Bundle, size: Size) -> Artifact | None:
-    """The bundle's own float16 package of a size, if it is there undamaged."""
+def _whole(bundle: Bundle, size: Size, format_: str = "coreml", variant: str = "float16") -> Artifact | None:
+    """The bundle's own float file of a size, if it is there undamaged."""
     for other in bundle.contract.artifacts:
-        is_float16 = other.format == "coreml" and other.variant == "float16"
-        if is_float16 and size_of(other) == size and integrity_fault(bundle.folder, other) is None:
+        wanted = (other.format, other.variant, size_of(other)) == (format_, variant, size)
+        if wanted and integrity_fault(bundle.folder, other) is None:
             return other
     return None
 

@@ -41,10 +41,10 @@ from afterlens.conversion.bundle.variants import RANGE_SLACK, VARIANTS, gate
 from afterlens.conversion.examples import Example
 from afterlens.conversion.verify.golden import GOLDEN, golden_faults
 from afterlens.conversion.verify.original import (
-    compression_faults_of,
     convert_originals,
     is_compressed,
     original_faults,
+    weight_faults,
 )
 from afterlens.conversion.verify.subject import (
     HEATMAPS,
@@ -109,7 +109,7 @@ def verify(
     with tempfile.TemporaryDirectory(prefix="afterlens-") as scratch:
         originals = convert_originals(bundle, deployables, Path(scratch))
         for subject in subjects:
-            subject.faults += compression_faults_of(bundle, subject, originals)
+            subject.faults += weight_faults(bundle, subject, originals)
         faults += _run_all(bundle, deployables, images, subjects, originals, examples or {}, budgets or {})
     for subject in subjects:
         original = originals.get(size_of(subject.artifact))
