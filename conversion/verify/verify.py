@@ -236,6 +236,7 @@ def _conclude(
             min_psnr={name: g.min_psnr for name, g in gates.items() if g.min_psnr is not None},
             max_levels={name: g.max_levels for name, g in gates.items() if g.max_levels < 255},
             range_slack=RANGE_SLACK,
+            max_flat_levels={name: g.max_flat_levels for name, g in gates.items() if g.max_flat_levels < 255},
         ),
         photos=tuple(photos),
         images=tuple(dict.fromkeys(row.image for subject in subjects for row in subject.rows)),
