@@ -257,7 +257,11 @@ def test_a_damaged_tflite_file_ends_no_benchmark(cli: Cli, own_bundle: Bundle, c
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [('"width": 256', '"width": 256.0'), ('"width": 256', '"width": 1e999'), ('"macs": ', '"macs": 1e999, "x": ')],
+    [
+        ('"width": 256', '"width": 256.0'),
+        ('"width": 256', '"width": 1e999'),
+        ('"macs": ', '"macs": 1e999, "x": '),
+    ],
 )
 def test_numbers_of_another_kind_in_a_contract_are_one_line(
     cli: Cli, own_bundle: Bundle, old: str, new: str
@@ -373,7 +377,12 @@ with atomic_path(Path(sys.argv[1])) as temporary:
     foreign = tmp_path / ".out.00000000-1-00000000.partial.png"
     foreign.write_bytes(b"elsewhere")
     subprocess.run(
-        [sys.executable, "-c", script.replace("os.kill(os.getpid(), signal.SIGKILL)", "pass"), str(tmp_path / "out.png")],
+        [
+            sys.executable,
+            "-c",
+            script.replace("os.kill(os.getpid(), signal.SIGKILL)", "pass"),
+            str(tmp_path / "out.png"),
+        ],
         env=ENVIRONMENT,
         check=True,
     )

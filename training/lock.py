@@ -25,7 +25,9 @@ def locked(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be used as the folder of a run: {error.strerror or error}") from error
+        raise UserError(
+            f"{folder}: cannot be used as the folder of a run: {error.strerror or error}"
+        ) from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

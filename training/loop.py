@@ -155,9 +155,7 @@ def train(
                 raise UserError(f"{out}: another run has written here meanwhile; continue it with --resume")
             for folder in (out, out / "checkpoints"):
                 remove_partial_files(folder)
-            log = held.enter_context(
-                RunLog(out, f"train {task.name}", settings.steps, state.step, console)
-            )
+            log = held.enter_context(RunLog(out, f"train {task.name}", settings.steps, state.step, console))
         while state.step < settings.steps:
             values = _step(accelerator, state, objective, settings, batches)
             final = state.step == settings.steps

@@ -68,7 +68,9 @@ def restore(
     images: list[dict[str, Any]] = []
     with progress_bar() as progress:
         for missing in failed:
-            progress.console.print(f"skipped {missing['reason']}", style="yellow", markup=False, soft_wrap=True)
+            progress.console.print(
+                f"skipped {missing['reason']}", style="yellow", markup=False, soft_wrap=True
+            )
         bar = progress.add_task(f"restore {task.name}", total=len(jobs))
         for source, target in jobs:
             progress.update(bar, description=f"restore {source.name}")

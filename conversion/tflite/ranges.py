@@ -55,9 +55,7 @@ def measure_ranges(model: Any, pictures: Sequence[Mapping[str, Picture]]) -> dic
     return ranges
 
 
-def extremes(
-    pictures: Sequence[Mapping[str, Picture]], inputs: Sequence[Port]
-) -> list[dict[str, Picture]]:
+def extremes(pictures: Sequence[Mapping[str, Picture]], inputs: Sequence[Port]) -> list[dict[str, Picture]]:
     """Inputs that reach both ends of their declared range: flat ones, and the first picture with its contrast stretched.
 
     Class inputs stay as in the first picture: no app sets all classes at once.

@@ -82,7 +82,8 @@ def original_faults(original: Subject) -> list[str]:
     """What is wrong with a float16 graph that is not in the bundle, as a fault of each package that was made of it."""
     prefix = f"{original.artifact.file}: "
     return [
-        f"the float16 graph it was made of is wrong: {line.removeprefix(prefix)}" for line in original.failures()
+        f"the float16 graph it was made of is wrong: {line.removeprefix(prefix)}"
+        for line in original.failures()
     ]
 
 

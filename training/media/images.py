@@ -97,7 +97,7 @@ def read_photo(path: Path) -> Photo:
         )
     try:
         if image.format == "PNG" and (fault := png_fault(data)):
-            raise UserError(f"the image is damaged ({fault}); copy or export it again")
+            raise UserError(f"the image is damaged or incomplete ({fault})")
         with _quiet_decoders():
             image.load()
             rgb, icc = _pixels(image, data)

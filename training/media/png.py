@@ -17,7 +17,9 @@ def png_fault(data: bytes) -> str | None:
         end = position + 8 + length
         if end + 4 > len(data):
             return f"ends within chunk {kind.decode('ascii', 'replace')}"
-        if kind[:1].isupper() and zlib.crc32(data[position + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+        if kind[:1].isupper() and zlib.crc32(data[position + 4 : end]) != int.from_bytes(
+            data[end : end + 4], "big"
+        ):
             return f"chunk {kind.decode('ascii', 'replace')} at byte {position} has a wrong checksum"
         if kind == b"IEND":
             return None

@@ -18,7 +18,15 @@ _SEGMENT, _CLUSTER, _GROUP = 0x18538067, 0x1F43B675, 0xA0
 _BLOCKS = (0xA1, 0xA3)  # their first byte is the track, which is never 0
 _SKIPPED = frozenset(
     (
-        *(0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B, 0x1254C367, 0x1941A469, 0x1043A770),  # in the segment
+        *(
+            0x114D9B74,
+            0x1549A966,
+            0x1654AE6B,
+            0x1C53BB6B,
+            0x1254C367,
+            0x1941A469,
+            0x1043A770,
+        ),  # in the segment
         *(0xE7, 0xA7, 0xAB, 0xAF, 0x5854),  # in a cluster
         *(0x9B, 0xFA, 0xFB, 0xFD, 0xA4, 0x8E, 0xC8, 0x75A1, 0x75A2),  # in a block group
         *(0xEC, 0xBF),  # padding and checksums, anywhere
@@ -42,7 +50,9 @@ def refuse_broken(path: Path) -> None:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     if place is not None:
-        raise UserError(f"{path}: damaged at byte {place} of {size}: frames are lost; repair or re-encode it first")
+        raise UserError(
+            f"{path}: damaged at byte {place} of {size}: frames are lost; repair or re-encode it first"
+        )
 
 
 def _broken_matroska(file: IO[bytes], size: int) -> int | None:
@@ -51,7 +61,7 @@ def _broken_matroska(file: IO[bytes], size: int) -> int | None:
     position = file.tell() + max(0, header)
     file.seek(position)
     if _identifier(file) != _SEGMENT:
-        return position
+        return None  # no Matroska file at all, which the decoder says
     length, _ = _number(file)
     end = size if length == _UNKNOWN else min(size, file.tell() + length)
     position = file.tell()

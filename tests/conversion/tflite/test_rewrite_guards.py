@@ -17,10 +17,14 @@ IMAGE = [1, 4, 6, 8]
 
 
 def weight(name: str, *shape: int) -> Any:
-    return numpy_helper.from_array(np.random.default_rng(len(name)).normal(size=shape).astype(np.float32), name)
+    return numpy_helper.from_array(
+        np.random.default_rng(len(name)).normal(size=shape).astype(np.float32), name
+    )
 
 
-def graph(nodes: list[Any], constants: list[Any], outputs: dict[str, list[int]], image: list[int] = IMAGE) -> Any:
+def graph(
+    nodes: list[Any], constants: list[Any], outputs: dict[str, list[int]], image: list[int] = IMAGE
+) -> Any:
     made = helper.make_graph(
         nodes,
         "g",
@@ -61,13 +65,19 @@ def output_too() -> Any:
 
 def straight_from_the_image() -> Any:
     """The image itself is shuffled."""
-    return graph([helper.make_node("DepthToSpace", ["image"], ["out"], blocksize=2, mode="CRD")], [], {"out": [1, 1, 12, 16]})
+    return graph(
+        [helper.make_node("DepthToSpace", ["image"], ["out"], blocksize=2, mode="CRD")],
+        [],
+        {"out": [1, 1, 12, 16]},
+    )
 
 
 def read_by_a_mixture() -> Any:
     """A mean over channels reads the same tensor: in another order it would be the same, but a softmax over part is not."""
     nodes = [CONV, SHUFFLE, helper.make_node("Slice", ["deep", "from", "to", "axis"], ["part"])]
-    constants = [W] + [numpy_helper.from_array(np.array([n]), name) for name, n in (("from", 0), ("to", 3), ("axis", 1))]
+    constants = [W] + [
+        numpy_helper.from_array(np.array([n]), name) for name, n in (("from", 0), ("to", 3), ("axis", 1))
+    ]
     return graph(nodes, constants, {**OUT, "part": [1, 3, 6, 8]})
 
 
@@ -83,7 +93,9 @@ def made_by_a_mixture() -> Any:
 
 def made_in_groups() -> Any:
     """A convolution in groups makes the tensor."""
-    return graph([helper.make_node("Conv", ["image", "w"], ["deep"], group=2), SHUFFLE], [weight("w", 8, 2, 1, 1)], OUT)
+    return graph(
+        [helper.make_node("Conv", ["image", "w"], ["deep"], group=2), SHUFFLE], [weight("w", 8, 2, 1, 1)], OUT
+    )
 
 
 def read_in_groups() -> Any:
