@@ -9,6 +9,7 @@ failed or an input was skipped, 2 bad usage or input, 70 a bug of ours, 130 inte
 went away, 143 terminated.
 """
 
+import contextlib
 import io
 import os
 import signal
@@ -67,7 +68,7 @@ def program(
     shown: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
-) -> None:  # no docstring: it would replace the help above
+) -> None:  # noqa: D103 - a docstring would replace the help above
     pass
 
 
@@ -87,10 +88,8 @@ class _Stderr:
             return len(text)
 
     def flush(self) -> None:
-        try:
+        with contextlib.suppress(OSError):
             self._stream.flush()
-        except OSError:
-            pass
 
 
 def main() -> NoReturn:
@@ -161,8 +160,9 @@ def _without_reader() -> int:
 
 def _drop_output() -> None:
     """What is still to be printed on stdout cannot be: Python would fail with it at its end."""
-    with open(os.devnull, "wb") as nothing:
-        os.dup2(nothing.fileno(), 1)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)
+    os.close(nothing)
 
 
 def _help_of(error: typer.TyperException) -> str:

@@ -56,7 +56,7 @@ def test_a_reader_that_goes_away_is_no_failed_gate() -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_full_stderr_changes_no_exit_code_and_a_full_stdout_is_said() -> None:
-    with open("/dev/full", "wb") as full:
+    with Path("/dev/full").open("wb") as full:
         assert start("--version", stdout=subprocess.DEVNULL, stderr=full).wait(60) == 0
         assert start("restore", stderr=full).wait(60) == 2
         process = start("--help", stdout=full, stderr=subprocess.PIPE)
@@ -317,7 +317,8 @@ import signal, subprocess, sys, time
 from afterlens import cli
 signal.signal(signal.SIGTERM, cli._terminate)
 child = subprocess.Popen([sys.executable, "-c", "import subprocess, sys, time; "
-    "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)']); print(p.pid, flush=True); time.sleep(300)"],
+    "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)']); "
+    "print(p.pid, flush=True); time.sleep(300)"],
     stdout=subprocess.PIPE, text=True)
 print(child.pid, child.stdout.readline().strip(), flush=True)
 time.sleep(300)
@@ -351,9 +352,8 @@ def test_two_runs_into_one_folder_are_refused(cli: Cli, tmp_path: Path, photo_pa
     from afterlens.training.media.errors import UserError
 
     folder = tmp_path / "run"
-    with locked(folder):
-        with pytest.raises(UserError, match="another run is writing here"), locked(folder):
-            pass
+    with locked(folder), pytest.raises(UserError, match="another run is writing here"), locked(folder):
+        pass
     with locked(folder):  # free again
         assert list(folder.iterdir()) == []
 

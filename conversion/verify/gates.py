@@ -21,7 +21,6 @@ from afterlens.conversion.bundle.variants import Gate
 from afterlens.training.deployable import Port
 from afterlens.training.metrics import PSNR_CAP
 
-
 FLAT = ("flat", "black", "white")
 """Names of the test images of one colour."""
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from afterlens.conversion.bundle.network import compute
+from afterlens.conversion.network import compute
 from afterlens.samples import DEGRADED
 from afterlens.training.deblur.network import MOVING, STILL, DeblurNetwork
 from afterlens.training.deblur.synthesis import degrade

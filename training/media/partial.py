@@ -35,10 +35,10 @@ def partial_path(path: Path) -> Path:
 def remove_stale(folder: Path) -> None:
     """Remove what dead processes of this machine were writing in a folder; once in each process, as it takes time."""
     with suppress(OSError):  # the folder may not exist, or not be readable
-        for name in os.listdir(folder):
-            found = _NAME.fullmatch(name)
+        for file in folder.iterdir():
+            found = _NAME.fullmatch(file.name)
             if found and not psutil.pid_exists(int(found[1])):
-                remove(folder / name)
+                remove(file)
 
 
 def remove(path: Path) -> None:

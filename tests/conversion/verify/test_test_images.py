@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from afterlens.conversion.bundle.contract import Bundle
-from afterlens.conversion.bundle.network import compute, with_float16_weights
+from afterlens.conversion.network import compute, with_float16_weights
 from afterlens.conversion.verify.test_images import EXTREMES, extreme_pictures, pictures
 from afterlens.training.deployable import Deployable, Port
 
@@ -36,7 +36,7 @@ def test_no_two_inputs_get_the_same_picture(bundle: Bundle, photo_path: Path) ->
     ports = (Port("one", SHAPE, (0.0, 1.0)), Port("two", SHAPE, (0.0, 1.0)))
     graph = Deployable(nn.Identity(), "pair", "Pair", "1", ports, ports[:1])
     for images in ([photo_path], [photo_path, photo_path.with_name("bottles.jpg")]):
-        seen = {name: inputs for name, inputs in pictures(bundle, images, graph)}
+        seen = dict(pictures(bundle, images, graph))
         assert list(seen) == [*(image.name for image in images), *EXTREMES]
         for name, inputs in seen.items():
             if name not in ("flat", "black", "white"):  # of one colour by their nature
