@@ -64,11 +64,11 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def program(
+def program(  # noqa: D103 - a docstring would replace the help above
     shown: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
-) -> None:  # noqa: D103 - a docstring would replace the help above
+) -> None:
     pass
 
 
