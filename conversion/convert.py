@@ -39,7 +39,6 @@ from afterlens.conversion.bundle.contract import (
 from afterlens.conversion.bundle.layout import (
     Reference,
     array_shape,
-    first_image,
     from_torch,
     made_up,
     tensor_spec,
@@ -286,8 +285,7 @@ def _quantizer(
     chosen = [] if examples is None else list(examples(deployable, CALIBRATION[0 if smaller is None else 1]))
     if examples is not None:
         refuse_unreal(chosen)
-    output = first_image(deployable.outputs) or deployable.outputs[0]
-    return Quantizer(source, chosen, output.name, smaller)
+    return Quantizer(source, deployable, chosen, smaller)
 
 
 def _package_plan(

@@ -16,7 +16,8 @@ def convert(
         str,
         typer.Argument(
             metavar="TASK",
-            help="The task, or package.module:function of your own network (docs/external.md).",
+            help="The task (reflection, udc or deblur), or package.module:function of your own network "
+            "(docs/external.md).",
         ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="BUNDLE", help="New folder for the bundle.")],
