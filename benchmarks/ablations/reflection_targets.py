@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from afterlens.benchmarks.evaluation.quality import TestSet, measure, pair_set, synthetic_set
 from afterlens.training.media.errors import UserError
@@ -26,7 +26,7 @@ from afterlens.training.media.images import find_photos, read_photo, write_png
 from afterlens.training.padding import margins, repeat_edges
 from afterlens.training.pairs import find_pairs
 from afterlens.training.reflection.gate import changed, opened
-from afterlens.training.reflection.network import MULTIPLE
+from afterlens.training.reflection.network import MULTIPLE, ReflectionNetwork
 from afterlens.training.reflection.pyramid import PyramidRestorer, levels_for
 from afterlens.training.tasks import find_task
 from afterlens.training.trained import load_network
@@ -70,7 +70,7 @@ def summarise(values: Sequence[float]) -> dict[str, float]:
     }
 
 
-def score(network: nn.Module, data: Path, wanted: Wanted, count: int | None) -> dict[str, Any]:
+def score(network: ReflectionNetwork, data: Path, wanted: Wanted, count: int | None) -> dict[str, Any]:
     """A set's row: of PSNR where its photos are clean, of gains in PSNR otherwise. ``count``: only its first photos."""
     task, folder = find_task("reflection"), data / wanted.folder
     samples = synthetic_set(task, folder, wanted.kind, 0) if wanted.kind else pair_set(task, folder)
@@ -83,7 +83,7 @@ def score(network: nn.Module, data: Path, wanted: Wanted, count: int | None) -> 
 
 
 @torch.inference_mode()
-def gate_logits(network: nn.Module, photo: Tensor) -> tuple[Tensor, Tensor]:
+def gate_logits(network: ReflectionNetwork, photo: Tensor) -> tuple[Tensor, Tensor]:
     """The photo at the level that the network sees, ``(1, 3, h, w)`` padded to whole cells, and the gate's logits."""
     small = F.avg_pool2d(photo, 2 ** levels_for(photo.shape[-2], photo.shape[-1]), ceil_mode=True)
     padded = repeat_edges(small, margins(small.shape[-2], MULTIPLE), margins(small.shape[-1], MULTIPLE))
@@ -93,7 +93,7 @@ def gate_logits(network: nn.Module, photo: Tensor) -> tuple[Tensor, Tensor]:
     return padded, outputs[2]
 
 
-def detection(network: nn.Module, folder: Path) -> list[dict[str, Any]]:
+def detection(network: ReflectionNetwork, folder: Path) -> list[dict[str, Any]]:
     """For each pair: the shares of the changed and of the unchanged cells that the gate opens for, None for none."""
     rows = []
     for pair in find_pairs(folder):
@@ -112,7 +112,7 @@ def detection(network: nn.Module, folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def write_maps(network: nn.Module, folder: Path, out: Path) -> list[dict[str, Any]]:
+def write_maps(network: ReflectionNetwork, folder: Path, out: Path) -> list[dict[str, Any]]:
     """A picture for each photo, the photo beside it with all that the gate closes darkened; and the share it opens."""
     rows = []
     for path in find_photos([folder]):
@@ -133,6 +133,7 @@ def run(
 ) -> Any:
     """All rows, by threshold, and the gate's detection."""
     network, metadata = load_network(find_task("reflection"), checkpoint)
+    assert isinstance(network, ReflectionNetwork)
     result: dict[str, Any] = {"checkpoint": checkpoint.name, "step": metadata.get("step"), "rows": []}
     for threshold in thresholds:
         network.threshold = threshold

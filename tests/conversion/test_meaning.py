@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from afterlens.conversion.network import compute
+from afterlens.conversion.bundle.reference import compute
 from afterlens.samples import DEGRADED
 from afterlens.training.deblur.network import MOVING, STILL, DeblurNetwork
 from afterlens.training.deblur.synthesis import degrade
@@ -39,7 +39,7 @@ def test_flow_is_x_then_y_and_leads_to_the_frame_before(photo_paths: list[Path])
     task = TASKS["deblur"]
     network, _ = load_network(task, task.pretrained)
     assert isinstance(network, DeblurNetwork)
-    errors = {"right": [], "exchanged": [], "backwards": [], "none": []}
+    errors: dict[str, list[float]] = {"right": [], "exchanged": [], "backwards": [], "none": []}
     for seed, path in enumerate(photo_paths):
         generator = torch.Generator().manual_seed(seed)
         photo = torch.from_numpy(fit(read_photo(path).rgb, 160, 224)).permute(2, 0, 1).contiguous()
@@ -73,8 +73,8 @@ def test_the_ramp_starts_where_a_pixel_is_still_and_ends_where_it_moves() -> Non
 
 
 def test_contrast_below_the_noise_is_not_amplified() -> None:
-    stem = DeblurNetwork((16, 16, 16), (16, 16, 16), (1, 1, 1), (1, 1)).frame.stem  # type: ignore[union-attr]
-    assert float(stem.floor) == float(np.float16((4.0 * 0.04) ** 2))  # type: ignore[arg-type, union-attr]
+    stem = DeblurNetwork((16, 16, 16), (16, 16, 16), (1, 1, 1), (1, 1)).frame.stem
+    assert float(stem.floor) == float(np.float16((4.0 * 0.04) ** 2))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)

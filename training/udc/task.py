@@ -229,5 +229,5 @@ TASK = Task(
     examples=examples_by(of_one_frame(degrade)),
     kinds=KINDS,
     degrade=of_one_frame(degrade),
-    degrade_by=lambda recipe: of_one_frame(_degrade(recipe)),
+    degrade_by=_degrade,
 )

@@ -25,7 +25,7 @@ ORDER = {
 
 @pytest.mark.parametrize("format_", ["tflite", "coreml"])
 def test_the_most_precise_variant_that_is_there_is_used(
-    format_: str, monkeypatch: pytest.MonkeyPatch
+    format_: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(photo_module, "integrity_fault", lambda folder, entry: None)
     names = ORDER[format_]

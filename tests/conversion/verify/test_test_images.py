@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from afterlens.conversion.bundle.contract import Bundle
-from afterlens.conversion.network import compute, with_float16_weights
+from afterlens.conversion.bundle.reference import compute, with_float16_weights
 from afterlens.conversion.verify.test_images import EXTREMES, extreme_pictures, pictures
 from afterlens.training.deployable import Deployable, Port
 
@@ -49,6 +49,7 @@ class Scaled(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.tensor(0.1))
+        self.offset: Tensor
         self.register_buffer("offset", torch.tensor(0.3))
         self.register_buffer("count", torch.tensor(7))
 
