@@ -70,7 +70,7 @@ def summarise(values: Sequence[float]) -> dict[str, float]:
     }
 
 
-def score(network: ReflectionNetwork, data: Path, wanted: Wanted, count: int | None) -> dict[str, Any]:
+def score(network: Any, data: Path, wanted: Wanted, count: int | None) -> dict[str, Any]:
     """A set's row: of PSNR where its photos are clean, of gains in PSNR otherwise. ``count``: only its first photos."""
     task, folder = find_task("reflection"), data / wanted.folder
     samples = synthetic_set(task, folder, wanted.kind, 0) if wanted.kind else pair_set(task, folder)
@@ -83,7 +83,7 @@ def score(network: ReflectionNetwork, data: Path, wanted: Wanted, count: int | N
 
 
 @torch.inference_mode()
-def gate_logits(network: ReflectionNetwork, photo: Tensor) -> tuple[Tensor, Tensor]:
+def gate_logits(network: Any, photo: Tensor) -> tuple[Tensor, Tensor]:
     """The photo at the level that the network sees, ``(1, 3, h, w)`` padded to whole cells, and the gate's logits."""
     small = F.avg_pool2d(photo, 2 ** levels_for(photo.shape[-2], photo.shape[-1]), ceil_mode=True)
     padded = repeat_edges(small, margins(small.shape[-2], MULTIPLE), margins(small.shape[-1], MULTIPLE))
@@ -93,7 +93,7 @@ def gate_logits(network: ReflectionNetwork, photo: Tensor) -> tuple[Tensor, Tens
     return padded, outputs[2]
 
 
-def detection(network: ReflectionNetwork, folder: Path) -> list[dict[str, Any]]:
+def detection(network: Any, folder: Path) -> list[dict[str, Any]]:
     """For each pair: the shares of the changed and of the unchanged cells that the gate opens for, None for none."""
     rows = []
     for pair in find_pairs(folder):
@@ -112,7 +112,7 @@ def detection(network: ReflectionNetwork, folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def write_maps(network: ReflectionNetwork, folder: Path, out: Path) -> list[dict[str, Any]]:
+def write_maps(network: Any, folder: Path, out: Path) -> list[dict[str, Any]]:
     """A picture for each photo, the photo beside it with all that the gate closes darkened; and the share it opens."""
     rows = []
     for path in find_photos([folder]):

@@ -36,7 +36,7 @@ def test_the_most_precise_variant_that_is_there_is_used(
             replace(artifact(64, 64), format=format_, variant=name) for name in names[first:][::-1]
         ]
         bundle: Any = SimpleNamespace(folder=Path("b"), contract=SimpleNamespace(artifacts=of_format))
-        (chosen,) = photo_module._usable(bundle, format_)  # type: ignore[arg-type]
+        (chosen,) = photo_module._usable(bundle, format_)
         assert chosen.variant == names[first]
 
 
