@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,35 +11,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ai_edge_litert import schema_py_generated as schema
 from torch import Tensor, nn
 
 from afterlens.conversion.bundle.contract import (
-    Artifact,
     Bundle,
-    Contract,
-    TensorSpec,
-    digest,
     read_bundle,
-    write_contract,
 )
 from afterlens.conversion.bundle.runtimes import to_levels
 from afterlens.conversion.coreml.convert import convert_coreml
-from afterlens.conversion.lint.gpu import GPU_OPERATORS
-from afterlens.conversion.lint.graph import Graph, read_graph
+from afterlens.conversion.lint.graph import read_graph
 from afterlens.conversion.lint.lint import lint, require
 from afterlens.conversion.lint.ranges import Range, _add, measure_ranges
-from afterlens.conversion.lint.rules import CATEGORIES, RULES, markdown
+from afterlens.conversion.lint.rules import CATEGORIES
 from afterlens.conversion.mil.package import read_package
-from afterlens.conversion.tflite.graph import pack
-from afterlens.conversion.tflite.scales import quantized_weights
 from afterlens.training.deployable import Deployable, Port
-from afterlens.training.media.errors import GateFailed, UserError
+from afterlens.training.media.errors import GateFailed
 from afterlens.training.media.images import fit, read_photo
-
-SIDE = 64
-FLOAT32, FLOAT16, INT32, BOOL, INT16, INT8 = 0, 1, 2, 6, 7, 9  # TensorType
-
+from tests.conversion.lint.bundles import SIDE, by_rule, rules_of, sealed
 
 # --- small networks, converted --------------------------------------------------------------------------------
 
@@ -85,34 +72,6 @@ def deployable(module: nn.Module) -> Deployable:
     return Deployable(module.eval(), "reflection", "Test", "1", (ports[0],), (ports[1],))
 
 
-def artifact(path: Path) -> Artifact:
-    coreml = path.suffix == ".mlpackage"
-    sha256, size = digest(path)
-    shape = (SIDE, SIDE, 3) if coreml else (1, SIDE, SIDE, 3)
-    top = 255.0 if coreml else 1.0
-    layout: Any = "image" if coreml else "NHWC"
-    dtype: Any = "uint8" if coreml else "float32"
-    ports = [
-        TensorSpec(name, shape, layout, dtype, (0.0, top), "sRGB", name) for name in ("image", "restored")
-    ]
-    kind: Any = "coreml" if coreml else "tflite"
-    variant = "float16" if coreml else "float32"
-    inputs, outputs = (ports[0],), (ports[1],)
-    return Artifact(
-        path.name, kind, variant, SIDE, SIDE, sha256, size, "iOS 16, macOS 13", inputs, outputs, 1, 1
-    )
-
-
-def sealed(folder: Path) -> Bundle:
-    """A bundle of the files that lie in a folder."""
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".tflite", ".mlpackage"))
-    provenance = {"checkpoint_sha256": "0" * 64, "recipe": {}, "data_licence": "CC BY 4.0", "tools": {}}
-    write_contract(
-        folder, Contract("reflection", "Test", "1", tuple(artifact(path) for path in files), (), provenance)
-    )
-    return read_bundle(folder)
-
-
 def converted(folder: Path, module: nn.Module) -> Bundle:
     convert_coreml(deployable(module), folder / f"net_{SIDE}x{SIDE}_float16.mlpackage")
     return sealed(folder)
@@ -127,10 +86,6 @@ def loud(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def folded(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     torch.manual_seed(0)
     return converted(tmp_path_factory.mktemp("folded"), Folded())
-
-
-def by_rule(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {finding["rule"]: finding for finding in report["findings"]}
 
 
 def package(bundle: Bundle) -> Path:
@@ -305,256 +260,6 @@ def test_compressed_weights_are_constants_and_keep_their_layer(loud: Bundle, tmp
     assert [node.layer for node in graph.nodes if node.operator == "conv"] == ["stem", "after stem"]
 
 
-# --- TFLite ---------------------------------------------------------------------------------------------------
-
-# A tensor is (shape, type, values or None); an operator is (name, version, inputs, outputs, options).
-TensorEntry = tuple[Sequence[int], int, Any]
-OperatorEntry = tuple[str, int, Sequence[int], Sequence[int], Any]
-NHWC = (1, 8, 8, 4)
-VALUE: TensorEntry = (NHWC, FLOAT32, None)
-
-
-def write_tflite(path: Path, tensors: Sequence[TensorEntry], operators: Sequence[OperatorEntry]) -> Path:
-    """A flatbuffer as TFLite would read it; its first tensor is the input, the last operator's are the outputs."""
-    model, graph = schema.ModelT(), schema.SubGraphT()
-    model.version, model.buffers, model.operatorCodes, graph.tensors = 3, [schema.BufferT()], [], []
-    for index, (shape, kind, given) in enumerate(tensors):
-        entry = schema.TensorT()
-        entry.name, entry.type, entry.shape, entry.buffer = f"t{index}".encode(), kind, list(shape), 0
-        if any(side < 0 for side in shape):
-            entry.shapeSignature, entry.shape = list(shape), [max(side, 1) for side in shape]
-        if given is not None:
-            values, scales = given if isinstance(given, tuple) else (given, None)
-            if scales is not None:
-                entry.quantization = schema.QuantizationParametersT()
-                entry.quantization.scale, entry.quantization.zeroPoint = scales.tolist(), [0] * len(scales)
-            buffer = schema.BufferT()
-            buffer.data = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
-            model.buffers.append(buffer)
-            entry.buffer = len(model.buffers) - 1
-        graph.tensors.append(entry)
-    graph.operators = []
-    for name, version, inputs, outputs, options in operators:
-        code, operator = schema.OperatorCodeT(), schema.OperatorT()
-        custom = name.startswith("CUSTOM ")
-        code.builtinCode = getattr(schema.BuiltinOperator, "CUSTOM" if custom else name)
-        code.deprecatedBuiltinCode, code.version = min(code.builtinCode, 127), version
-        if custom:
-            code.customCode = name.removeprefix("CUSTOM ").encode()
-        operator.opcodeIndex, operator.inputs, operator.outputs = len(model.operatorCodes), inputs, outputs
-        if options is not None:
-            operator.builtinOptions = options
-            operator.builtinOptionsType = getattr(
-                schema.BuiltinOptions, type(options).__name__.removesuffix("T")
-            )
-        model.operatorCodes.append(code)
-        graph.operators.append(operator)
-    graph.inputs, graph.outputs = [0], list(operators[-1][3])
-    model.subgraphs = [graph]
-    path.write_bytes(pack(model))
-    return path
-
-
-def options(kind: str, **values: Any) -> Any:
-    made = getattr(schema, f"{kind}T")()
-    for name, value in values.items():
-        assert hasattr(made, name)
-        setattr(made, name, value)
-    return made
-
-
-def rules_of(graph: Graph, coreml: bool = False) -> dict[str, int]:
-    from afterlens.conversion.lint.gpu import gpu_hits
-    from afterlens.conversion.lint.neural_engine import neural_engine_hits
-
-    hits = (neural_engine_hits if coreml else gpu_hits)(graph)
-    return {rule: len(list(group)) for rule, group in itertools.groupby(sorted(hit.rule for hit in hits))}
-
-
-def integers(*values: int) -> TensorEntry:
-    return ((len(values),), INT32, np.array(values, np.int32))
-
-
-FAULTS: dict[str, tuple[str, list[TensorEntry], OperatorEntry]] = {
-    "an operator that it does not know": ("gpu-operator", [VALUE, VALUE], ("ROUND", 1, [0], [1], None)),
-    "GATHER_ND": (
-        "gpu-operator",
-        [VALUE, ((1, 1), INT32, np.zeros((1, 1), np.int32)), VALUE],
-        ("GATHER_ND", 1, [0, 1], [2], None),
-    ),
-    "an operator of TensorFlow": ("gpu-operator", [VALUE, VALUE], ("CUSTOM FlexErf", 1, [0], [1], None)),
-    "RELU_0_TO_1": ("gpu-relu-0-to-1", [VALUE, VALUE], ("RELU_0_TO_1", 1, [0], [1], None)),
-    "BROADCAST_TO": (
-        "gpu-broadcast-to",
-        [VALUE, integers(1, 8, 8, 4), VALUE],
-        ("BROADCAST_TO", 2, [0, 1], [2], None),
-    ),
-    "SPLIT": ("gpu-split", [VALUE, integers(3), VALUE, VALUE], ("SPLIT", 1, [1, 0], [2, 3], None)),
-    "a version too new": ("gpu-version", [VALUE, VALUE, VALUE], ("ADD", 4, [0, 1], [2], None)),
-    "rank 5": (
-        "gpu-rank",
-        [VALUE, integers(0, 2, 1, 3, 4), ((1, 2, 4, 8, 4), FLOAT32, None)],
-        ("TRANSPOSE", 1, [0, 1], [2], None),
-    ),
-    "a layout transpose": (
-        "gpu-transpose",
-        [VALUE, integers(0, 3, 1, 2), ((1, 4, 8, 8), FLOAT32, None)],
-        ("TRANSPOSE", 1, [0, 1], [2], None),
-    ),
-    "an open shape": (
-        "gpu-dynamic",
-        [((1, -1, 8, 4), FLOAT32, None), ((1, -1, 8, 4), FLOAT32, None)],
-        ("RELU", 1, [0], [1], None),
-    ),
-    "int16 values": (
-        "gpu-type",
-        [(NHWC, INT16, None), (NHWC, INT16, None)],
-        ("RESHAPE", 1, [0], [1], None),
-    ),
-    "a comparison for itself": (
-        "gpu-options",
-        [VALUE, VALUE, (NHWC, BOOL, None)],
-        ("GREATER", 1, [0, 1], [2], None),
-    ),
-    "a quotient with itself": ("gpu-identical-inputs", [VALUE, VALUE], ("DIV", 1, [0, 0], [1], None)),
-    "a second batch": (
-        "gpu-batch",
-        [VALUE, ((16, 4, 4, 1), FLOAT32, None)],
-        ("RESHAPE", 1, [0], [1], None),
-    ),
-    "ranks 3 and 4": (
-        "gpu-mixed-rank",
-        [VALUE, ((1, 8, 4), FLOAT32, None), VALUE],
-        ("ADD", 1, [0, 1], [2], None),
-    ),
-    "a softmax of rank 3": (
-        "gpu-rank-3",
-        [((1, 8, 4), FLOAT32, None), ((1, 8, 4), FLOAT32, None)],
-        ("SOFTMAX", 1, [0], [1], options("SoftmaxOptions", beta=1.0)),
-    ),
-    "a scaled softmax": (
-        "gpu-options",
-        [VALUE, VALUE],
-        ("SOFTMAX", 1, [0], [1], options("SoftmaxOptions", beta=2.0)),
-    ),
-    "a slice that drops an axis": (
-        "gpu-options",
-        [VALUE, *[integers(0, 0, 0, 0)] * 3, ((1, 8, 8), FLOAT32, None)],
-        ("STRIDED_SLICE", 1, [0, 1, 2, 3], [4], options("StridedSliceOptions", shrinkAxisMask=8)),
-    ),
-    "a symmetric mirror": (
-        "gpu-options",
-        [VALUE, ((4, 2), INT32, np.ones((4, 2), np.int32)), VALUE],
-        ("MIRROR_PAD", 1, [0, 1], [2], options("MirrorPadOptions", mode=1)),
-    ),
-    "a mean along computed axes": (
-        "gpu-options",
-        [VALUE, ((2,), INT32, None), ((1, 1, 1, 4), FLOAT32, None)],
-        ("MEAN", 1, [0, 1], [2], None),
-    ),
-    "a product of a row and a column": (
-        "gpu-options",
-        [((1, 8, 1, 4), FLOAT32, None), ((1, 1, 8, 4), FLOAT32, None), VALUE],
-        ("MUL", 1, [0, 1], [2], None),
-    ),
-    "padding of rank 3": (
-        "gpu-rank-3-pad",
-        [((1, 8, 4), FLOAT32, None), ((3, 2), INT32, np.eye(3, 2, k=-1, dtype=np.int32)), ((1, 9, 4), FLOAT32, None)],
-        ("PAD", 1, [0, 1], [2], None),
-    ),
-    "8-bit values": (
-        "gpu-quantized",
-        [VALUE, (NHWC, INT8, None)],
-        ("QUANTIZE", 1, [0], [1], None),
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_what_the_gpu_delegate_is_known_not_to_take_is_named(name: str, tmp_path: Path) -> None:
-    rule, tensors, operator = FAULTS[name]
-    graph = read_graph(write_tflite(tmp_path / "net.tflite", tensors, [operator]))
-    found = rules_of(graph)
-    assert found.get(rule) == 1, found
-    # Only the transpose of rank 5 breaks two rules.
-    assert set(found) - {rule} <= {"gpu-transpose", "gpu-batch", "gpu-type", "gpu-reshape"}, found
-
-
-def test_a_sound_graph_breaks_no_rule(tmp_path: Path) -> None:
-    weight = np.ones((4, 1, 1, 4), np.float32)
-    tensors: list[TensorEntry] = [
-        VALUE, ((4, 1, 1, 4), FLOAT32, weight), ((4,), FLOAT32, np.ones(4, np.float32)), VALUE, VALUE,
-        ((1, 1, 1, 4), FLOAT32, None), integers(1, 2), VALUE, (NHWC, BOOL, None), VALUE,
-        ((), FLOAT32, np.float32(0.5)), VALUE,
-    ]  # fmt: skip
-    operators: list[OperatorEntry] = [
-        ("CONV_2D", 6, [0, 1, 2], [3], options("Conv2DOptions", strideW=1, strideH=1)),
-        ("LOGISTIC", 1, [3], [4], None),
-        ("MEAN", 1, [4, 6], [5], None),
-        ("MUL", 1, [3, 5], [7], None),
-        ("GREATER", 1, [7, 3], [8], None),
-        ("CAST", 1, [8], [9], None),
-        ("MAXIMUM", 1, [9, 10], [11], None),
-    ]
-    assert rules_of(read_graph(write_tflite(tmp_path / "net.tflite", tensors, operators))) == {}
-
-
-@pytest.mark.parametrize("stored", ["float32", "float16", "int8"])
-def test_a_layer_is_told_by_its_weights(tmp_path: Path, stored: str) -> None:
-    generator = np.random.default_rng(1)
-    named = {
-        name: generator.standard_normal((32, 8, 3, 3)).astype(np.float32)
-        for name in ("first", "second", "head")
-    }
-    shuffled = named["head"].reshape(2, 16, 8, 3, 3).transpose(1, 0, 2, 3, 4).reshape(32, 8, 3, 3)
-    foreign = generator.standard_normal((32, 8, 3, 3)).astype(np.float32)
-    tensors: list[TensorEntry] = [((1, 8, 8, 8), FLOAT32, None)]
-    operators: list[OperatorEntry] = []
-    for weight in (named["second"], shuffled, foreign):
-        ohwi = np.ascontiguousarray(weight.transpose(0, 2, 3, 1))
-        kind: int = {"float32": FLOAT32, "float16": FLOAT16, "int8": INT8}[stored]
-        data: Any = ohwi.astype(stored) if stored != "int8" else quantized_weights(ohwi)
-        index = len(tensors)
-        tensors += [
-            ((32, 3, 3, 8), kind, data),
-            ((32, 3, 3, 8), FLOAT32, None),
-            ((1, 8, 8, 32), FLOAT32, None),
-        ]
-        if stored == "float16":
-            operators.append(("DEQUANTIZE", 3, [index], [index + 1], None))
-        read = index + 1 if stored == "float16" else index
-        operators.append(("CONV_2D", 1, [0, read], [index + 2], options("Conv2DOptions")))
-        operators.append(("RELU", 1, [index + 2], [index + 2], None))
-    graph = read_graph(write_tflite(tmp_path / "net.tflite", tensors, operators), named)
-    layers = [node.layer for node in graph.nodes]
-    assert layers == ["second", "after second", "head", "after head", "input", "input"]
-    assert rules_of(graph) == {}
-
-
-def test_constants_are_judged_by_what_float16_makes_of_them(
-    tmp_path: Path, loud: Bundle, photo_path: Path
-) -> None:
-    tensors: list[TensorEntry] = [
-        ((1, SIDE, SIDE, 3), FLOAT32, None), ((), FLOAT32, np.float32(1e-9)), ((1, SIDE, SIDE, 3), FLOAT32, None),
-        ((3,), FLOAT32, np.array([1.0, 7e4, 1.0], np.float32)), ((1, SIDE, SIDE, 3), FLOAT32, None),
-    ]  # fmt: skip
-    operators: list[OperatorEntry] = [("ADD", 1, [0, 1], [2], None), ("MUL", 1, [2, 3], [4], None)]
-    write_tflite(tmp_path / f"net_{SIDE}x{SIDE}_float32.tflite", tensors, operators)
-    found = by_rule(lint(sealed(tmp_path).folder, [photo_path]))
-    assert found["fp16-epsilon"]["message"] == "1e-09 is 0 in float16"
-    assert found["fp16-constant"]["message"] == "1 of 3 constants do not fit into float16"
-    assert found["fp16-constant"]["places"][0]["tensor"] == "t3"
-    # There is no Core ML package to measure, and that is said.
-    assert "no Core ML package" in found["fp16-unmeasured"]["message"]
-
-
-def test_a_damaged_graph_is_one_line(tmp_path: Path) -> None:
-    path = write_tflite(tmp_path / "net.tflite", [VALUE, VALUE], [("RELU", 1, [0], [7], None)])
-    with pytest.raises(UserError, match="damaged") as caught:
-        read_graph(path)
-    assert "\n" not in str(caught.value)
-
-
 # --- the command ----------------------------------------------------------------------------------------------
 
 
@@ -601,23 +306,3 @@ def test_the_bundled_network_has_notes_only(bundle: Bundle, photo_path: Path) ->
             graph = read_graph(bundle.path(entry), reference.weights)
             found = [node.layer for node in graph.nodes if node.operator in ("CONV_2D", "TRANSPOSE_CONV")]
             assert sorted(found) == sorted(convolutions)  # every one told, none twice
-
-
-# --- the rules ------------------------------------------------------------------------------------------------
-
-
-def test_every_rule_is_whole_and_has_a_source() -> None:
-    assert len({rule.name for rule in RULES}) == len(RULES)
-    for rule in RULES:
-        assert rule.category in CATEGORIES and rule.severity in ("error", "warning", "note"), rule
-        assert rule.source.startswith("https://") or rule.name == "fp16-unmeasured", rule
-        assert rule.says.endswith(".") and "runs on" not in rule.says.replace(
-            "runs on the Neural Engine, says", ""
-        )
-    known = {name for name in vars(schema.BuiltinOperator) if name.isupper()}
-    assert set(GPU_OPERATORS) <= known
-
-
-def test_the_document_has_the_same_rules() -> None:
-    text = (Path(__file__).parents[3] / "docs" / "lint.md").read_text("utf-8")
-    assert markdown() in text, "docs/lint.md: replace the table by afterlens.conversion.lint.rules.markdown()"
