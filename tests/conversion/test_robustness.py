@@ -22,7 +22,7 @@ from afterlens.training.checkpoint import load_checkpoint, save_checkpoint
 from afterlens.training.tasks import TASKS
 from tests.conversion.verify import mutations
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 Cli = Callable[..., Any]
 
