@@ -173,7 +173,8 @@ class _Graph:
         shape = numpy_helper.to_array(self.constants[first.input[1]]).tolist()
         if list(_attribute(transpose, "perm", [])) != [0, 1, 3, 5, 2, 4] or shape[3:6:2] != [block, block]:
             return None
-        alone = all(len(self.readers[n]) == 1 for n in (first.output[0], transpose.output[0]))
+        between = (first.output[0], transpose.output[0])
+        alone = all(len(self.readers[name]) == 1 and name not in self.outputs for name in between)
         return (first, transpose, last) if alone else None
 
     def reorder(self, region: _Region) -> None:

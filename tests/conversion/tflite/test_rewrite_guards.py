@@ -146,6 +146,11 @@ def half_unshuffled_elsewhere() -> Any:
     return _unshuffle(2, [0, 1, 3, 5, 2, 4], {"other": [1, 4, 2, 2, 4, 4]})
 
 
+def half_unshuffled_for_all_to_see() -> Any:
+    """A step within the unshuffle is an output of the graph."""
+    return _unshuffle(2, [0, 1, 3, 5, 2, 4], {"moved": [1, 4, 2, 2, 4, 4]})
+
+
 def _unshuffle(block: int, order: list[int], more: dict[str, list[int]] | None = None) -> Any:
     side = 8 // block
     shapes = {"split": [1, 4, side, block, side, block], "joined": [1, 4 * block**2, side, side]}
@@ -155,7 +160,7 @@ def _unshuffle(block: int, order: list[int], more: dict[str, list[int]] | None =
         helper.make_node("Reshape", ["moved", "joined"], ["deep"]),
         helper.make_node("DepthToSpace", ["deep"], ["out"], blocksize=2, mode="CRD"),
     ]
-    if more:
+    if more and "other" in more:
         nodes.append(helper.make_node("Neg", ["moved"], ["other"]))
     constants = [numpy_helper.from_array(np.array(shape), name) for name, shape in shapes.items()]
     outputs = {"out": [1, block**2, 2 * side, 2 * side], **(more or {})}
@@ -175,6 +180,7 @@ LEFT_ALONE = (
     unshuffled_by_another_block,
     turned_while_unshuffled,
     half_unshuffled_elsewhere,
+    half_unshuffled_for_all_to_see,
 )
 
 
