@@ -178,14 +178,17 @@ _RESERVED = {
 def prove_package(path: Path, deployable: Deployable, reference: Reference) -> None:
     """Run a float16 package on the golden picture, in float32, and compare it with PyTorch.
 
-    Raises UserError where they differ by more than the gate of its variant allows: coremltools translates some operators
-    wrongly and says nothing. All smaller packages are made from this one.
+    Raises UserError where they differ by more than twice what the gate of its variant allows: coremltools translates some
+    operators wrongly and says nothing, and such a fault is far larger. Scalars that PyTorch's float16 weights do not
+    round can cost a little more than the gate; `verify` holds every file to the gate itself. All smaller packages are
+    made from this one.
     """
     inputs = {p.name: from_torch(p, torch.from_numpy(reference.inputs[p.name])) for p in deployable.inputs}
     expected = compute(with_float16_weights(deployable), inputs)
     got = CoremlModel(path).run(inputs, eight_bit=False, round_storage=False)
-    limit = gate("coreml", "float16").max_stored_error
-    assert limit is not None
+    stored = gate("coreml", "float16").max_stored_error
+    assert stored is not None
+    limit = 2.0 * stored
     for port in deployable.outputs:
         error = float(np.abs(got[port.name] - expected[port.name]).max()) / (port.range[1] - port.range[0])
         if not error <= limit:  # NaN too
