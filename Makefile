@@ -1,12 +1,13 @@
 # make demo    photos and a clip -> restored -> proven mobile artifacts -> build/demo/report.html
 # make test    formatter, linter, type checker, tests: what CI runs
+# make android-test   the Kotlin libraries, by Maven, on Android's own runtime (a JDK of at least 17, gcc, Mesa)
 # make clean   remove what these made
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test clean
+.PHONY: demo test android-test clean
 unexport PYTHONPATH PYTHONHOME
 
 VENV := .venv
@@ -68,6 +69,9 @@ test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+android-test: $(STAMP)
+	$(BIN)/python -m pytest tests/android
 
 clean:
 	rm -rf $(VENV) build
