@@ -24,28 +24,29 @@ data class Artifact(
     val outputs: List<TensorSpec>,
     val parameters: Long,
     val macs: Long,
+    val selfTestFloor: Double? = null, // dB that a device must reach on the golden inputs; null where none is given
 ) : BundleEntry
 
 /** One input or output, bound by its name in the signature [SIGNATURE]. */
 data class TensorSpec(
     val name: String,
     val shape: List<Int>,
-    val layout: String, // "NHWC", or "image" in Core ML files
+    val layout: String, // "NHWC", "array" for what is no picture, or "image" in Core ML files
     val dtype: String,
     val low: Double, // smallest and largest value
     val high: Double,
     val colourSpace: String,
     val meaning: String,
+    val kind: String = "image", // or "vector" or "class"
 )
 
-/** A real photo, or what PyTorch made of it in float32. */
+/** A real input, or what PyTorch made of it in float32. */
 data class GoldenFile(
     override val file: String,
     val role: String, // "input" or "output"
     val tensor: String,
-    val encoding: String, // "png": 8-bit RGB, value / 255; "float32": little-endian (height, width, 3)
-    val width: Int,
-    val height: Int,
+    val encoding: String, // "png": 8-bit RGB, value / 255; "float32": little-endian, in C order
+    val shape: List<Int>, // of a picture: height, width, 3
     override val sha256: String,
     override val bytes: Long,
 ) : BundleEntry

@@ -58,15 +58,15 @@ private fun contract(node: JsonNode): Contract {
         setOf("schema_version", "task", "title", "version", "artifacts", "golden", "provenance"),
         setOf("proof"),
     )
-    fields["schema_version"].let { if (it.number() != 1.0) throw it.fault("got ${it.whole(0)}, expected 1") }
+    val version = fields["schema_version"].oneOf(1, 2)
     checkProvenance(fields["provenance"])
     val contract = Contract(
         task = fields["task"].text("small letters, digits and _, a letter first", TASK),
         title = fields["title"].text(),
         version = fields["version"].text(),
         artifacts = fields["artifacts"].list(1, 256).map(::artifact),
-        golden = fields["golden"].list(0, 256).map(::golden),
-        proof = fields.optional("proof")?.let(::proof),
+        golden = fields["golden"].list(0, 256).map { golden(it, version) },
+        proof = fields.optional("proof")?.takeUnless { it.isNull }?.let(::proof),
     )
     refuseTwins(contract)
     return contract
@@ -87,6 +87,7 @@ private fun artifact(node: JsonNode): Artifact {
             "file", "format", "variant", "width", "height", "sha256", "bytes", "minimum_runtime", "inputs", "outputs",
             "parameters", "macs",
         ),
+        setOf("self_test_floor_db"),
     )
     return Artifact(
         file = fields["file"].text(FILE_NAME, FILE),
@@ -101,33 +102,39 @@ private fun artifact(node: JsonNode): Artifact {
         outputs = fields["outputs"].list(1).map(::tensor),
         parameters = fields["parameters"].whole(0),
         macs = fields["macs"].whole(0),
+        selfTestFloor = fields.optional("self_test_floor_db")?.takeUnless { it.isNull }?.number(),
     )
 }
 
 private fun tensor(node: JsonNode): TensorSpec {
-    val fields = node.fields(setOf("name", "shape", "layout", "dtype", "range", "colour_space", "meaning"))
+    val fields = node.fields(setOf("name", "shape", "layout", "dtype", "range", "colour_space", "meaning"), setOf("kind"))
     val range = fields["range"].list(2, 2).map { it.number() }
     return TensorSpec(
         name = fields["name"].text("letters, digits and _, no digit first", NAME),
-        shape = fields["shape"].list(1, 4).map { it.whole(1).coerceAtMost(Int.MAX_VALUE.toLong()).toInt() },
-        layout = fields["layout"].oneOf(listOf("NHWC", "image")),
+        shape = fields["shape"].list(1, 8).map { it.side() },
+        layout = fields["layout"].oneOf(listOf("NHWC", "image", "array")),
         dtype = fields["dtype"].oneOf(listOf("float32", "uint8")),
         low = range[0],
         high = range[1],
         colourSpace = fields["colour_space"].text(),
         meaning = fields["meaning"].text(pattern = null),
+        kind = fields.optional("kind")?.oneOf(listOf("image", "vector", "class")) ?: "image",
     )
 }
 
-private fun golden(node: JsonNode): GoldenFile {
-    val fields = node.fields(setOf("file", "role", "tensor", "encoding", "width", "height", "sha256", "bytes"))
+private fun golden(node: JsonNode, version: Int): GoldenFile {
+    val size = if (version == 1) setOf("width", "height") else setOf("shape")
+    val fields = node.fields(setOf("file", "role", "tensor", "encoding", "sha256", "bytes") + size)
     return GoldenFile(
         file = fields["file"].text("golden/ and $FILE_NAME", GOLDEN_FILE),
         role = fields["role"].oneOf(listOf("input", "output")),
         tensor = fields["tensor"].text(pattern = null),
         encoding = fields["encoding"].oneOf(listOf("png", "float32")),
-        width = fields["width"].side(),
-        height = fields["height"].side(),
+        shape = if (version == 1) {
+            listOf(fields["height"].side(), fields["width"].side(), 3)
+        } else {
+            fields["shape"].list(1, 8).map { it.side() }
+        },
         sha256 = fields["sha256"].sha256(),
         bytes = fields["bytes"].whole(1),
     )

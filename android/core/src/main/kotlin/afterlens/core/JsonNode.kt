@@ -9,6 +9,8 @@ import kotlinx.serialization.json.JsonPrimitive
 /** A value of model.json that knows where it stands: every reader throws a [Fault] that names its path. */
 internal class JsonNode(private val value: JsonElement, private val path: String = "") {
 
+    val isNull get() = value is JsonNull
+
     /** An object with all of [required], and nothing that is neither required nor [optional]; null allows any key. */
     fun fields(required: Set<String>, optional: Set<String>? = emptySet()): Fields {
         val entries = value as? JsonObject ?: throw wrong("an object")
@@ -49,6 +51,10 @@ internal class JsonNode(private val value: JsonElement, private val path: String
         val expected = "one of ${choices.joinToString()}"
         return text(expected).also { if (it !in choices) throw wrong(expected) }
     }
+
+    fun oneOf(vararg choices: Int): Int =
+        numberOrNull()?.toInt()?.takeIf { it in choices && it.toDouble() == numberOrNull() }
+            ?: throw wrong(choices.joinToString(" or "))
 
     fun whole(atLeast: Long, atMost: Long = Long.MAX_VALUE): Long {
         val expected = if (atMost == Long.MAX_VALUE) "of at least $atLeast" else "from $atLeast to $atMost"

@@ -15,9 +15,11 @@ fun interface PngDecoder {
     fun decode(bytes: ByteArray): Picture
 }
 
-/** A golden file as a picture. Throws a [Fault] where it has another size than model.json says. */
+/** A golden file as a picture. Throws a [Fault] where it is none, or has another size than model.json says. */
 fun GoldenFile.decode(bytes: ByteArray, png: PngDecoder): Picture {
-    if (encoding == "float32") return floats(bytes)
+    if (shape.size != 3 || shape[2] != 3) throw Fault("$file: has the shape $shape, expected a picture's")
+    val (height, width) = shape
+    if (encoding == "float32") return floats(bytes, width, height)
     val picture = png.decode(bytes)
     if (picture.width != width || picture.height != height) {
         throw Fault("$file: has ${picture.width}x${picture.height} pixels, $CONTRACT_FILE says ${width}x$height")
@@ -25,7 +27,7 @@ fun GoldenFile.decode(bytes: ByteArray, png: PngDecoder): Picture {
     return picture
 }
 
-private fun GoldenFile.floats(bytes: ByteArray): Picture {
+private fun GoldenFile.floats(bytes: ByteArray, width: Int, height: Int): Picture {
     if (bytes.size.toLong() != width * height * 12L) {
         throw Fault("$file: has ${bytes.size} bytes, expected ${width * height * 12L} for ${width}x$height")
     }

@@ -40,12 +40,12 @@ class SelfTestTest {
     fun `a golden file of another size is a fault`() {
         val fault = assertThrows<Fault> { picture("expected.float32", 32, 25) }
         assertEquals("expected.float32: has 9216 bytes, expected 9600 for 32x25", fault.message)
-        val png = GoldenFile("a.png", "input", "image", "png", 3, 2, "", 1)
+        val png = GoldenFile("a.png", "input", "image", "png", listOf(2, 3, 3), "", 1)
         val wrong = assertThrows<Fault> { png.decode(ByteArray(0)) { Picture(2, 3, FloatArray(18)) } }
         assertEquals("a.png: has 2x3 pixels, model.json says 3x2", wrong.message)
     }
 
     private fun picture(name: String, width: Int, height: Int): Picture =
-        GoldenFile(name, "output", "restored", "float32", width, height, "", 1)
+        GoldenFile(name, "output", "restored", "float32", listOf(height, width, 3), "", 1)
             .decode(File(Vectors.folder, "golden/$name").readBytes(), noPng)
 }

@@ -11,7 +11,6 @@ import org.junit.jupiter.api.Assumptions.assumeTrue
 
 /** The bundles that tests/android/bundles.py converted, and what Python's LiteRT computed from their golden inputs. */
 internal object TestBundles {
-    val TASKS = listOf("udc", "reflection", "deblur")
     private val folder = File(System.getProperty("bundles"))
 
     fun open(task: String): BundleCheck {
@@ -27,7 +26,7 @@ internal object TestBundles {
 /** Golden files of an artifact's size. */
 internal fun BundleCheck.golden(artifact: Artifact, role: String, tensor: String): Picture =
     contract.golden
-        .filter { it.role == role && it.tensor == tensor && it.width == artifact.width && it.height == artifact.height }
+        .filter { it.role == role && it.tensor == tensor && it.shape == listOf(artifact.height, artifact.width, 3) }
         .maxBy { it.encoding == "float32" }
         .let { it.decode(read(it), PNG) }
 

@@ -1,5 +1,6 @@
 package afterlens.lens.gl
 
+import afterlens.core.Affine
 import afterlens.core.FrameGeometry
 import afterlens.core.Picture
 import afterlens.core.Scale
@@ -198,7 +199,7 @@ class RendererTest {
     companion object {
         const val WAIT_NS = 5_000_000_000
         const val MOST_LEVELS = 2.01f // of 255: weights of the samples have 8 bits on GPUs
-        val IDENTITY = afterlens.core.Affine.IDENTITY
+        val IDENTITY = Affine.IDENTITY
 
         /** What a SurfaceTexture says of a buffer without rotation: its first row is the top. */
         val SURFACE_TEXTURE = floatArrayOf(1f, 0f, 0f, 0f, 0f, -1f, 0f, 0f, 0f, 0f, 1f, 0f, 0f, 1f, 0f, 1f)

@@ -7,6 +7,7 @@ import afterlens.core.FolderFiles
 import afterlens.core.Picture
 import afterlens.core.SelfTest
 import afterlens.core.Size
+import afterlens.core.TensorSpec
 import afterlens.lens.Native
 import afterlens.lens.TestBundles
 import afterlens.lens.floats
@@ -47,18 +48,16 @@ class TfliteRestorerTest {
                     } else {
                         assertTrue(decibels >= MIXED_PSNR, "${artifact.file} ${output.name}: $decibels dB")
                     }
-                    assertSelfTest(bundle, artifact, got)
+                    assertSelfTest(bundle, artifact, output, got)
                 }
             }
         }
     }
 
-    private fun assertSelfTest(bundle: BundleCheck, artifact: Artifact, got: FloatArray) {
-        val output = artifact.outputs.first()
-        if (got.size != artifact.width * artifact.height * 3) return
+    private fun assertSelfTest(bundle: BundleCheck, artifact: Artifact, output: TensorSpec, got: FloatArray) {
         val golden = bundle.golden(artifact, "output", output.name)
-        val floor = if (artifact.variant == "float32") 90.0 else if (artifact.variant == "float16") 60.0 else 30.0
-        val test = SelfTest.of(output, Picture(artifact.width, artifact.height, got), golden, floor)
+        val floor = artifact.selfTestFloor ?: if (artifact.variant == "mixed") 35.0 else 60.0
+        val test = SelfTest.of(output, Picture(golden.width, golden.height, got), golden, floor)
         println(test.line)
         assertTrue(test.passed, test.line)
     }
