@@ -81,7 +81,9 @@ def write_references(found: Bundle) -> None:
             if golden.role == "input" and (golden.width, golden.height) == (artifact.width, artifact.height)
         }
         for name, value in TfliteModel(found.path(artifact)).run(inputs).items():
-            (folder / f"{artifact.file}.{name}.float32").write_bytes(np.ascontiguousarray(value, "<f4").tobytes())
+            (folder / f"{artifact.file}.{name}.float32").write_bytes(
+                np.ascontiguousarray(value, "<f4").tobytes()
+            )
     stamp.write_text(key)
 
 

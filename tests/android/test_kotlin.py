@@ -48,7 +48,9 @@ def reports() -> dict[str, list[ET.Element]]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     return {
-        module: [ET.parse(path).getroot() for path in (BUILD / module / "surefire-reports").glob("TEST-*.xml")]
+        module: [
+            ET.parse(path).getroot() for path in (BUILD / module / "surefire-reports").glob("TEST-*.xml")
+        ]
         for module in ("core", "lens")
     }
 

@@ -207,7 +207,9 @@ def broken() -> dict[str, tuple[bytes, str]]:
         "not_a_number": (whole.replace(b"71.25", b"NaN"), NOT_JSON),
         "not_utf8": (whole.replace(b"A photo's", b"A \xff\xfe"), NOT_JSON),
         "a_list": (b"[1, 2]\n", "model.json: got a list, expected an object"),
-        "other_version": changed(lambda d: d.update(schema_version=9), "schema_version: got 9, expected 1 or 2"),
+        "other_version": changed(
+            lambda d: d.update(schema_version=9), "schema_version: got 9, expected 1 or 2"
+        ),
         "no_task": changed(lambda d: d.pop("task"), "task is missing"),
         "task_with_slash": changed(
             lambda d: d.update(task="../photo"),
@@ -267,7 +269,8 @@ def broken() -> dict[str, tuple[bytes, str]]:
             'artifacts[0].inputs[0].name: got "the image", expected letters, digits and _, no digit first',
         ),
         "layout": changed(
-            port(layout="NCHW"), 'artifacts[0].inputs[0].layout: got "NCHW", expected one of NHWC, image, array'
+            port(layout="NCHW"),
+            'artifacts[0].inputs[0].layout: got "NCHW", expected one of NHWC, image, array',
         ),
         "dtype": changed(
             port(dtype="int8"), 'artifacts[0].inputs[0].dtype: got "int8", expected one of float32, uint8'
@@ -350,5 +353,5 @@ def damaged() -> dict[str, tuple[Files, str]]:
 
 def damage(changes: Mapping[str, bytes | None]) -> Files:
     """The photo's bundle with files replaced, or left out for None."""
-    contents = PHOTO_FILES | changes
+    contents: dict[str, bytes | None] = {**PHOTO_FILES, **changes}
     return bundle(photo(), {name: data for name, data in contents.items() if data is not None})

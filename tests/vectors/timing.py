@@ -65,8 +65,8 @@ def live(arrivals: Sequence[float], durations: Sequence[float]) -> tuple[list[in
         return finished[-1]
 
     for frame, at in enumerate(arrivals):
-        while waiting is not None and free_at <= at:
-            waiting, free_at = None, start(waiting, free_at)
+        if waiting is not None and free_at <= at:
+            free_at, waiting = start(waiting, free_at), None
         if free_at <= at:
             free_at = start(frame, at)
         else:

@@ -50,7 +50,11 @@ def function(owner: str, method: str, descriptor: str, overloaded: bool) -> str:
     """One method in C."""
     types, result = re.fullmatch(r"\((.*)\)(.*)", descriptor).groups()  # type: ignore[union-attr]
     arguments = re.findall(r"\[*(?:L[^;]*;|[A-Z])", types)
-    parameters, before, pinned, call, after = ["JNIEnv *e", "jclass k"], [], [], [], []
+    parameters = ["JNIEnv *e", "jclass k"]
+    before: list[str] = []
+    pinned: list[str] = []
+    call: list[str] = []
+    after: list[str] = []
     index = 0
     while index < len(arguments):
         kind, value, pointer = arguments[index], f"a{index}", f"p{index}"

@@ -157,24 +157,6 @@ class RendererTest {
 
     private fun golden(name: String): Picture = PNG.decode(File(folder, "golden/$name.png").readBytes())
 
-    private fun upload(picture: Picture): Int {
-        val memory = ByteBuffer.allocateDirect(picture.width * picture.height * 4)
-        for (pixel in 0 until picture.width * picture.height) {
-            for (channel in 0..2) memory.put((picture.values[pixel * 3 + channel] * 255 + 0.5f).toInt().toByte())
-            memory.put(-1)
-        }
-        memory.rewind()
-        val texture = IntArray(1)
-        GLES30.glGenTextures(1, texture, 0)
-        GLES30.glBindTexture(GLES30.GL_TEXTURE_2D, texture[0])
-        GLES30.glTexStorage2D(GLES30.GL_TEXTURE_2D, 1, GLES30.GL_RGBA8, picture.width, picture.height)
-        GLES30.glTexSubImage2D(
-            GLES30.GL_TEXTURE_2D, 0, 0, 0, picture.width, picture.height, GLES30.GL_RGBA, GLES30.GL_UNSIGNED_BYTE, memory,
-        )
-        sampleLinearly(GLES30.GL_TEXTURE_2D)
-        return texture[0]
-    }
-
     private fun assertNear(expected: FloatArray, got: FloatArray, what: String) {
         assertEquals(expected.size, got.size, what)
         val errors = got.indices.map { abs(got[it] - expected[it]) * 255 }
