@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ from afterlens.conversion.tflite.check import quantization_faults
 from afterlens.conversion.tflite.onnx2tf import Onnx2tf, Reference, finish_tflite, minimum_tflite
 from afterlens.conversion.tflite.onnx_export import export_onnx
 from afterlens.conversion.tflite.quantizer import Quantizer
+from afterlens.conversion.tflite.self_test import self_test_floor
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import atomic_path, fit, read_photo, write_png
@@ -161,7 +163,7 @@ def convert(
                     path = (folder if wanted else work) / f"{first.task}_{size}_{variant}.tflite"
                     finish_tflite(files[variant], path, deployable, references[size], variant)
                     if wanted:
-                        artifacts.append(_artifact(path, deployable, "tflite", variant, minimum_tflite(path)))
+                        artifacts.append(_tflite_artifact(path, deployable, variant, references[size]))
             if not quantized:
                 continue
             source = (
@@ -176,7 +178,7 @@ def convert(
                     path.write_bytes(quantizer.variant(variant, mixed_budget))
                     if faults := quantization_faults(path, source):
                         raise UserError(f"{path.name}: quantized wrongly: {faults[0]}")
-                    artifacts.append(_artifact(path, deployable, "tflite", variant, minimum_tflite(path)))
+                    artifacts.append(_tflite_artifact(path, deployable, variant, references[size]))
         versions = {"python": platform.python_version()} | {tool: version(tool) for tool in TOOLS}
         contract = Contract(
             task=first.task,
@@ -289,6 +291,11 @@ def _artifact(
     if faults:
         raise UserError(f"{path.name}: the converter wrote it wrongly: {faults[0]}")
     return artifact
+
+
+def _tflite_artifact(path: Path, deployable: Deployable, variant: str, golden: Reference) -> Artifact:
+    artifact = _artifact(path, deployable, "tflite", variant, minimum_tflite(path))
+    return replace(artifact, self_test_floor_db=self_test_floor(path, deployable, golden))
 
 
 def _weight_faults(path: Path, variant: str) -> list[str]:

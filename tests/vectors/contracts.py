@@ -53,8 +53,14 @@ def files() -> Files:
 
 
 def valid() -> dict[str, Files]:
-    """A photo task with a file for each platform, and a task with two inputs and no proof."""
-    return {"photo": bundle(photo(), PHOTO_FILES), "clip": bundle(clip(), CLIP_FILES)}
+    """A photo task with a file for each platform; a task with two inputs and no proof; inputs and outputs that are not
+    images; and a bundle of version 1, which is still read."""
+    return {
+        "photo": bundle(photo(), PHOTO_FILES),
+        "clip": bundle(clip(), CLIP_FILES),
+        "tagged": bundle(tagged(), TAGGED_FILES),
+        "version_1": bundle(version_1(), PHOTO_FILES),
+    }
 
 
 def bundle(contract: Json, contents: Mapping[str, bytes]) -> Files:
@@ -74,6 +80,12 @@ CLIP_FILES: Files = {
     "golden/4x2_input_previous.png": b"the frame before\n",
     "golden/4x2_output_restored.png": b"the answer\n",
 }
+TAGGED_FILES: Files = {
+    "tagged_4x2_float16.tflite": STAND_IN,
+    "golden/4x2_input_image.png": b"a stand-in for a picture\n",
+    "golden/4x2_input_strength.float32": bytes(4 * 4),
+    "golden/4x2_output_label.float32": bytes(3 * 4),
+}
 
 
 def photo() -> Json:
@@ -81,12 +93,13 @@ def photo() -> Json:
     restored = tensor("restored", "the restored photo")
     coreml = {"shape": [2, 4, 3], "layout": "image", "dtype": "uint8", "range": [0.0, 255.0]}
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "task": "photo",
         "title": "A photo's task",
         "version": "1",
         "artifacts": [
-            artifact(PHOTO_FILES, "photo_4x2_float16.tflite", "tflite", "float16", [image], [restored]),
+            artifact(PHOTO_FILES, "photo_4x2_float16.tflite", "tflite", "float16", [image], [restored])
+            | {"self_test_floor_db": 45.0},
             artifact(
                 PHOTO_FILES,
                 "photo_4x2_float16.mlpackage",
@@ -114,7 +127,7 @@ def photo() -> Json:
 def clip() -> Json:
     frames = [tensor("current", "the frame"), tensor("previous", "the frame before it")]
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "task": "clip",
         "title": "A clip's task",
         "version": "2",
@@ -130,6 +143,53 @@ def clip() -> Json:
     }
 
 
+def tagged() -> Json:
+    """An image and a vector go in, a score for each of three classes comes out."""
+    strength = plain("strength", [1, 4], "vector", "how much of what to do")
+    label = plain("label", [1, 3], "class", "what it shows")
+    image = tensor("image", "the photo")
+    names = ("4x2_input_image.png", "4x2_input_strength.float32", "4x2_output_label.float32")
+    return {
+        "schema_version": 2,
+        "task": "tagged",
+        "title": "A photo, how strongly, and what it shows",
+        "version": "1",
+        "artifacts": [
+            artifact(
+                TAGGED_FILES, "tagged_4x2_float16.tflite", "tflite", "float16", [image, strength], [label]
+            )
+            | {"self_test_floor_db": None}
+        ],
+        "golden": [
+            golden(TAGGED_FILES, names[0], "input", "image", "png"),
+            golden(TAGGED_FILES, names[1], "input", "strength", "float32") | {"shape": [1, 4]},
+            golden(TAGGED_FILES, names[2], "output", "label", "float32") | {"shape": [1, 3]},
+        ],
+        "provenance": provenance(),
+        "proof": None,
+    }
+
+
+def version_1() -> Json:
+    """The photo's bundle of before inputs and outputs had a kind: golden files have a width and a height."""
+    document = photo()
+    document["schema_version"] = 1
+    for entry in document["artifacts"]:
+        entry.pop("self_test_floor_db", None)
+        for tensor_ in (*entry["inputs"], *entry["outputs"]):
+            del tensor_["kind"]
+    for entry in document["golden"]:
+        height, width, _ = entry.pop("shape")
+        entry |= {"width": width, "height": height}
+    return document
+
+
+def plain(name: str, shape: list[int], kind: str, meaning: str) -> Json:
+    """Numbers that are not an image."""
+    values = {"shape": shape, "layout": "array", "colour_space": "none", "kind": kind}
+    return tensor(name, meaning) | values
+
+
 def tensor(name: str, meaning: str) -> Json:
     return {
         "name": name,
@@ -139,6 +199,7 @@ def tensor(name: str, meaning: str) -> Json:
         "range": [0.0, 1.0],
         "colour_space": "sRGB",
         "meaning": meaning,
+        "kind": "image",
     }
 
 
@@ -169,8 +230,7 @@ def golden(contents: Files, file: str, role: str, name: str, encoding: str) -> J
         "role": role,
         "tensor": name,
         "encoding": encoding,
-        "width": 4,
-        "height": 2,
+        "shape": [2, 4, 3],
         "sha256": sha256,
         "bytes": size,
     }
@@ -278,6 +338,19 @@ def broken() -> dict[str, tuple[bytes, str]]:
         "shape_zero": changed(
             port(shape=[1, 0, 4, 3]),
             "artifacts[0].inputs[0].shape[1]: got 0, expected a whole number from 1 to 16384",
+        ),
+        "kind": changed(
+            port(kind="text"), 'artifacts[0].inputs[0].kind: got "text", expected one of image, vector, class'
+        ),
+        "self_test_floor_text": changed(
+            first(self_test_floor_db="45"), 'artifacts[0].self_test_floor_db: got "45", expected a number'
+        ),
+        "golden_shape_missing": changed(lambda d: d["golden"][0].pop("shape"), "golden[0]: shape is missing"),
+        "golden_of_version_1": changed(
+            lambda d: d["golden"][0].update(width=4, height=2), 'golden[0]: unknown key "width"'
+        ),
+        "golden_shape_empty": changed(
+            lambda d: d["golden"][0].update(shape=[]), "golden[0].shape: got 0 entries, expected 1 to 8"
         ),
         "range_of_three": changed(
             port(range=[0, 0.5, 1]), "artifacts[0].inputs[0].range: got 3 entries, expected 2"

@@ -2,6 +2,7 @@ package afterlens.core
 
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
+import java.util.Locale
 
 /** RGB, row by row from the top, three values a pixel. */
 class Picture(val width: Int, val height: Int, val values: FloatArray) {
@@ -18,20 +19,23 @@ fun interface PngDecoder {
 /** A golden file as a picture. Throws a [Fault] where it is none, or has another size than model.json says. */
 fun GoldenFile.decode(bytes: ByteArray, png: PngDecoder): Picture {
     if (shape.size != 3 || shape[2] != 3) throw Fault("$file: has the shape $shape, expected a picture's")
-    val (height, width) = shape
-    if (encoding == "float32") return floats(bytes, width, height)
-    val picture = png.decode(bytes)
-    if (picture.width != width || picture.height != height) {
-        throw Fault("$file: has ${picture.width}x${picture.height} pixels, $CONTRACT_FILE says ${width}x$height")
-    }
-    return picture
+    return Picture(shape[1], shape[0], values(bytes, png))
 }
 
-private fun GoldenFile.floats(bytes: ByteArray, width: Int, height: Int): Picture {
-    if (bytes.size.toLong() != width * height * 12L) {
-        throw Fault("$file: has ${bytes.size} bytes, expected ${width * height * 12L} for ${width}x$height")
+/** The values of a golden file, picture or not. Throws a [Fault] where it has another size than model.json says. */
+fun GoldenFile.values(bytes: ByteArray, png: PngDecoder): FloatArray {
+    if (encoding == "float32") return floats(bytes)
+    val picture = png.decode(bytes)
+    if (listOf(picture.height, picture.width, 3) != shape) {
+        throw Fault("$file: has the shape [${picture.height}, ${picture.width}, 3], $CONTRACT_FILE says $shape")
     }
-    val values = FloatArray(width * height * 3)
-    ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer().get(values)
-    return Picture(width, height, values)
+    return picture.values
+}
+
+private fun GoldenFile.floats(bytes: ByteArray): FloatArray {
+    val expected = shape.fold(4.0) { product, side -> product * side } // up to 16384 to the power of 8
+    if (bytes.size.toDouble() != expected) {
+        throw Fault("$file: has ${bytes.size} bytes, expected ${"%.0f".format(Locale.ROOT, expected)} for $shape")
+    }
+    return FloatArray(bytes.size / 4).also { ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer().get(it) }
 }

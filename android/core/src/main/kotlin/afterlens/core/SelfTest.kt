@@ -19,22 +19,28 @@ data class SelfTest(val output: String, val psnr: Double, val floor: Double, val
         }
 
     companion object {
-        /** Compare an output with the golden one; [floor] in dB comes from model.json. */
-        fun of(output: TensorSpec, got: Picture, golden: Picture, floor: Double): SelfTest {
-            if (got.width != golden.width || got.height != golden.height) {
-                val sizes = "${got.width}x${got.height}, expected ${golden.width}x${golden.height}"
-                throw Fault("${output.name}: the output has $sizes")
+        /**
+         * Compare the values of an output with the golden ones. Null where model.json sets no floor for the artifact.
+         * Throws a [Fault] where their numbers differ.
+         */
+        fun of(artifact: Artifact, output: TensorSpec, got: FloatArray, golden: FloatArray): SelfTest? =
+            artifact.selfTestFloor?.let { of(output, got, golden, it) }
+
+        /** The same with a [floor] in dB. */
+        fun of(output: TensorSpec, got: FloatArray, golden: FloatArray, floor: Double): SelfTest {
+            if (got.size != golden.size) {
+                throw Fault("${output.name}: the output has ${got.size} values, expected ${golden.size}")
             }
             val range = output.high - output.low
             var square = 0.0
             var finite = true
-            for (index in got.values.indices) {
-                val value = got.values[index]
+            for (index in got.indices) {
+                val value = got[index]
                 finite = finite && value.isFinite()
-                val error = if (value.isFinite()) (value.toDouble() - golden.values[index]) / range else 1.0
+                val error = if (value.isFinite()) (value.toDouble() - golden[index]) / range else 1.0
                 square += error * error
             }
-            return SelfTest(output.name, decibels(square / got.values.size), floor, finite)
+            return SelfTest(output.name, decibels(square / got.size), floor, finite)
         }
 
         private fun decibels(square: Double) = if (square == 0.0) MOST else minOf(MOST, -10 * log10(square))

@@ -35,6 +35,25 @@ class BundleCheckTest {
     }
 
     @Test
+    fun `what is no image is read`() {
+        val contract = bundle("valid/tagged").contract
+        val artifact = contract.artifacts.single()
+        assertEquals(listOf("image" to "image", "strength" to "vector"), artifact.inputs.map { it.name to it.kind })
+        val label = TensorSpec("label", listOf(1, 3), "array", "float32", 0.0, 1.0, "none", "what it shows", "class")
+        assertEquals(label, artifact.outputs.single())
+        assertEquals(listOf(listOf(2, 4, 3), listOf(1, 4), listOf(1, 3)), contract.golden.map { it.shape })
+        assertEquals(null, artifact.selfTestFloor)
+        assertEquals(null, contract.proof)
+    }
+
+    @Test
+    fun `version 1 means the same without kinds, shapes and floors`() {
+        val (old, new) = bundle("valid/version_1").contract to bundle("valid/photo").contract
+        assertEquals(listOf(45.0, null), new.artifacts.map { it.selfTestFloor })
+        assertEquals(new.copy(artifacts = new.artifacts.map { it.copy(selfTestFloor = null) }), old)
+    }
+
+    @Test
     fun `broken contracts are refused with the line of the vectors`() {
         val lines = expected.getValue("broken").texts()
         assertEquals(lines.keys, File(contracts, "broken").list()!!.map { it.removeSuffix(".json") }.toSet())

@@ -1,7 +1,9 @@
 package afterlens.core
 
 import java.io.File
+import org.junit.jupiter.api.Assertions.assertArrayEquals
 import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
 import org.junit.jupiter.api.assertThrows
 
@@ -13,7 +15,7 @@ class SelfTestTest {
         for (case in Vectors.json("golden.json").entries("self_tests")) {
             val (low, high) = case.doubles("range")
             val output = TensorSpec("restored", listOf(1), "NHWC", "float32", low, high, "sRGB", "")
-            val test = SelfTest.of(output, picture(case.text("got"), 32, 24), picture(case.text("expected"), 32, 24), case.double("floor_db"))
+            val test = SelfTest.of(output, golden(case.text("got"), 24, 32, 3), golden(case.text("expected"), 24, 32, 3), case.double("floor_db"))
             assertEquals(case.double("psnr_db"), test.psnr, 1e-5, "$case")
             assertEquals(case.flag("passed"), test.passed, "$case")
             assertEquals(case.text("line"), test.line)
@@ -23,29 +25,43 @@ class SelfTestTest {
     @Test
     fun `errors are taken as parts of the output's range`() {
         val levels = TensorSpec("levels", listOf(1), "image", "uint8", 0.0, 255.0, "sRGB", "")
-        val (black, grey) = Picture(1, 1, FloatArray(3)) to Picture(1, 1, FloatArray(3) { 25.5f })
+        val (black, grey) = FloatArray(3) to FloatArray(3) { 25.5f }
         assertEquals(20.0, SelfTest.of(levels, grey, black, 0.0).psnr, 1e-4)
     }
 
     @Test
     fun `an output of another size is a fault`() {
         val output = TensorSpec("restored", listOf(1), "NHWC", "float32", 0.0, 1.0, "sRGB", "")
-        val fault = assertThrows<Fault> {
-            SelfTest.of(output, Picture(2, 1, FloatArray(6)), Picture(1, 2, FloatArray(6)), 40.0)
-        }
-        assertEquals("restored: the output has 2x1, expected 1x2", fault.message)
+        val fault = assertThrows<Fault> { SelfTest.of(output, FloatArray(6), FloatArray(3), 40.0) }
+        assertEquals("restored: the output has 6 values, expected 3", fault.message)
     }
 
     @Test
     fun `a golden file of another size is a fault`() {
-        val fault = assertThrows<Fault> { picture("expected.float32", 32, 25) }
-        assertEquals("expected.float32: has 9216 bytes, expected 9600 for 32x25", fault.message)
+        val fault = assertThrows<Fault> { golden("expected.float32", 25, 32, 3) }
+        assertEquals("expected.float32: has 9216 bytes, expected 9600 for [25, 32, 3]", fault.message)
         val png = GoldenFile("a.png", "input", "image", "png", listOf(2, 3, 3), "", 1)
         val wrong = assertThrows<Fault> { png.decode(ByteArray(0)) { Picture(2, 3, FloatArray(18)) } }
-        assertEquals("a.png: has 2x3 pixels, model.json says 3x2", wrong.message)
+        assertEquals("a.png: has the shape [3, 2, 3], model.json says [2, 3, 3]", wrong.message)
     }
 
-    private fun picture(name: String, width: Int, height: Int): Picture =
-        GoldenFile(name, "output", "restored", "float32", listOf(height, width, 3), "", 1)
-            .decode(File(Vectors.folder, "golden/$name").readBytes(), noPng)
+    @Test
+    fun `scores of classes are compared with the floor of their artifact`() {
+        val bundle = BundleCheck(FolderFiles(File(Vectors.folder, "contracts/valid/tagged")))
+        val artifact = bundle.contract.artifacts.single()
+        val label = artifact.outputs.single()
+        val file = bundle.contract.golden.single { it.tensor == "label" }
+        val golden = file.values(bundle.read(file), noPng)
+        assertArrayEquals(FloatArray(3), golden)
+        assertThrows<Fault> { file.decode(bundle.read(file), noPng) }
+        val got = floatArrayOf(0f, 0f, 0.1f)
+        assertEquals(null, SelfTest.of(artifact, label, got, golden))
+        val test = SelfTest.of(artifact.copy(selfTestFloor = 24.0), label, got, golden)!!
+        assertEquals(24.77, test.psnr, 0.01)
+        assertTrue(test.passed)
+    }
+
+    private fun golden(name: String, vararg shape: Int): FloatArray =
+        GoldenFile(name, "output", "restored", "float32", shape.toList(), "", 1)
+            .values(File(Vectors.folder, "golden/$name").readBytes(), noPng)
 }

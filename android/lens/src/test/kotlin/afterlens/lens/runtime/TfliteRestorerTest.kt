@@ -4,7 +4,6 @@ import afterlens.core.Artifact
 import afterlens.core.BundleCheck
 import afterlens.core.Fault
 import afterlens.core.FolderFiles
-import afterlens.core.Picture
 import afterlens.core.SelfTest
 import afterlens.core.Size
 import afterlens.core.TensorSpec
@@ -55,9 +54,8 @@ class TfliteRestorerTest {
     }
 
     private fun assertSelfTest(bundle: BundleCheck, artifact: Artifact, output: TensorSpec, got: FloatArray) {
-        val golden = bundle.golden(artifact, "output", output.name)
-        val floor = artifact.selfTestFloor ?: if (artifact.variant == "mixed") 35.0 else 60.0
-        val test = SelfTest.of(output, Picture(golden.width, golden.height, got), golden, floor)
+        val golden = bundle.golden(artifact, "output", output.name).values
+        val test = SelfTest.of(artifact, output, got, golden)!!
         println(test.line)
         assertTrue(test.passed, test.line)
     }
