@@ -178,15 +178,7 @@ class LivePipelineTest {
         /** The first value of each input. */
         val seen = mutableListOf<Float>()
 
-        override val artifact: Artifact = run {
-            val real = TestBundles.open("udc").contract.artifacts.first()
-            val shape = listOf(1, SIDE, SIDE, 3)
-            real.copy(
-                width = SIDE, height = SIDE,
-                inputs = listOf(real.inputs.single().copy(name = "image", shape = shape)),
-                outputs = listOf(real.outputs.first().copy(name = "restored", shape = shape)),
-            )
-        }
+        override val artifact = small(TestBundles.open("udc").contract.artifacts.first())
         override val accelerator = Accelerator(Processor.CPU, "stand-in")
 
         override fun input(name: String): ByteBuffer = tensors.getValue(name).apply { rewind() }
@@ -207,6 +199,16 @@ class LivePipelineTest {
         const val SIDE = 8
         const val CYCLES = 200
         const val MOST_GROWTH = 64L // MB; a forgotten interpreter has about 10
+
+        /** The same with a picture of [SIDE] pixels in and out. */
+        fun small(real: Artifact): Artifact {
+            val shape = listOf(1, SIDE, SIDE, 3)
+            return real.copy(
+                width = SIDE, height = SIDE,
+                inputs = listOf(real.inputs.single().copy(name = "image", shape = shape)),
+                outputs = listOf(real.outputs.first().copy(name = "restored", shape = shape)),
+            )
+        }
 
         @JvmStatic
         @BeforeAll
