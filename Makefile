@@ -1,13 +1,14 @@
 # make demo    photos and a clip -> restored -> proven mobile artifacts -> build/demo/report.html
 # make test    formatter, linter, type checker, tests: what CI runs
 # make android-test   the Kotlin libraries, by Maven, on Android's own runtime (a JDK of at least 17, gcc, Mesa)
+# make retrain-reflection DATA=folder    train the bundled reflection weights anew; run it again to continue a stopped run
 # make clean   remove what these made
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test android-test clean
+.PHONY: demo test android-test clean retrain-reflection
 unexport PYTHONPATH PYTHONHOME
 
 VENV := .venv
@@ -72,6 +73,15 @@ test: $(STAMP)
 
 android-test: $(STAMP)
 	$(BIN)/python -m pytest tests/android
+
+# DATA holds train_clean and train_video, all under licences that let the weights be shipped. Frames of a clip are much
+# alike, so every tenth will do. The weights are then in runs/reflection/last.safetensors.
+DATA ?= ../shared/data
+retrain-reflection: $(STAMP)
+	$(BIN)/afterlens train reflection $(DATA)/train_clean $(DATA)/train_video/davis/*/000?0.jpg \
+		$(DATA)/train_video/intel_asl/*.mkv -o runs/reflection --weights last \
+		$(if $(wildcard runs/reflection/checkpoints/step_*.safetensors),--resume) \
+		--data-licence "CC BY, CC BY-SA, CC0 and similarly free, see CREDITS.md; DAVIS: BSD; Intel: CC BY 4.0"
 
 clean:
 	rm -rf $(VENV) build

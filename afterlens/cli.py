@@ -5,19 +5,23 @@
 Each verb is one file in `verbs/`: it parses its arguments, calls one function of the library and shows what that
 returns. Heavy libraries (PyTorch, TensorFlow, coremltools) are imported inside the verb that needs them, so that
 `afterlens --help` answers at once. Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 a gate
-failed, 2 bad usage or input, 70 a bug of ours, 130 interrupted, 143 terminated.
+failed or an input was skipped, 2 bad usage or input, 70 a bug of ours, 130 interrupted, 141 the reader of stdout
+went away, 143 terminated.
 """
 
+import contextlib
 import io
 import os
 import signal
 import sys
-from typing import NoReturn
+from importlib.metadata import version
+from typing import Annotated, Any, NoReturn
 
+import psutil
 import typer
 
 from afterlens.help import Program, Verb
-from afterlens.training.media.errors import GateFailed, UserError
+from afterlens.training.media.errors import GateFailed, InputsSkipped, UserError
 from afterlens.verbs.align import align
 from afterlens.verbs.bench import bench
 from afterlens.verbs.compare import compare
@@ -42,11 +46,50 @@ app = typer.Typer(
 
     Train networks that restore photos, convert them to TFLite and Core ML, and prove that the result is right.
 
-    Exit codes: 0 done, 1 a gate failed, 2 bad usage or input.
+    Exit codes: 0 done, 1 a gate failed or an input was skipped, 2 bad usage or input.
     """,
 )
 for verb in (train, evaluate, align, psf, restore, convert, verify, lint, bench, compare, report, info):
     app.command(cls=Verb)(verb)
+
+
+LONGEST = 2000
+"""Characters of an error message: a line that quotes a whole file helps nobody."""
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"afterlens {version('afterlens')}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(  # noqa: D103 - a docstring would replace the help above
+    shown: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+class _Stderr:
+    """stderr that may be full or closed: what cannot be said there must not change the exit code."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return int(self._stream.write(text))
+        except OSError:
+            return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 def main() -> NoReturn:
@@ -54,14 +97,31 @@ def main() -> NoReturn:
     # File names need not be valid text.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+    if not isinstance(sys.stderr, _Stderr):
+        sys.stderr = _Stderr(sys.stderr)
     # So that `kill` removes half-written files, as Ctrl-C does.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = app(prog_name="afterlens", standalone_mode=False) or 0
+        sys.stdout.flush()
     except UserError as error:
         code = _fail(2, str(error))
     except GateFailed as error:
         code = _fail(1, f"gate failed: {error}")
+    except InputsSkipped as error:
+        code = _fail(1, str(error))
+    except SystemExit as error:
+        if not isinstance(error.__context__, BrokenPipeError):  # Typer ends with 1 there
+            raise
+        code = _without_reader()
+    except BrokenPipeError:
+        code = _without_reader()
+    except OSError as error:  # a full disk, a name that is too long, a file that may not be read
+        _drop_output()
+        place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        code = _fail(2, f"{place}{error.strerror or error}")
+    except MemoryError:
+        code = _fail(2, "not enough memory; free some, or take smaller pictures")
     except typer.TyperException as error:  # wrong options and arguments; no message once the help was shown
         message = error.format_message()
         code = _fail(2, f"{message} (see `{_help_of(error)}`)") if message else 2
@@ -76,8 +136,33 @@ def main() -> NoReturn:
 
 
 def _fail(code: int, message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    line = " ".join(message.split())
+    line = line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+    print(f"error: {line}", file=sys.stderr)
     return code
+
+
+def _terminate(*_: object) -> NoReturn:
+    """Leave, after ending all processes that were started: none must outlive this one."""
+    for child in psutil.Process().children(recursive=True):
+        try:
+            child.kill()
+        except psutil.Error:  # it has ended by itself
+            continue
+    sys.exit(143)
+
+
+def _without_reader() -> int:
+    """The exit code of a program whose reader went away, as shells give it for SIGPIPE."""
+    _drop_output()
+    return 141
+
+
+def _drop_output() -> None:
+    """What is still to be printed on stdout cannot be: Python would fail with it at its end."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)
+    os.close(nothing)
 
 
 def _help_of(error: typer.TyperException) -> str:

@@ -1,5 +1,6 @@
 """Arguments and options that several verbs share, and how their text is read."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,7 @@ import typer
 
 from afterlens.training.media.errors import UserError
 
-TaskName = Annotated[str, typer.Argument(metavar="TASK", help="The task, for example: reflection.")]
+TaskName = Annotated[str, typer.Argument(metavar="TASK", help="The task: reflection, udc or deblur.")]
 BundlePath = Annotated[
     Path, typer.Argument(metavar="BUNDLE", help="A folder written by `afterlens convert`.")
 ]
@@ -31,9 +32,16 @@ Pairs = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 
 
+LARGEST_SIDE = 16384
+"""Pixels, as in contract.schema.json."""
+
+
 def height_and_width(size: str) -> tuple[int, int]:
     """(720, 1280) for "1280x720". Raises UserError for anything else."""
-    width, separator, height = size.partition("x")
-    if not (separator and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise UserError(f"size {size!r}: expected WIDTHxHEIGHT, for example 1280x720")
-    return int(height), int(width)
+    found = re.fullmatch("([0-9]{1,9})x([0-9]{1,9})", size)
+    width, height = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not (0 < width <= LARGEST_SIDE and 0 < height <= LARGEST_SIDE):
+        raise UserError(
+            f"size {size!r}: expected WIDTHxHEIGHT, for example 1280x720, up to {LARGEST_SIDE} pixels a side"
+        )
+    return height, width

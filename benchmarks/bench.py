@@ -39,6 +39,9 @@ from afterlens.training.media.progress import progress_bar
 OPERATOR_ROUNDS = 15
 """At most so many rounds for the operators: each of a few hundred runs twice a round."""
 
+MAX_THREADS = 256
+"""Runtimes start as many as they are told, and with more a machine does nothing else."""
+
 _MATMUL = "matmul"
 
 
@@ -71,9 +74,10 @@ def bench(
     Raises UserError for a bundle that is damaged or was made from another checkpoint, GateFailed where a graph
     computes something else than PyTorch does.
     """
-    if runs < 1 or warmup < 0 or threads < 1:
+    if runs < 1 or warmup < 0 or not 1 <= threads <= MAX_THREADS:
         raise UserError(
-            f"got {runs} runs, {warmup} warm-ups, {threads} threads; expected at least 1, 0 and 1"
+            f"got {runs} runs, {warmup} warm-ups, {threads} threads; expected at least 1, 0 and 1, "
+            f"and at most {MAX_THREADS} threads"
         )
     bundle = read_bundle(folder)
     timed = artifacts(bundle, size)

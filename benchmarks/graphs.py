@@ -14,8 +14,10 @@ import numpy as np
 
 from afterlens.benchmarks.runners import Graph, Pixels, Runner
 from afterlens.conversion.bundle.contract import Artifact, Bundle, digest, integrity_fault
+from afterlens.conversion.bundle.runtimes import open_model
 from afterlens.conversion.bundle.variants import precision_rank
 from afterlens.conversion.network import external_references, refuse_unnamed
+from afterlens.conversion.tflite.graph import read_tflite
 from afterlens.training.deployable import Deployable
 from afterlens.training.media.errors import GateFailed, UserError
 from afterlens.training.media.images import read_photo
@@ -86,6 +88,9 @@ def artifacts(bundle: Bundle, size: tuple[int, int] | None) -> list[Artifact]:
     for artifact in chosen:
         if fault := integrity_fault(bundle.folder, artifact):
             raise UserError(f"{fault}; convert again")
+        # Here the bytes are checked. What is timed is mapped unchecked, and a damaged file would end the process.
+        read_tflite(bundle.path(artifact))
+        open_model(artifact, bundle.path(artifact))
     return sorted(chosen, key=lambda a: (a.width * a.height, precision_rank(a.format, a.variant)))
 
 

@@ -9,11 +9,12 @@ Works offline, in a temporary folder; the bundle appears whole or not at all.
 from __future__ import annotations
 
 import platform
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,8 @@ from afterlens.conversion.bundle.contract import (
     write_contract,
 )
 from afterlens.conversion.bundle.layout import (
+    Reference,
     array_shape,
-    first_image,
     from_torch,
     made_up,
     tensor_spec,
@@ -46,17 +47,19 @@ from afterlens.conversion.bundle.layout import (
 from afterlens.conversion.bundle.runtimes import open_model, port_faults, to_levels
 from afterlens.conversion.bundle.variants import VARIANTS
 from afterlens.conversion.coreml.check import compress_and_check
-from afterlens.conversion.coreml.convert import convert_coreml, minimum_coreml
+from afterlens.conversion.coreml.compress import nothing_to_compress
+from afterlens.conversion.coreml.convert import convert_coreml, minimum_coreml, prove_package
 from afterlens.conversion.coreml.plan import MEASURED_PICTURES, plan_mixed
 from afterlens.conversion.examples import Example, refuse_unreal
 from afterlens.conversion.operator_counts import operator_counts
 from afterlens.conversion.tflite.check import quantization_faults
-from afterlens.conversion.tflite.onnx2tf import Onnx2tf, Reference, finish_tflite, minimum_tflite
+from afterlens.conversion.tflite.float16 import LARGEST_EXCEPTION
+from afterlens.conversion.tflite.onnx2tf import Onnx2tf, finish_tflite, minimum_tflite
 from afterlens.conversion.tflite.onnx_export import export_onnx
 from afterlens.conversion.tflite.quantizer import Quantizer
 from afterlens.conversion.tflite.self_test import self_test_floor
 from afterlens.training.deployable import Deployable, Port
-from afterlens.training.media.errors import UserError
+from afterlens.training.media.errors import GateFailed, UserError
 from afterlens.training.media.images import atomic_path, fit, read_photo, write_png
 
 FLOAT_VARIANTS = tuple(variant.file_ending for variant in VARIANTS if variant.is_float)
@@ -94,7 +97,11 @@ def convert(
             their ranges from them, and Core ML's mixed variant is decided on them (without any, on the golden input).
         mixed_budget: dB that `mixed` may lose on each of them.
 
-    Raises UserError where a tool fails, the input or `out` is not usable, or examples are wanted and missing or noise.
+    Raises:
+        UserError: where nothing can be converted, the input or `out` is not usable, the network computes NaN, or
+            examples are wanted and missing or noise.
+        GateFailed: where some of the variants cannot be made or are not what PyTorch computes. The bundle is written
+            without them.
     """
     sizes = [_size(deployable) for deployable in deployables]
     if not deployables or len(set(sizes)) < len(sizes) or len({d.task for d in deployables}) > 1:
@@ -113,6 +120,7 @@ def convert(
     photos = [read_photo(path).rgb for path in (golden_photo, *earlier)]
     console = Console(stderr=True)
     first = deployables[0]
+    job = _Job(sizes, {})
     with (
         atomic_path(out) as folder,
         tempfile.TemporaryDirectory(prefix="afterlens-") as scratch,
@@ -120,65 +128,93 @@ def convert(
     ):
         (folder / "golden").mkdir(parents=True)
         work = Path(scratch)
+        job.hidden = (f"{folder}/", f"{work}/")
         references, tools = {}, {}
         for size, deployable in zip(sizes, deployables, strict=True):
-            with _step(console, f"PyTorch and ONNX {size}"):
+            with _step(console, f"PyTorch {size}"):
                 references[size] = reference(deployable, photos)
-                export_onnx(deployable, work / f"{size}.onnx")
-            if any(variant.endswith(".tflite") for variant in variants):
-                # Started first and waited for last: the other steps fit into its time.
-                tools[size] = running.enter_context(
-                    Onnx2tf(work / f"{size}.onnx", work / size, keep=_keep(deployable))
-                )
+            files = [v.file_ending for v in chosen if v.format == "tflite"]
+            with job.part(size, files), _step(console, f"ONNX {size}"):
+                if files:
+                    export_onnx(deployable, work / f"{size}.onnx")
+                    # Started first and waited for last: the other steps fit into its time.
+                    tools[size] = running.enter_context(
+                        Onnx2tf(work / f"{size}.onnx", work / size, keep=_keep(deployable))
+                    )
         artifacts: list[Artifact] = []
         golden: list[GoldenFile] = []
         plan: dict[str, str] | None = None  # of the mixed package; all sizes have the same weights
         for size, deployable in zip(sizes, deployables, strict=True):
+            golden += _write_golden(folder, deployable, references[size])
             exact = (folder if "float16" in packages else work) / f"{first.task}_{size}_float16.mlpackage"
-            if packages:
-                with _step(console, f"coremltools {size}"):
-                    convert_coreml(deployable, exact)
+            with job.part(size, [f"{variant}.mlpackage" for variant in packages], exact):
+                if packages:
+                    with _step(console, f"coremltools {size}"):
+                        convert_coreml(deployable, exact)
+                    with _step(console, f"Core ML {size}, run on the golden picture"):
+                        whole = _artifact(exact, deployable, "coreml", "float16", minimum_coreml(exact))
+                        prove_package(exact, deployable, references[size])
             for variant in packages:
-                with _step(console, f"Core ML {size} {variant}"):
-                    path = folder / f"{first.task}_{size}_{variant}.mlpackage"
+                ending = f"{variant}.mlpackage"
+                if job.lacks(size, ending):
+                    continue
+                if reason := nothing_to_compress(exact, variant):
+                    job.spare(size, ending, reason)
+                    continue
+                path = folder / f"{first.task}_{size}_{ending}"
+                with job.part(size, [ending], path), _step(console, f"Core ML {size} {variant}"):
                     if variant == "mixed" and plan is None:
                         plan = _package_plan(exact, deployable, examples, references[size], mixed_budget)
-                    if variant != "float16":
-                        compress_and_check(exact, variant, path, plan if variant == "mixed" else None)
+                    if variant == "float16":
+                        artifacts.append(whole)
+                        continue
+                    compress_and_check(exact, variant, path, plan if variant == "mixed" else None)
                     artifacts.append(_artifact(path, deployable, "coreml", variant, minimum_coreml(path)))
-            golden += _write_golden(folder, deployable, references[size])
         smallest: Quantizer | None = None
         for size, deployable in sorted(
             zip(sizes, deployables, strict=True), key=lambda pair: _pixels(pair[1])
         ):
             if size not in tools:
                 continue
-            with _step(console, f"onnx2tf {size}, beside the above", tools[size].started):
-                files = tools[size].finish()
+            files = [v.file_ending for v in chosen if v.format == "tflite"]
+            written: dict[str, Path] = {}
+            with (
+                job.part(size, files),
+                _step(console, f"onnx2tf {size}, beside the above", tools[size].started),
+            ):
+                written = tools[size].finish()
+            source = work / f"{first.task}_{size}_float32.tflite"
+            with job.part(size, files), _step(console, f"TFLite {size}, run on the golden picture"):
+                if written:
+                    finish_tflite(written["float32"], source, deployable, references[size], "float32")
+            if job.lacks(size, *files):
+                continue
             for variant in ("float32", "float16"):
-                if f"{variant}.tflite" not in variants and not (variant == "float32" and quantized):
+                path = folder / f"{first.task}_{size}_{variant}.tflite"
+                if f"{variant}.tflite" not in files:
                     continue
-                with _step(console, f"TFLite {size} {variant}"):
-                    wanted = f"{variant}.tflite" in variants
-                    path = (folder if wanted else work) / f"{first.task}_{size}_{variant}.tflite"
-                    finish_tflite(files[variant], path, deployable, references[size], variant)
-                    if wanted:
-                        artifacts.append(_tflite_artifact(path, deployable, variant, references[size]))
+                with job.part(size, [f"{variant}.tflite"], path), _step(console, f"TFLite {size} {variant}"):
+                    finish_tflite(written[variant], path, deployable, references[size], variant)
+                    artifacts.append(_tflite_artifact(path, deployable, variant, references[size]))
             if not quantized:
                 continue
-            source = (
-                folder if "float32.tflite" in variants else work
-            ) / f"{first.task}_{size}_float32.tflite"
-            with _step(console, f"calibration {size}"):
+            quantizer: Quantizer | None = None
+            with (
+                job.part(size, [f"{variant}.tflite" for variant in quantized]),
+                _step(console, f"calibration {size}"),
+            ):
                 quantizer = _quantizer(source, deployable, examples, smallest)
                 smallest = smallest or quantizer
-            for variant in quantized:
-                with _step(console, f"TFLite {size} {variant}"):
-                    path = folder / f"{first.task}_{size}_{variant}.tflite"
+            for variant in quantized if quantizer is not None else ():
+                path = folder / f"{first.task}_{size}_{variant}.tflite"
+                with job.part(size, [f"{variant}.tflite"], path), _step(console, f"TFLite {size} {variant}"):
+                    assert quantizer is not None
                     path.write_bytes(quantizer.variant(variant, mixed_budget))
                     if faults := quantization_faults(path, source):
                         raise UserError(f"{path.name}: quantized wrongly: {faults[0]}")
                     artifacts.append(_tflite_artifact(path, deployable, variant, references[size]))
+        if not artifacts:
+            raise UserError(job.summary())
         versions = {"python": platform.python_version()} | {tool: version(tool) for tool in TOOLS}
         contract = Contract(
             task=first.task,
@@ -189,7 +225,56 @@ def convert(
             provenance={**provenance, "tools": versions},
         )
         write_contract(folder, contract)
+    for line in job.spared:
+        console.print(line, highlight=False)
+    if job.missing:
+        made = ",".join(
+            v.file_ending
+            for v in chosen
+            if any((a.format, a.variant) == (v.format, v.name) for a in artifacts)
+        )
+        raise GateFailed(f"{out} was written without {job.summary()}; what is there: --variants {made}")
     return read_bundle(out)
+
+
+@dataclass
+class _Job:
+    """What could not be made, and why: one format's failure must not lose the other."""
+
+    sizes: Sequence[str]
+    missing: dict[tuple[str, str], str]  # (size, file ending) -> reason
+    hidden: tuple[str, ...] = ()  # folders that are gone afterwards, and not to be named
+    spared: list[str] = field(default_factory=list)  # what was left out because it would be no smaller
+
+    @contextmanager
+    def part(self, size: str, endings: Sequence[str], path: Path | None = None) -> Iterator[None]:
+        """A step of the conversion: if it fails, these files are missing, and what it left at `path` goes."""
+        try:
+            yield
+        except UserError as error:
+            reason = str(error)
+            for folder in self.hidden:
+                reason = reason.replace(folder, "")
+            self.missing |= {(size, ending): reason for ending in endings}
+            if path is not None and path.is_dir():
+                shutil.rmtree(path)
+            elif path is not None:
+                path.unlink(missing_ok=True)
+
+    def lacks(self, size: str, *endings: str) -> bool:
+        return all((size, ending) in self.missing for ending in endings)
+
+    def spare(self, size: str, ending: str, reason: str) -> None:
+        self.spared.append(f"{size} {ending} left out: {reason}")
+
+    def summary(self) -> str:
+        """The missing files by reason, in one line."""
+        by_reason: dict[str, list[str]] = {}
+        for (size, ending), reason in self.missing.items():
+            name = ending if len(self.sizes) == 1 else f"{size} {ending}"
+            by_reason.setdefault(reason, []).append(name)
+        parts = [f"{', '.join(names)}: {reason}" for reason, names in by_reason.items()]
+        return "; ".join([*parts, *([] if parts else self.spared)])
 
 
 def _quantizer(
@@ -201,8 +286,7 @@ def _quantizer(
     chosen = [] if examples is None else list(examples(deployable, CALIBRATION[0 if smaller is None else 1]))
     if examples is not None:
         refuse_unreal(chosen)
-    output = first_image(deployable.outputs) or deployable.outputs[0]
-    return Quantizer(source, chosen, output.name, smaller)
+    return Quantizer(source, deployable, chosen, smaller)
 
 
 def _package_plan(
@@ -247,6 +331,11 @@ def reference(deployable: Deployable, photos: Sequence[NDArray[np.float32]]) -> 
         if tuple(result.shape) != port.shape:
             raise ValueError(
                 f"port {port.name}: the module gives {tuple(result.shape)}, declared is {port.shape}"
+            )
+        if not bool(result.isfinite().all()):
+            raise UserError(
+                f"{deployable.task}: the network itself computes NaN or infinity on the golden picture (output "
+                f"{port.name}); mend it before converting: is there a division by zero, or a root of a negative number?"
             )
         outputs[port.name] = result.numpy()
     return Reference(inputs, outputs)
@@ -301,7 +390,10 @@ def _tflite_artifact(path: Path, deployable: Deployable, variant: str, golden: R
 def _weight_faults(path: Path, variant: str) -> list[str]:
     stored = operator_counts(path).weight_bytes
     # Scalars such as the limit of a clamp may keep the other type.
-    if stored[variant] >= 0.99 * sum(stored.values()) and stored[variant] > 0:
+    small = 4 * LARGEST_EXCEPTION * 8
+    if stored[variant] > 0 and sum(stored.values()) - stored[variant] <= max(small, stored[variant] // 99):
+        return []
+    if not any(stored.values()):  # a network without weights
         return []
     return [f"expected {variant} weights, got {stored} bytes"]
 

@@ -258,6 +258,20 @@ def _faults_of_a_run(deployable: Deployable) -> Iterator[str]:
             yield f"{where}: values in [{low:g}, {high:g}], declared is [0, 1]: end the module with clamp(0, 1)"
         if not torch.allclose(result, other, rtol=0.0, atol=1e-5):
             yield f"{where}: two runs on one picture differ; expected no randomness and no memory"
+    yield from _faults_on_plain_pictures(deployable)
+
+
+def _faults_on_plain_pictures(deployable: Deployable) -> Iterator[str]:
+    """A division by a sum or a deviation fails where the picture is of one colour, as a letterbox is."""
+    for colour, level in (("black", 0.0), ("white", 1.0)):
+        with torch.inference_mode():
+            results = deployable.module(*(torch.full(port.shape, level) for port in deployable.inputs))
+        for port, result in zip(deployable.outputs, results, strict=True):
+            if not bool(result.isfinite().all()):
+                yield (
+                    f"output {port.name}: the network itself computes NaN or infinity on a {colour} picture; add a "
+                    "small number to what it divides by or takes the root or logarithm of"
+                )
 
 
 def _faults_of_folding(deployable: Deployable, folded: Deployable) -> Iterator[str]:

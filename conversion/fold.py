@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from afterlens.conversion.tflite.onnx_export import export
+from afterlens.conversion.capture import capture
 from afterlens.training.deployable import Deployable
 from afterlens.training.media.errors import UserError
 
@@ -84,7 +84,7 @@ def _fold_transposed(convolution: nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> N
 
 def _pairs(module: nn.Module, deployable: Deployable) -> Iterator[tuple[str, str]]:
     """(convolution, batch normalization) by name; the convolution feeds nothing else, "" if there is none."""
-    program = export(module, deployable)
+    program = capture(module, deployable)
     names = {**program.graph_signature.inputs_to_parameters, **program.graph_signature.inputs_to_buffers}
 
     def owner(node: object) -> str:

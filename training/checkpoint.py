@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -53,7 +54,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         )
     try:
         metadata = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: its metadata is not JSON ({error}); take another checkpoint") from error
     if not isinstance(metadata, dict):
         raise UserError(f"{path}: its metadata is not a JSON object; take another checkpoint")
@@ -95,6 +96,17 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) 
         raise UserError(
             f"{path}: the whole state of a training run, expected weights such as its best.safetensors"
         )
+    compare_shapes(network, tensors, path)
+    for name, value in tensors.items():
+        if not torch.isfinite(value).all():
+            raise UserError(
+                f"{path}: weight {name} holds NaN or infinity: the training diverged; take an earlier checkpoint"
+            )
+    network.load_state_dict(dict(tensors))
+
+
+def compare_shapes(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """UserError (naming ``path``) unless names and shapes all agree; the network may be on the meta device."""
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     got = {name: tuple(value.shape) for name, value in tensors.items()}
     for name in [*wanted, *got]:
@@ -103,4 +115,3 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) 
                 f"{path}: weight {name} is {got.get(name, 'absent')}, this network expects {wanted.get(name, 'none')}; "
                 "the checkpoint belongs to another task or recipe"
             )
-    network.load_state_dict(dict(tensors))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -181,6 +182,11 @@ def seeded(*parts: int) -> Generator:
 def uniform(generator: Generator, low: float, high: float) -> float:
     """One number from the uniform distribution on [low, high)."""
     return low + (high - low) * float(torch.rand((), generator=generator))
+
+
+def log_uniform(generator: Generator, low: float, high: float) -> float:
+    """One number from [low, high) whose logarithm is uniform."""
+    return math.exp(uniform(generator, math.log(low), math.log(high)))
 
 
 def random_crop(rgb: NDArray[np.uint8], size: int, generator: Generator) -> Tensor:

@@ -17,7 +17,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +33,7 @@ from torch.utils.data import DataLoader, Sampler
 from afterlens.training.checkpoint import load_checkpoint, load_weights, remove_partial_files, save_checkpoint
 from afterlens.training.data import SMALLEST, find_faults, fingerprint, seeded, split_records
 from afterlens.training.frames import photos_of
+from afterlens.training.lock import locked
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import find_photos
 from afterlens.training.recipe import TrainingRecipe, read_recipe
@@ -147,11 +148,14 @@ def train(
 
     batches = iter(loader)
     log: RunLog | None = None
-    if accelerator.is_main_process:
-        for folder in (out, out / "checkpoints"):
-            remove_partial_files(folder)
-        log = RunLog(out, f"train {task.name}", settings.steps, state.step, console)
-    with log or nullcontext():
+    with ExitStack() as held:
+        if accelerator.is_main_process:
+            held.enter_context(locked(out))
+            if _last_checkpoint(out, resume) != last_checkpoint:
+                raise UserError(f"{out}: another run has written here meanwhile; continue it with --resume")
+            for folder in (out, out / "checkpoints"):
+                remove_partial_files(folder)
+            log = held.enter_context(RunLog(out, f"train {task.name}", settings.steps, state.step, console))
         while state.step < settings.steps:
             values = _step(accelerator, state, objective, settings, batches)
             final = state.step == settings.steps

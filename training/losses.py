@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
-
-from afterlens.training.checkpoint import load_tensors
-from afterlens.training.media.errors import UserError
 
 
 def truncated_pixel_loss(result: Tensor, target: Tensor, threshold: float) -> Tensor:
@@ -45,80 +40,20 @@ def ssim_loss(result: Tensor, target: Tensor) -> Tensor:
     return 1.0 - ssim
 
 
-# VGG19 (Simonyan & Zisserman 2014) up to relu5_1: convolution widths, "M" = 2x2 max pooling.
-_VGG19 = (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 512, "M", 512)
-_VGG19_TAPS = (1, 6, 11, 20, 29)  # relu1_1, relu2_1, relu3_1, relu4_1, relu5_1
-
-
-def vgg_file(weights: str) -> Path:
-    """The path ``loss.vgg_weights`` of a recipe whose VGG term has a weight; UserError if it is empty."""
-    if not weights:
-        raise UserError(
-            "loss.vgg is above zero but loss.vgg_weights is empty: give the file (docs/training.md)"
-        )
-    return Path(weights)
-
-
-class VGG19(nn.Module):
-    """ImageNet's VGG19 up to relu5_1, frozen: ``(N, 3, H, W)`` RGB [0, 1], sides 16 or more, -> five features.
-
-    They are relu1_1, relu2_1, ... relu5_1, at 1, 1/2, ... 1/16 of the photo's size.
+class FeatureLoss(nn.Module):
+    """Perceptual loss (Johnson et al., ECCV 2016): mean absolute difference of a frozen network's features.
 
     Args:
-        weights: a safetensors file with torchvision's ``vgg19`` keys (``features.0.weight`` ...); docs/training.md
-            says how to make one.
-
-    Raises:
-        UserError: if the file is missing or lacks a layer.
+        features: ``(N, 3, H, W)`` RGB [0, 1] -> a list of feature maps, see `features`.
     """
 
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, weights: Path) -> None:
+    def __init__(self, features: nn.Module) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        channels = 3
-        for entry in _VGG19:
-            if isinstance(entry, int):
-                layers += [nn.Conv2d(channels, entry, 3, padding=1), nn.ReLU()]
-                channels = entry
-            else:
-                layers.append(nn.MaxPool2d(2))
-        self.features = nn.Sequential(*layers)
-        tensors = load_tensors(weights)
-        wanted = {f"features.{key}": value for key, value in self.features.state_dict().items()}
-        for key, value in wanted.items():
-            if key not in tensors or tensors[key].shape != value.shape:
-                got = f"of shape {tuple(tensors[key].shape)}" if key in tensors else "absent"
-                raise UserError(
-                    f"{weights}: VGG19 weight {key} is {got}, expected shape {tuple(value.shape)}; docs/training.md "
-                    "says how to make the file"
-                )
-        self.features.load_state_dict({key.removeprefix("features."): tensors[key] for key in wanted})
-        self.requires_grad_(False)
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
-
-    def forward(self, image: Tensor) -> list[Tensor]:
-        x, found = (image - self.mean) / self.std, []
-        for i, layer in enumerate(self.features):
-            x = layer(x)
-            if i in _VGG19_TAPS:
-                found.append(x)
-        return found
-
-
-class VGGFeatureLoss(nn.Module):
-    """Perceptual loss (Johnson et al., ECCV 2016): mean absolute difference of :class:`VGG19` features."""
-
-    def __init__(self, weights: Path) -> None:
-        super().__init__()
-        self.vgg = VGG19(weights)
+        self.features = features
 
     def forward(self, result: Tensor, target: Tensor) -> Tensor:
         """Both ``(N, 3, H, W)``, H and W 16 or more; no gradient flows to ``target``."""
-        pairs = zip(self.vgg(result), self.vgg(target.detach()), strict=True)
+        pairs = zip(self.features(result), self.features(target.detach()), strict=True)
         return torch.stack([F.l1_loss(x, y) for x, y in pairs]).mean()
 
 

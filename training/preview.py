@@ -37,6 +37,8 @@ def contact_sheet(task: Task, data: Sequence[Path], out: Path, *, overrides: Seq
     if degrade is None:
         raise UserError(f"{task.name} has no kinds of degradation to show; leave out --preview")
     recipe: Any = read_recipe(task.recipe_type, task.recipe_path, overrides)
+    if task.degrade_by is not None:
+        degrade = task.degrade_by(recipe)
     crop, seed = recipe.training.crop, recipe.training.seed
     photos = _some_photos(find_photos(data))
     sheet = Image.new("RGB", (_COLUMNS * crop, len(task.kinds) * (2 * crop + _LABEL)), "white")

@@ -44,8 +44,9 @@ def require(key: str, value: object, holds: bool, expected: str) -> None:
         raise ValueError(f"{key} is {value!r}, expected {expected}")
 
 
-Count = Annotated[int, expect(lambda n: n >= 1, "1 or more")]
-WholeNumber = Annotated[int, expect(lambda n: n >= 0, "zero or more")]
+# Larger integers do not fit into the libraries that take them.
+Count = Annotated[int, expect(lambda n: 1 <= n < 2**31, "1 or more, and below 2^31")]
+WholeNumber = Annotated[int, expect(lambda n: 0 <= n < 2**31, "zero or more, and below 2^31")]
 Weight = Annotated[float, expect(lambda x: 0.0 <= x < math.inf, "zero or more")]
 Positive = Annotated[float, expect(lambda x: 0.0 < x < math.inf, "above zero")]
 Share = Annotated[float, expect(lambda x: 0.0 <= x <= 1.0, "a share from 0 to 1")]
@@ -81,15 +82,23 @@ def read_recipe(kind: type[R], path: Path, overrides: Sequence[str] = ()) -> R:
     Raises:
         UserError: for a missing file, bad TOML, an unknown or missing key, a value of the wrong type or out of range.
     """
+    recipe = build(kind, read_table(path), str(path))
+    if not overrides:
+        return recipe
+    table = read_table(path)
+    for override in overrides:
+        _apply(table, override)
+    return build(kind, table, " ".join(f"-s {override}" for override in overrides))
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """The tables of a recipe file as they are. Raises UserError where it cannot be read or is no TOML."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: recipe not readable ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a TOML recipe ({error})") from error
-    for override in overrides:
-        _apply(table, override)
-    return build(kind, table, str(path))
 
 
 def build(kind: type[R], table: Mapping[str, Any], where: str) -> R:

@@ -16,6 +16,7 @@ from pydantic import model_validator
 from torch import Generator, Tensor
 from torch.utils.data import ConcatDataset, Dataset
 
+from afterlens.training.crops import CropRecipe, chosen_crop
 from afterlens.training.data import (
     SMALLEST,
     cached_original,
@@ -39,6 +40,7 @@ DegradeSample = Callable[[Tensor, Tensor, str, Generator], Sample]  # the same, 
 Prepare = Callable[[Tensor, Generator], Tensor]
 Examples = Callable[[Any, Sequence[Path], int, int, int, int], Iterator[tuple[str, Sample]]]
 
+_RANDOM_CROPS = CropRecipe()
 _PER_PHOTO = 4  # validation samples of each held-out photo or pair
 
 
@@ -96,9 +98,9 @@ def index(
 class DegradedPhotos(Dataset[Sample]):
     """``{"input", "target", "kind"}``: sample ``index`` depends on the seed and the index alone.
 
-    Input and target are ``(3, crop, crop)``; "kind" is its place among ``synthesis.kinds``, or ``CAPTURED_KIND``.
-    ``prepare`` changes the clean photo, and so the target, before ``degrade`` makes the input of it. Captured pairs
-    among the records take the share ``synthesis.pairs_ratio``.
+    Input and target are ``(3, crop, crop)``, and ``crops`` says how large and where from; "kind" is its place among
+    ``synthesis.kinds``, or ``CAPTURED_KIND``. ``prepare`` changes the clean photo before ``degrade`` makes input and
+    target of it. Captured pairs among the records take the share ``synthesis.pairs_ratio``.
     """
 
     def __init__(
@@ -106,14 +108,16 @@ class DegradedPhotos(Dataset[Sample]):
         training: TrainingRecipe,
         synthesis: SynthesisRecipe,
         records: Sequence[Record],
-        degrade: Degrade,
+        degrade: DegradeSample,
         length: int,
         seed: int,
         prepare: Prepare,
         unscaled: bool,
+        crops: CropRecipe,
     ) -> None:
         self.photos = [record.photo for record in records if not record.captured]
-        self.length, self.seed, self.crop = length, seed, training.crop
+        self.length, self.seed, self.crop, self.batch = length, seed, training.crop, training.batch
+        self.crops = crops
         self.degrade, self.prepare, self.unscaled = degrade, prepare, unscaled
         self.kinds = list(synthesis.kinds)
         self.shares = torch.tensor(list(synthesis.kinds.values()))
@@ -125,20 +129,21 @@ class DegradedPhotos(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         generator = seeded(self.seed, index)
+        crop = self.crops.side(index, self.batch, self.crop)
         if uniform(generator, 0, 1) < self.pairs_ratio:
             pair = self.pairs[int(torch.randint(len(self.pairs), (), generator=generator))]
-            return captured_sample(pair, self.crop, generator, self.unscaled)
+            return captured_sample(pair, crop, generator, self.unscaled)
         first, second = torch.randint(len(self.photos), (2,), generator=generator).tolist()
-        photo = random_crop(cached_photo(self.photos[first]), self.crop, generator)
-        other = random_crop(cached_photo(self.photos[second]), self.crop, generator)
+        photo = chosen_crop(self.photos, first, crop, self.crops, generator)
+        other = random_crop(cached_photo(self.photos[second]), crop, generator)
         if uniform(generator, 0, 1) < 0.5:
             photo = photo ** uniform(generator, 0.75, 1.3)
         if uniform(generator, 0, 1) < 0.3:
             other = other ** uniform(generator, 0.6, 1.6)
         photo = self.prepare(photo, generator)
         kind = torch.multinomial(self.shares, 1, generator=generator)[0]
-        degraded = self.degrade(photo, other, self.kinds[int(kind)], generator)
-        return {"input": degraded, "target": photo, "kind": kind}
+        sample = self.degrade(photo, other, self.kinds[int(kind)], generator)
+        return {"input": sample["input"], "target": sample["target"], "kind": kind}
 
 
 class HeldOutPairs(Dataset[Sample]):
@@ -171,27 +176,32 @@ def training_samples(
     training: TrainingRecipe,
     synthesis: SynthesisRecipe,
     records: Sequence[Record],
-    degrade: Degrade,
+    degrade: DegradeSample,
     prepare: Prepare = unchanged,
     unscaled: bool = False,
+    crops: CropRecipe = _RANDOM_CROPS,
 ) -> DegradedPhotos:
     """As many samples as any run could ask for."""
-    return DegradedPhotos(training, synthesis, records, degrade, 2**40, training.seed, prepare, unscaled)
+    return DegradedPhotos(
+        training, synthesis, records, degrade, 2**40, training.seed, prepare, unscaled, crops
+    )
 
 
 def validation_samples(
     training: TrainingRecipe,
     synthesis: SynthesisRecipe,
     records: Sequence[Record],
-    degrade: Degrade,
+    degrade: DegradeSample,
     prepare: Prepare = unchanged,
     unscaled: bool = False,
+    crops: CropRecipe = _RANDOM_CROPS,
 ) -> ConcatDataset[Sample] | DegradedPhotos:
     """Four fixed samples of each held-out photo, of the kinds trained on, after four of each held-out pair."""
     photos = [record for record in records if not record.captured]
     pairs = [record for record in records if record.captured]
     length = _PER_PHOTO * len(photos)
-    degraded = DegradedPhotos(training, synthesis, photos, degrade, length, -1, prepare, unscaled)
+    fixed = crops.model_copy(update={"sizes": ()})
+    degraded = DegradedPhotos(training, synthesis, photos, degrade, length, -1, prepare, unscaled, fixed)
     return ConcatDataset([HeldOutPairs(pairs, training.crop, unscaled), degraded]) if pairs else degraded
 
 

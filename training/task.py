@@ -149,5 +149,7 @@ class Task:
     # sample with "input" and "target"; "sharp", (1, H, W), is 1 where the input needs no restoration, if known
     kinds: tuple[str, ...] = ()
     degrade: Callable[[Tensor, Tensor, str, Generator], Sample] | None = None
+    # Where the recipe changes the degradation (a panel of its own): recipe -> `degrade` as it trains; None: as it is
+    degrade_by: Callable[[Any], Callable[[Tensor, Tensor, str, Generator], Sample]] | None = None
     # Of a task for clips, whose network also takes the previous frame: (frame, state or None) -> (restored, state)
     stream: Callable[[nn.Module], nn.Module] | None = None

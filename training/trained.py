@@ -4,16 +4,17 @@ network, metadata = load_network(task, Path("best.safetensors"))
 restored, layer = task.restorer(network)(photo)
 """
 
-import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from afterlens.training.blocks import fold_weight_norm
-from afterlens.training.checkpoint import load_checkpoint, load_weights
+from afterlens.training.checkpoint import compare_shapes, load_checkpoint, load_weights
 from afterlens.training.media.errors import UserError
-from afterlens.training.recipe import build
+from afterlens.training.recipe import build, read_table
 from afterlens.training.task import Task
 
 
@@ -40,9 +41,23 @@ def load_trainable(task: Task, path: Path) -> tuple[nn.Module, dict[str, Any]]:
     recipe = metadata.get("recipe")
     if not isinstance(recipe, dict) or "network" not in recipe:
         raise UserError(f"{path}: its metadata describes no network; take a checkpoint of `afterlens train`")
-    today = tomllib.loads(task.recipe_path.read_text(encoding="utf-8"))
-    network = task.build_network(
-        build(task.recipe_type, {**today, "network": recipe["network"]}, f"{path}: recipe")
-    )
+    _refuse_absurd(recipe["network"], tensors, path)
+    table = {**read_table(task.recipe_path), "network": recipe["network"]}
+    built = build(task.recipe_type, table, f"{path}: recipe")
+    with torch.device("meta"):  # without memory: a file may ask for a network of any size
+        compare_shapes(task.build_network(built), tensors, path)
+    network = task.build_network(built)
     load_weights(network, tensors, path)
     return network, metadata
+
+
+def _refuse_absurd(value: Any, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """UserError for a recipe of more layers or channels than the file could hold: to build it might take for ever."""
+    most = max(len(tensors), *(side for tensor in tensors.values() for side in tensor.shape), 1)
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _refuse_absurd(part, tensors, path)
+    if isinstance(value, int) and value > most:
+        raise UserError(
+            f"{path}: its recipe asks for a network of {value} layers or channels, its weights are of at most {most}; "
+            "take another checkpoint"
+        )

@@ -16,7 +16,8 @@ def convert(
         str,
         typer.Argument(
             metavar="TASK",
-            help="The task, or package.module:function of your own network (docs/external.md).",
+            help="The task (reflection, udc or deblur), or package.module:function of your own network "
+            "(docs/external.md).",
         ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="BUNDLE", help="New folder for the bundle.")],
@@ -68,10 +69,12 @@ def convert(
     """
     from dataclasses import asdict
 
+    from afterlens.conversion.bundle.contract import read_bundle
     from afterlens.conversion.bundle.variants import VARIANTS
     from afterlens.conversion.convert import convert as run
     from afterlens.conversion.external import is_external
     from afterlens.conversion.network import external, trained
+    from afterlens.training.media.errors import GateFailed
 
     with library_output_on_stderr():
         wanted = list(dict.fromkeys(height_and_width(size) for size in sizes or ()))
@@ -80,16 +83,21 @@ def convert(
         default = [v.file_ending for v in VARIANTS if v.is_default and (examples is not None or v.is_float)]
         every = [v.file_ending for v in VARIANTS]
         chosen = every if variants == "all" else variants.split(",") if variants else default
-        bundle = run(
-            graphs,
-            out,
-            provenance,
-            golden_photo=photo or (CALIBRATION[0] if is_external(task) else shown(task)[-1]),
-            earlier=() if photo or is_external(task) else shown(task)[-2::-1],
-            variants=chosen,
-            examples=examples,
-            mixed_budget=recipe_budgets(task)["mixed"] / 3,  # a third: `verify` evaluates on other pictures
-        )
+        incomplete: GateFailed | None = None
+        try:
+            bundle = run(
+                graphs,
+                out,
+                provenance,
+                golden_photo=photo or (CALIBRATION[0] if is_external(task) else shown(task)[-1]),
+                earlier=() if photo or is_external(task) else shown(task)[-2::-1],
+                variants=chosen,
+                examples=examples,
+                mixed_budget=recipe_budgets(task)["mixed"]
+                / 3,  # a third: `verify` evaluates on other pictures
+            )
+        except GateFailed as error:  # the bundle is there, without some of its files
+            incomplete, bundle = error, read_bundle(out)
     rows = [
         (artifact.file, artifact.format, f"{artifact.bytes / 1e6:.2f}", f"{artifact.macs / 1e9:.2f}")
         for artifact in bundle.contract.artifacts
@@ -99,3 +107,5 @@ def convert(
         as_json,
         lambda: table(("artifact", "format", "MB", "GMACs"), rows),
     )
+    if incomplete is not None:
+        raise incomplete

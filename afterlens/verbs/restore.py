@@ -9,7 +9,7 @@ import typer
 
 from afterlens.options import AsJson, Checkpoint, TaskName
 from afterlens.output import library_output_on_stderr, show, table
-from afterlens.training.media.errors import UserError
+from afterlens.training.media.errors import InputsSkipped, UserError
 
 if TYPE_CHECKING:
     from afterlens.training.task import Task
@@ -57,7 +57,7 @@ def restore(
 
     EXIF data and RGB colour profiles are kept, transparency is dropped, and of an animation the first frame is used.
     In a folder the results have the inputs' names. If one of several photos cannot be read, it is named and skipped;
-    the others are still written, and the exit code is 2.
+    the others are still written, and the exit code is 1.
 
     A task whose network also takes the previous frame restores a clip instead: one video file (MP4, MOV, MKV, WebM, AVI,
     MPEG-TS) into a .mp4, .mov, .mkv or .webm, or a folder of frames into a folder of PNGs. Size, frame
@@ -77,7 +77,7 @@ def restore(
     ]
     show(result, as_json, lambda: table(("photo", "restored", "size"), rows))
     if failed := result["failed"]:
-        raise UserError(
+        raise InputsSkipped(
             f"{len(failed)} of {len(failed) + len(rows)} photos could not be restored; they are named above"
         )
 

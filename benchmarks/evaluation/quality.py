@@ -91,7 +91,7 @@ def evaluate(
 
     Raises UserError for unusable data or checkpoint.
     """
-    samples = _pairs(task, data) if synthesize is None else _synthesized(task, data, synthesize, seed)
+    samples = pair_set(task, data) if synthesize is None else synthetic_set(task, data, synthesize, seed)
     network, _ = load_network(task, checkpoint)
     restorer = task.restorer(network).eval()
     images = measure(restorer, samples, f"evaluate {task.name}", fit_colours, fit_shift)
@@ -151,7 +151,8 @@ def measure(
     return images
 
 
-def _pairs(task: Task, folder: Path) -> TestSet:
+def pair_set(task: Task, folder: Path) -> TestSet:
+    """The pairs of a folder (pairs.py). Raises UserError where there are none, or the task takes more than a photo."""
     if len(task.inputs) > 1 and task.stream is None:
         raise UserError(
             f"{task.name} takes {', '.join(task.inputs)}: pairs of one input and its truth are not enough"
@@ -172,7 +173,8 @@ def _pairs(task: Task, folder: Path) -> TestSet:
     return TestSet(len(pairs), load)
 
 
-def _synthesized(task: Task, data: Path, kind: str, seed: int) -> TestSet:
+def synthetic_set(task: Task, data: Path, kind: str, seed: int) -> TestSet:
+    """Clean photos degraded by one of the task's kinds. Raises UserError where the task has no such kind."""
     degrade = task.degrade
     if degrade is None:
         raise UserError(f"{task.name} has no synthesis: give pairs of input and truth")

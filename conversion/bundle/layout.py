@@ -10,6 +10,7 @@ batch dimension.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,6 +21,14 @@ from afterlens.conversion.bundle.contract import Format, TensorSpec
 from afterlens.training.deployable import Port
 
 Value = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A real photo and what PyTorch computes from it in float32: arrays of the ports' shapes, by port name."""
+
+    inputs: dict[str, NDArray[np.float32]]
+    outputs: dict[str, NDArray[np.float32]]
 
 
 def array_shape(port: Port) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ these classes (`python -m afterlens.schemas`).
 from __future__ import annotations
 
 import math
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -192,6 +193,8 @@ class Gates:
     min_psnr: dict[str, Decibels]
     max_levels: dict[str, Count]
     range_slack: Error
+    max_flat_levels: dict[str, Count] = field(default_factory=dict)
+    """On pictures of one colour; older proofs have none."""
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -40,6 +40,8 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 def read_json(path: Path, *, max_bytes: int, remedy: str) -> Any:
     """The document in a JSON file. Raises UserError, which ends with `remedy`, where it cannot be read."""
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for, and a device has no end
+            raise UserError(f"{path}: expected a file, got a folder or a device")
         if path.stat().st_size > max_bytes:
             raise UserError(f"{path}: larger than {max_bytes} bytes, this is no {path.name}")
         text = path.read_text("utf-8")

@@ -38,6 +38,8 @@ class Gate:
         max_stored_error: the largest difference from PyTorch with its weights rounded as the file's are, both in
             float32 arithmetic. It finds faults that cost less than float16 rounding (docs/proof.md).
         max_levels: the largest difference after both are rounded to 8 bits, in levels of 255.
+        max_flat_levels: the same on pictures of one colour, such as black and white. Integers saturate where their
+            range ends, and such a picture has no detail that could excuse it.
         range_slack: how far a value may leave the declared range.
     """
 
@@ -45,6 +47,7 @@ class Gate:
     max_error: float | None = None
     max_stored_error: float | None = None
     max_levels: int = 255
+    max_flat_levels: int = 255
     range_slack: float = RANGE_SLACK
 
 
@@ -116,7 +119,7 @@ VARIANTS = (
         stored="int8 weights, int16 activations",
         purpose="NPUs that take int16; slow on CPUs, refused by GPUs",
         # The end of a range may lie between two steps of int16.
-        gate=Gate(min_psnr=30.0, range_slack=1e-4),
+        gate=Gate(min_psnr=30.0, max_flat_levels=16, range_slack=1e-4),
         budget=0.3,
         calibrated=True,
     ),
@@ -126,7 +129,7 @@ VARIANTS = (
         label="int8 weights",
         stored="int8 weights, float32 activations",
         purpose="small files on CPUs, without any calibration",
-        gate=Gate(min_psnr=30.0),
+        gate=Gate(min_psnr=30.0, max_flat_levels=16),
         budget=0.1,
     ),
     Variant(
@@ -135,7 +138,7 @@ VARIANTS = (
         label="int8, mixed",
         stored="int8 weights and activations, sensitive layers in float",
         purpose="CPUs: about as fast and small as full_integer_quant, and nearer to the network",
-        gate=Gate(min_psnr=20.0),
+        gate=Gate(min_psnr=20.0, max_flat_levels=18),
         budget=0.3,
         calibrated=True,
         is_default=True,
@@ -146,7 +149,7 @@ VARIANTS = (
         label="int8",
         stored="int8 weights and activations",
         purpose="NPUs and DSPs that take int8 only",
-        gate=Gate(min_psnr=20.0),
+        gate=Gate(min_psnr=20.0, max_flat_levels=18),
         budget=0.3,
         calibrated=True,
     ),

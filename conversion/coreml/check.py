@@ -90,7 +90,7 @@ def _weight_fault(package: Package, operation: Any, weight: Weight, variant: str
         return _int8_fault(found, weight)
     if operation.type != "constexpr_lut_to_dense" or not set(wanted) - {"int8"}:
         return f"is stored by {operation.type}, expected {' or '.join(wanted)}"
-    if set(found) != {"indices", "lut", "shape"} or list(found["shape"]) != list(weight.values.shape):
+    if set(found) != {"indices", "lut", "shape"} or not np.array_equal(found["shape"], weight.values.shape):
         return "has another shape"
     entries = [1 << BITS[kind] for kind in wanted if kind != "int8"]
     palette = np.asarray(found["lut"], np.float64)
@@ -125,7 +125,7 @@ def _int8_fault(found: Mapping[str, Any], weight: Weight) -> str | None:
         np.asarray(found.get(name, 0)) for name in ("quantized_data", "scale", "zero_point")
     )
     if (
-        int(found.get("axis", -1)) != weight.axis
+        not np.array_equal(found.get("axis", -1), weight.axis)  # a vector of axes is no axis
         or codes.dtype != np.int8
         or codes.shape != weight.values.shape
         or scale.shape != (channels,)

@@ -65,6 +65,18 @@ def representation(variant: str, weight: Weight) -> str:
     return "int8" if weight.outermost and variant in BITS else variant
 
 
+def nothing_to_compress(package: Path, variant: str) -> str | None:
+    """Why a variant of a package would be no smaller than another one; None where it is worth making."""
+    if variant == "float16":
+        return None
+    weights = _found_weights(read_package(package))
+    if not weights:
+        return f"no weight has {THRESHOLD} values or more, so it would be the float16 package"
+    if variant in BITS and all(weight.outermost for weight in weights.values()):
+        return "only the first and the last layers have weights to compress, so it would be the int8 package"
+    return None
+
+
 def compress(package: Path, variant: str, out: Path, plan: Mapping[str, str] | None = None) -> None:
     """Write a compressed copy of a float16 package of `convert_coreml` to `out`, replacing an older one.
 
@@ -135,6 +147,15 @@ def weights_of(package: Package) -> dict[str, Weight]:
 
     Raises UserError like `compress`.
     """
+    weights = _found_weights(package)
+    if not weights:
+        raise UserError(
+            f"{package.path}: no float16 weight of {THRESHOLD} values or more to compress; ship it as it is"
+        )
+    return weights
+
+
+def _found_weights(package: Package) -> dict[str, Weight]:
     axes: dict[str, int] = {}
     block = plain_block(package)
     for operation in block.operations:
@@ -158,10 +179,6 @@ def weights_of(package: Package) -> dict[str, Weight]:
             weights[name] = Weight(values, axes[name])
     for name in _outermost(block, weights):
         weights[name] = replace(weights[name], outermost=True)
-    if not weights:
-        raise UserError(
-            f"{package.path}: no float16 weight of {THRESHOLD} values or more to compress; ship it as it is"
-        )
     return weights
 
 

@@ -10,16 +10,24 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import sys
 import uuid
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
+from afterlens.conversion.bundle.layout import Reference, from_torch
+from afterlens.conversion.bundle.reference import compute, with_float16_weights
+from afterlens.conversion.bundle.runtimes import CoremlModel
+from afterlens.conversion.bundle.variants import gate
+from afterlens.conversion.capture import operator_of, place_of, quiet
+from afterlens.conversion.lower import lower
 from afterlens.conversion.mil.package import read_package
-from afterlens.conversion.tflite.onnx_export import export, quiet
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.media.errors import UserError
 
@@ -60,7 +68,11 @@ def convert_coreml(deployable: Deployable, path: Path) -> None:
     for port in (*deployable.inputs, *deployable.outputs):
         if port.kind == "image" and (port.shape[:2] != (1, 3) or port.range != (0.0, 1.0)):
             raise ValueError(f"port {port.name}: expected RGB in [0, 1], got {port.shape} in {port.range}")
-    program = export(_Pictures(deployable).eval(), deployable)
+        if port.name in _RESERVED:
+            raise UserError(
+                f"{deployable.task}: Core ML reserves the word {port.name!r}, give the port another name"
+            )
+    program = lower(deployable, _Pictures(deployable).eval())
     # coremltools draws progress bars over ours and warns about every torch version newer than it was tested with.
     with quiet(), contextlib.redirect_stderr(io.StringIO()):
         ct = _coremltools()
@@ -96,8 +108,91 @@ def convert_coreml(deployable: Deployable, path: Path) -> None:
             # Names for ExecuTorch's profiler, a tenth of the package; its manifest does not list them.
             (path / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
         except Exception as error:  # coremltools raises nearly anything on a graph it does not know
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise UserError(f"{deployable.task}: coremltools cannot convert it ({reason[:300]})") from error
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise UserError(
+                f"{deployable.task}: coremltools cannot convert it ({reason}){_place(program, reason)}"
+            ) from error
+
+
+def _place(program: ExportedProgram, reason: str) -> str:
+    """Where the operator comes from that an error of coremltools names, and what to do."""
+    words = set(re.findall(r"\w+", reason))
+    for node in program.graph.nodes:
+        if node.op == "call_function" and words & {node.name, operator_of(node)} - _COMMON_WORDS:
+            return f": {operator_of(node)} in {place_of(node)}; write it with other operators"
+    return ""
+
+
+_COMMON_WORDS = {
+    "to",
+    "type",
+    "mode",
+    "pad",
+    "is",
+    "in",
+    "where",
+    "and",
+    "or",
+    "not",
+    "index",
+    "convert",
+    "expand",
+    "size",
+}
+"""Names of operators that any sentence may hold."""
+
+
+_RESERVED = {
+    *(
+        "any",
+        "bool",
+        "program",
+        "func",
+        "tensor",
+        "list",
+        "dict",
+        "tuple",
+        "true",
+        "false",
+        "string",
+        "state",
+    ),
+    *(
+        "bf16",
+        "fp16",
+        "fp32",
+        "fp64",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+    ),
+}
+"""Words of Core ML's language, which cannot be names of inputs or outputs there."""
+
+
+def prove_package(path: Path, deployable: Deployable, reference: Reference) -> None:
+    """Run a float16 package on the golden picture, in float32, and compare it with PyTorch.
+
+    Raises UserError where they differ by more than the gate of its variant allows: coremltools translates some operators
+    wrongly and says nothing. All smaller packages are made from this one.
+    """
+    inputs = {p.name: from_torch(p, torch.from_numpy(reference.inputs[p.name])) for p in deployable.inputs}
+    expected = compute(with_float16_weights(deployable), inputs)
+    got = CoremlModel(path).run(inputs, eight_bit=False, round_storage=False)
+    limit = gate("coreml", "float16").max_stored_error
+    assert limit is not None
+    for port in deployable.outputs:
+        error = float(np.abs(got[port.name] - expected[port.name]).max()) / (port.range[1] - port.range[0])
+        if not error <= limit:  # NaN too
+            raise UserError(
+                f"{path.name}: output {port.name!r} differs by {error:.3g} from what PyTorch computes with float16 "
+                f"weights, at most {limit:g} is allowed: coremltools translated an operator wrongly"
+            )
 
 
 def _fix_identifiers(path: Path) -> None:

@@ -11,6 +11,7 @@ photo's detail, but also those parts of a reflection that are finer than the art
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from afterlens.conversion.bundle.contract import Artifact, Bundle, integrity_fau
 from afterlens.conversion.bundle.variants import precision_rank
 from afterlens.training.media.containers import is_video
 from afterlens.training.media.errors import UserError
-from afterlens.training.media.images import find_photos, read_photo, write_png
+from afterlens.training.media.images import find_photos, read_photo, too_large, write_png
 from afterlens.training.media.progress import progress_bar
 from afterlens.training.task import Task
 
@@ -59,20 +60,24 @@ def restore(
     Raises UserError, before anything is written, for unusable arguments, two inputs with the same stem, an output that
     would replace an input, or a single input that cannot be restored.
     """
+    inputs, failed = _present(inputs)
     jobs = plan(inputs, out)
     engine = (
         _torch_engine(task, checkpoint) if runtime == "torch" else _artifact_engine(task, bundle, runtime)
     )
     images: list[dict[str, Any]] = []
-    failed: list[dict[str, str]] = []
     with progress_bar() as progress:
+        for missing in failed:
+            progress.console.print(
+                f"skipped {missing['reason']}", style="yellow", markup=False, soft_wrap=True
+            )
         bar = progress.add_task(f"restore {task.name}", total=len(jobs))
         for source, target in jobs:
             progress.update(bar, description=f"restore {source.name}")
             try:
                 width, height = _restore_file(engine, source, target)
             except UserError as error:
-                if len(jobs) == 1:
+                if len(jobs) == 1 and not failed:
                     raise
                 failed.append({"input": str(source), "reason": str(error)})
                 progress.console.print(f"skipped {error}", style="yellow", markup=False, soft_wrap=True)
@@ -80,6 +85,24 @@ def restore(
                 images.append({"input": str(source), "output": str(target), "width": width, "height": height})
             progress.advance(bar)
     return {"task": task.name, "runtime": runtime, "images": images, "failed": failed}
+
+
+def _present(inputs: Sequence[Path]) -> tuple[list[Path], list[dict[str, str]]]:
+    """Those of several inputs that are there, and why the others are not. UserError if there is none at all."""
+    present: list[Path] = []
+    failed: list[dict[str, str]] = []
+    for path in inputs:
+        try:
+            find_photos([path])
+        except UserError as error:
+            if len(inputs) == 1:
+                raise
+            failed.append({"input": str(path), "reason": str(error)})
+        else:
+            present.append(path)
+    if inputs and not present:
+        raise UserError(failed[0]["reason"])
+    return present, failed
 
 
 def _restore_file(engine: Engine, source: Path, target: Path) -> tuple[int, int]:
@@ -116,9 +139,9 @@ def plan(inputs: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
                 f"{sources[target]} and {photo} would both be written to {target}; restore them separately"
             )
         sources[target] = photo
-    originals = {photo.resolve() for photo in photos}
+    originals = {os.path.realpath(photo) for photo in photos}
     for photo, target in jobs:
-        if target.resolve() in originals:
+        if os.path.realpath(target) in originals:  # unlike Path.resolve, it bears links that lead in a circle
             raise UserError(
                 f"{target}: is an input and would be overwritten by the result of {photo}; give another output"
             )
@@ -148,8 +171,7 @@ def by_torch(module: Callable[..., Any], picture: Image, *more: Any) -> tuple[An
     except RuntimeError as error:  # PyTorch has no exception of its own for this
         if "allocate memory" not in str(error):
             raise
-        height, width = picture.shape[:2]
-        raise UserError(f"{width}x{height} pixels do not fit into this machine's memory") from error
+        raise UserError(too_large(*picture.shape[:2])) from error
     return restored[0].permute(1, 2, 0).numpy(), *others
 
 

@@ -62,6 +62,7 @@ class VideoWriter:
         self._out = out
         self._colours = clip.colours
         self._time_base = video.time_base
+        self._start = video.start
         self._durations: dict[int, int] = {}  # by pts; the encoder does not pass them on
         self._tracks: dict[int, Any] = {}  # by their index in the input
         self.audio = 0
@@ -144,8 +145,10 @@ class VideoWriter:
         stream = self._tracks.get(packet.stream_index)
         if stream is None:
             return
-        if packet.dts is None:
-            packet.dts = packet.pts
+        ticks = round(self._start / packet.time_base)
+        if packet.pts is not None:
+            packet.pts -= ticks
+        packet.dts = packet.pts if packet.dts is None else packet.dts - ticks
         packet.stream = stream
         with self._writing():
             self._target.mux(packet)
@@ -154,8 +157,8 @@ class VideoWriter:
         """Encode the next picture, (H, W, 3) [0, 1], with the time of `frame`."""
         full = self._colours.color_range == FULL_RANGE
         picture = to_yuv(restored, self._pix_fmt, self._colours.matrix, full_range=full)
-        picture.pts, picture.time_base = frame.pts, frame.time_base
-        self._durations[frame.pts] = frame.duration
+        picture.pts, picture.time_base = frame.pts - round(self._start / frame.time_base), frame.time_base
+        self._durations[picture.pts] = frame.duration
         with self._writing():
             self._mux(self._encoded.encode(picture))
 

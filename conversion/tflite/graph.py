@@ -132,6 +132,21 @@ def pack(model: Any) -> bytes:
     return bytes(builder.Output())
 
 
+def require_runtime(model: Any, minimum: str) -> None:
+    """Raise the version of TensorFlow Lite that a file asks for to ``minimum``, if it names an older one."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model.buffers = list(model.buffers)
+    for entry in model.metadata or []:
+        if entry.name != b"min_runtime_version":
+            continue
+        own = bytes(model.buffers[entry.buffer].data).rstrip(b"\0").decode()
+        if [int(part) for part in own.split(".")] < [int(part) for part in minimum.split(".")]:
+            buffer = schema.BufferT()
+            buffer.data = np.frombuffer(minimum.encode().ljust(16, b"\0"), np.uint8)
+            model.buffers[entry.buffer] = buffer
+
+
 def operator_names(model: Any) -> list[str]:
     """The type of each operator of the graph as the schema names it: "CONV_2D", "CUSTOM name", "unknown"."""
     codes = [_code_name(code) for code in model.operatorCodes]

@@ -11,37 +11,31 @@ run on a real photo, its outputs are identified by what they compute, and the na
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from afterlens.conversion.bundle.contract import SIGNATURE
-from afterlens.conversion.bundle.layout import file_shape, from_torch
-from afterlens.conversion.tflite.graph import pack, read_tflite
+from afterlens.conversion.bundle.layout import Reference, file_shape, from_torch
+from afterlens.conversion.tflite.float16 import float16_constants
+from afterlens.conversion.tflite.graph import operator_names, pack, read_tflite, shape_of
+from afterlens.conversion.tflite.onnx_rewrite import name_ports
 from afterlens.training.deployable import Deployable
 from afterlens.training.media.errors import UserError
 
-# Largest absolute difference on the photo that identifies the outputs; the actual gates are those of `verify`.
-_LIMITS = {"float32": 1e-3, "float16": 5e-2}
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A real photo and what PyTorch computes from it in float32: arrays of the ports' shapes, by port name."""
-
-    inputs: dict[str, NDArray[np.float32]]
-    outputs: dict[str, NDArray[np.float32]]
+# Largest absolute difference on the photo that identifies the outputs: that of the float32 variant's gate. A float16
+# file has the same graph, and `verify` has the gate of its weights.
+_LIMITS = {"float32": 1e-4, "float16": 5e-2}
+_CODES = re.compile(r"\x1b\[[0-9;]*m")  # colours
 
 
 class Onnx2tf:
@@ -50,7 +44,8 @@ class Onnx2tf:
     def __init__(self, onnx: Path, folder: Path, keep: Sequence[str] = ()) -> None:
         """``keep``: inputs whose axes must stay in their order."""
         folder.mkdir()
-        shutil.copyfile(onnx, folder / "graph.onnx")  # the tool overwrites its input
+        self.inputs = _with_numbered_inputs(onnx, folder / "graph.onnx")  # the tool overwrites its input
+        keep = [self.inputs.get(name, name) for name in keep]
         # It looks for this file of test pictures in its working directory and downloads it if it is missing.
         pictures = np.random.default_rng(0).random((20, 128, 128, 3), np.float32)
         np.save(folder / "calibration_image_sample_data_20x128x128x3_float32.npy", pictures)
@@ -62,6 +57,7 @@ class Onnx2tf:
         environment["CUDA_VISIBLE_DEVICES"] = ""  # TensorFlow would take all of the GPU's memory
         # Nothing may be downloaded; if a new version tries, it fails at once.
         environment |= dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")
+        self.onnx = onnx
         self.folder, self.log, self.started = folder, folder / "onnx2tf.log", time.perf_counter()
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -87,20 +83,78 @@ class Onnx2tf:
         self.process.wait()
 
     def finish(self) -> dict[str, Path]:
-        """Wait for the tool and return its files by variant; UserError with the path of its log where it fails."""
+        """Wait for the tool and return its files by variant; UserError, with what it says last, where it fails.
+
+        The float16 file is made from the float32 one (`float16_constants`): the tool's own loses tiny constants.
+        """
         code = self.process.wait()
-        files = {variant: self.folder / "out" / f"graph_{variant}.tflite" for variant in _LIMITS}
-        missing = [variant for variant, file in files.items() if not file.is_file()]
-        if code == 0 and not missing:
+        whole = self.folder / "out" / "graph_float32.tflite"
+        if code == 0 and whole.is_file():
+            files = {variant: self.folder / f"{variant}.tflite" for variant in _LIMITS}
+            model = read_tflite(whole)
+            numbered = {number: name for name, number in self.inputs.items()}
+            for index in model.subgraphs[0].inputs:
+                tensor = model.subgraphs[0].tensors[index]
+                # "port_0" or "serving_default_port_0:0", depending on how the tool uses TensorFlow.
+                name = tensor.name.decode().removeprefix("serving_default_").removesuffix(":0")
+                tensor.name = numbered.get(name, name).encode()
+            align_corners(model, self.onnx)
+            files["float32"].write_bytes(pack(model))
+            files["float16"].write_bytes(float16_constants(model))
             return files
-        text = self.log.read_text("utf-8", "replace")
-        with tempfile.NamedTemporaryFile(
-            "w", prefix="afterlens-onnx2tf-", suffix=".log", delete=False
-        ) as kept:
-            kept.write(text)
-        last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no output")
-        what = f"exit code {code}" if code else f"no {' and no '.join(missing)} file"
-        raise UserError(f"onnx2tf failed with {what}: {last[:200]} (its log: {kept.name})")
+        text = _CODES.sub("", self.log.read_text("utf-8", "replace")).replace(f"{self.folder}/", "")
+        what = f"exit code {code}" if code else "no float32 file"
+        raise UserError(f"onnx2tf failed with {what}: {_reason(text, self.onnx)}")
+
+
+def align_corners(model: Any, path: Path) -> None:
+    """Let a file's bilinear resizes align corners where those of the ONNX graph do, told apart by their sizes.
+
+    onnx2tf drops that attribute for graphs of operator set 18 and later, which PyTorch exports.
+
+    Raises UserError where two resizes of the same sizes differ in it.
+    """
+    import onnx
+
+    graph = onnx.shape_inference.infer_shapes(onnx.load(path)).graph
+    shapes = {
+        value.name: tuple(side.dim_value for side in value.type.tensor_type.shape.dim)[2:]
+        for value in (*graph.input, *graph.value_info, *graph.output)
+    }
+    sizes: dict[bool, set[Any]] = {True: set(), False: set()}
+    for node in graph.node:
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        if node.op_type == "Resize" and attributes.get("mode") == b"linear":
+            aligned = attributes.get("coordinate_transformation_mode") == b"align_corners"
+            sizes[aligned].add((shapes.get(node.input[0]), shapes.get(node.output[0])))
+    if both := sizes[True] & sizes[False]:
+        (before, after), *_ = both
+        raise UserError(
+            f"two bilinear resizes from {before} to {after}, of which one aligns corners: onnx2tf cannot tell them apart"
+        )
+    tensors = model.subgraphs[0].tensors
+    for operator, name in zip(model.subgraphs[0].operators, operator_names(model), strict=True):
+        ends = tuple(shape_of(tensors[index])[1:3] for index in (operator.inputs[0], operator.outputs[0]))
+        if name == "RESIZE_BILINEAR" and ends in sizes[True]:
+            operator.builtinOptions.alignCorners, operator.builtinOptions.halfPixelCenters = True, False
+
+
+def _with_numbered_inputs(source: Path, target: Path) -> dict[str, str]:
+    """Copy an ONNX file with its inputs called port_0, port_1, ...; their numbers by name.
+
+    TensorFlow takes "input" and "Input" for one name, and changes others that it uses itself.
+    """
+    import onnx
+
+    try:
+        model = onnx.load(source)
+    except Exception:  # the tool will say so
+        shutil.copyfile(source, target)
+        return {}
+    numbers = {value.name: f"port_{place}" for place, value in enumerate(model.graph.input)}
+    name_ports(model, numbers)
+    onnx.save(model, target)
+    return numbers
 
 
 def finish_tflite(
@@ -135,11 +189,7 @@ def _bind(
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         raise UserError(f"{path.name}: the TFLite runtime refuses it ({_first_line(error)})") from error
-    # "image" or "serving_default_image:0", depending on how the tool uses TensorFlow.
-    inputs = {
-        detail["name"].removeprefix("serving_default_").removesuffix(":0"): detail
-        for detail in interpreter.get_input_details()
-    }
+    inputs = {detail["name"]: detail for detail in interpreter.get_input_details()}
     got = {name: tuple(detail["shape"].tolist()) for name, detail in inputs.items()}
     expected = {port.name: file_shape(port) for port in deployable.inputs}
     if got != expected:
@@ -192,6 +242,34 @@ def _write_signed(source: Path, target: Path, inputs: dict[str, int], outputs: d
     signature.inputs, signature.outputs = named(inputs), named(outputs)
     model.signatureDefs = [signature]
     target.write_bytes(pack(model))
+
+
+def _reason(text: str, onnx: Path) -> str:
+    """What a log says of a failure: the operator of the graph, if it names one, where that is from, and the error."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    error = next((line for line in reversed(lines) if re.match(r"(\w+\.)*\w*(Error|Exception)\b", line)), "")
+    last = (error or (lines[-1] if lines else "no output"))[:200]
+    named = re.search(r"onnx_op_name: *(\S+)|at ONNX operation: *(\S+)", text)
+    return f"{_place(onnx, (named[1] or named[2]).removeprefix('wa/'))}{last}" if named else last
+
+
+def _place(path: Path, name: str) -> str:
+    """Where in the network an operator of the exported graph comes from."""
+    import onnx
+
+    try:
+        nodes = onnx.load(path).graph.node
+    except Exception:  # it may be what the tool failed on
+        return ""
+    for node in nodes:
+        if node.name == name:
+            scopes = next(
+                (p.value for p in node.metadata_props if p.key == "pkg.torch.onnx.name_scopes"), "[]"
+            )
+            layers = [layer for layer in re.findall(r"'([^']*)'", scopes)[:-1] if layer]
+            where = f" in layer {layers[-1]}" if layers else ""
+            return f"operator {node.op_type}{where} (write it with other operators): "
+    return f"operator {name}: "
 
 
 def _first_line(error: Exception) -> str:

@@ -5,21 +5,19 @@ export_onnx(deployable, Path("work/reflection.onnx"))
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import nn
-from torch.export import ExportedProgram
 
-from afterlens.conversion.tflite.onnx_rewrite import reorder_shuffles
+from afterlens.conversion.capture import first_line, quiet
+from afterlens.conversion.lower import lower
+from afterlens.conversion.tflite.onnx_rewrite import name_ports, reorder_shuffles, spell_out_norms
 from afterlens.training.deployable import Deployable
 from afterlens.training.media.errors import UserError
+
+_PORT = "afterlens_port_"
 
 
 def export_onnx(deployable: Deployable, path: Path) -> None:
@@ -29,7 +27,8 @@ def export_onnx(deployable: Deployable, path: Path) -> None:
     """
     import onnx
 
-    program = export(deployable.module, deployable)
+    sides = (deployable.inputs, deployable.outputs)
+    program = lower(deployable, for_onnx=True)
     try:
         with quiet(), _all_constants_kept():
             torch.onnx.export(
@@ -38,37 +37,25 @@ def export_onnx(deployable: Deployable, path: Path) -> None:
                 dynamo=True,
                 verbose=False,
                 external_data=False,
-                input_names=[port.name for port in deployable.inputs],
-                output_names=[port.name for port in deployable.outputs],
+                # The exporter calls its own values "add" or "conv2d", as ports may be called too.
+                input_names=[f"{_PORT}{port.name}" for port in deployable.inputs],
+                output_names=[f"{_PORT}{port.name}" for port in deployable.outputs],
             )
         model = onnx.load(path)
+        name_ports(model, {f"{_PORT}{port.name}": port.name for side in sides for port in side})
+        spell_out_norms(model)
         reorder_shuffles(model)
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, path)
     except (RuntimeError, ValueError, onnx.checker.ValidationError, torch.onnx.OnnxExporterError) as error:
         raise UserError(
-            f"{deployable.task}: the graph cannot be exported to ONNX ({_first_line(error)})"
+            f"{deployable.task}: the graph cannot be exported to ONNX ({first_line(error)})"
         ) from error
-    for written, ports in ((model.graph.input, deployable.inputs), (model.graph.output, deployable.outputs)):
+    for written, ports in zip((model.graph.input, model.graph.output), sides, strict=True):
         got = [(v.name, tuple(d.dim_value for d in v.type.tensor_type.shape.dim)) for v in written]
         expected = [(port.name, port.shape) for port in ports]
         if got != expected:
             raise UserError(f"{deployable.task}: the ONNX export has {got}, expected {expected}")
-
-
-def export(module: nn.Module, deployable: Deployable) -> ExportedProgram:
-    """`torch.export` of a module with the deployable's inputs; every shape is a constant.
-
-    A TorchScript trace would keep arithmetic on shapes, for instance of paddings, as operators in the graph.
-
-    Raises UserError where the module's Python cannot be captured.
-    """
-    samples = tuple(torch.zeros(port.shape) for port in deployable.inputs)
-    try:
-        with quiet(), torch.no_grad():
-            return torch.export.export(module, samples)
-    except Exception as error:  # the capture raises nearly anything, and wraps what the module raises
-        raise UserError(f"{deployable.task}: the graph cannot be captured ({_first_line(error)})") from error
 
 
 @contextmanager
@@ -88,17 +75,3 @@ def _all_constants_kept() -> Iterator[None]:
         yield
     finally:
         rewriter._DEFAULT_REWRITE_RULES = rules
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Suppress the exporters' prints, warnings and log lines; failures are raised."""
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for name in ("torch.onnx", "torch.export", "coremltools"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        yield
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

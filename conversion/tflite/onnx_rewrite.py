@@ -1,10 +1,14 @@
-"""Exact rewrites of an ONNX graph where onnx2tf would produce slow or unsupported operators.
+"""Exact rewrites of an ONNX graph where onnx2tf would produce slow, unsupported or wrong operators.
 
 reorder_shuffles(model)      # in place; the graph computes the same
+spell_out_norms(model)
+name_ports(model, {"afterlens_port_add": "add"})
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +33,51 @@ def reorder_shuffles(model: Any) -> int:
                 done += len(region.shuffles) + len(region.unshuffles)
     _drop_unused(model)
     return done
+
+
+def name_ports(model: Any, names: Mapping[str, str]) -> None:
+    """Rename values; others that already have one of the new names make room."""
+    graph = model.graph
+    own = {name for node in graph.node for name in (*node.input, *node.output)}
+    own |= {value.name for value in (*graph.initializer, *graph.input, *graph.output, *graph.value_info)}
+    moved = dict(names)
+    for new in names.values():
+        if new in own and new not in names:
+            moved[new] = next(free for n in itertools.count() if (free := f"{new}_{n}") not in own)
+            own.add(moved[new])
+    for node in graph.node:
+        for side in (node.input, node.output):
+            for place, name in enumerate(side):
+                side[place] = moved.get(name, name)
+    for value in (*graph.initializer, *graph.input, *graph.output, *graph.value_info):
+        value.name = moved.get(value.name, value.name)
+
+
+def spell_out_norms(model: Any) -> None:
+    """Replace ReduceL1 and ReduceL2 by sums of absolute values or squares, the latter under a root.
+
+    onnx2tf translates them to TensorFlow's `norm`, which fails on one axis and is a matrix norm on two.
+    """
+    from onnx import helper
+
+    graph = model.graph
+    for node in [n for n in graph.node if n.op_type in ("ReduceL1", "ReduceL2")]:
+        source, result = node.input[0], node.output[0]
+        each, total = f"{result}_each", f"{result}_total"
+        squared = node.op_type == "ReduceL2"
+        made = [
+            helper.make_node("Mul", [source, source], [each])
+            if squared
+            else helper.make_node("Abs", [source], [each]),
+            helper.make_node("ReduceSum", [each, *node.input[1:]], [total if squared else result]),
+        ]
+        made[1].attribute.extend(node.attribute)
+        if squared:
+            made.append(helper.make_node("Sqrt", [total], [result]))
+        for place, one in enumerate(made):
+            one.name = f"{node.name}_{place}"
+            graph.node.insert(list(graph.node).index(node), one)
+        graph.node.remove(node)
 
 
 @dataclass

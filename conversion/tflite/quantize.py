@@ -30,6 +30,7 @@ from afterlens.conversion.tflite.graph import (
     builtin_number,
     operator_names,
     pack,
+    require_runtime,
 )
 from afterlens.conversion.tflite.ranges import Ranges
 from afterlens.conversion.tflite.scales import Scheme, quantized_weights, scale_and_zero_point
@@ -183,20 +184,8 @@ class _Rewrite:
             self.buffers,
             self.codes,
         )
-        self._require_runtime()
+        require_runtime(self.model, MINIMUM_RUNTIME)
         return pack(_without_unused(self.model))
-
-    def _require_runtime(self) -> None:
-        """Raise the version of TensorFlow Lite that the file asks for, if it names an older one."""
-        for entry in self.model.metadata or []:
-            if entry.name == b"min_runtime_version":
-                own = bytes(self.buffers[entry.buffer].data).rstrip(b"\0").decode()
-                if [int(part) for part in own.split(".")] < [
-                    int(part) for part in MINIMUM_RUNTIME.split(".")
-                ]:
-                    buffer = self.schema.BufferT()
-                    buffer.data = np.frombuffer(MINIMUM_RUNTIME.encode().ljust(16, b"\0"), np.uint8)
-                    self.buffers[entry.buffer] = buffer
 
     def _free_clamps(self) -> dict[int, _Clamp]:
         """Clamps that cost nothing in int8: those of a tensor that only they read, from an operator that requantizes.

@@ -1,6 +1,6 @@
 """The TFLite variants made from a float32 file: dynamic-range, full integer, int16 activations and mixed.
 
-quantizer = Quantizer(float32_path, examples, output="restored")
+quantizer = Quantizer(float32_path, deployable, examples)
 data = quantizer.variant("mixed", budget=0.1)
 """
 
@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from afterlens.conversion.bundle.layout import first_image
 from afterlens.conversion.examples import Example
 from afterlens.conversion.tflite.graph import read_tflite
 from afterlens.conversion.tflite.quantize import quantize
-from afterlens.conversion.tflite.ranges import measure_ranges
+from afterlens.conversion.tflite.ranges import covering, extremes, measure_ranges
 from afterlens.conversion.tflite.scales import Scheme
 from afterlens.conversion.tflite.sensitivity import Bench, keys, mixed_plan
+from afterlens.training.deployable import Deployable
 
 SCHEMES = {
     "dynamic_range_quant": Scheme.DYNAMIC,
@@ -33,17 +35,27 @@ class Quantizer:
     """A float32 file with the ranges of its tensors on real pictures and, for `mixed`, the operators that stay in float."""
 
     def __init__(
-        self, path: Path, examples: Sequence[Example], output: str, smaller: Quantizer | None = None
+        self,
+        path: Path,
+        deployable: Deployable,
+        examples: Sequence[Example],
+        smaller: Quantizer | None = None,
     ) -> None:
-        """``output``: the output that is evaluated. ``smaller``: a quantizer of the same network at a smaller size.
+        """Calibrate a file.
 
-        The smaller one's ranges and decisions count here too: the layers are the same, and it saw more pictures in the
-        same time.
+        Args:
+            deployable: the network. The declared ranges of its ports are covered whatever the examples are, and its
+                first image output is evaluated.
+            smaller: a quantizer of the same network at a smaller size. Its ranges and decisions count here too: the
+                layers are the same, and it saw more pictures in the same time.
         """
         self.model = read_tflite(path)
-        self.examples, self.output = examples, output
+        self.examples = examples
+        self.output = (first_image(deployable.outputs) or deployable.outputs[0]).name
         self.keys = keys(self.model)
-        self.ranges = measure_ranges(self.model, [example.inputs for example in examples])
+        pictures = [example.inputs for example in examples]
+        measured = measure_ranges(self.model, [*pictures, *extremes(pictures, deployable.inputs)])
+        self.ranges = covering(self.model, measured, (*deployable.inputs, *deployable.outputs))
         self.kept: dict[str, set[str]] = {}  # keys of the operators in float, by variant
         if smaller is not None:
             self.kept = smaller.kept

@@ -18,8 +18,7 @@ from afterlens.conversion.bundle.layout import Value, first_image, tensor_spec
 from afterlens.conversion.bundle.proof import EXECUTED, MEASURED, OutputRow, ProvenArtifact, Quality
 from afterlens.conversion.bundle.reference import compute
 from afterlens.conversion.bundle.runtimes import CoremlModel, Model, open_model, port_faults
-from afterlens.conversion.bundle.variants import find, gate
-from afterlens.conversion.coreml.check import compression_faults
+from afterlens.conversion.bundle.variants import gate
 from afterlens.conversion.examples import Example
 from afterlens.conversion.verify.gates import check_output
 from afterlens.conversion.verify.quality import (
@@ -86,24 +85,6 @@ def _range_faults(artifact: Artifact, deployable: Deployable) -> list[str]:
         if spec.kind != actual.kind:
             faults.append(f"the contract says that {spec.name!r} is of kind {spec.kind}, it is {actual.kind}")
     return faults
-
-
-def compression_faults_of(bundle: Bundle, subject: Subject) -> list[str]:
-    """What a compressed package changed besides its weights, if the package that it was made of is there, undamaged.
-
-    One wrong weight of a million is seen here, where no picture would show it.
-    """
-    artifact = subject.artifact
-    variant = find(artifact.format, artifact.variant)
-    if subject.model is None or artifact.format != "coreml" or variant is None or variant.is_float:
-        return []
-    for other in bundle.contract.artifacts:
-        whole = (
-            other.format == "coreml" and other.variant == "float16" and size_of(other) == size_of(artifact)
-        )
-        if whole and integrity_fault(bundle.folder, other) is None:
-            return compression_faults(bundle.path(other), bundle.path(artifact), artifact.variant)
-    return []
 
 
 def test_picture(

@@ -22,20 +22,36 @@ from afterlens.training.media.images import fit, read_photo
 Levels = NDArray[np.uint8]  # (H, W, 3), RGB
 Inputs = Mapping[str, Value]  # by input name
 
+EXTREMES = ("double", "dark", "bright", "flat", "black", "white", "letterbox", "noise")
+"""Names of the test images, in the order in which they are run."""
+
 
 def extreme_pictures(photo: Levels) -> dict[str, Levels]:
-    """Pictures made of a photo, (H, W, 3): the extremes of the range, noise, and a double exposure.
+    """Pictures made of a photo, (H, W, 3): the extremes of the range, noise, a letterbox, and a double exposure.
 
     A network that removes faults leaves a clean photo as it is. Most of its weights could be lost without anybody
-    noticing; a double exposure gives it something to do.
+    noticing; a double exposure gives it something to do. Black and white reach both ends of the range: a division by a
+    sum that is zero, or a range of integers that ends too early, shows nowhere else. A letterbox (a film with black
+    bars) has both in one picture.
     """
     return {
         "double": np.right_shift(photo, 1) + np.right_shift(photo[:, ::-1], 1),
         "dark": np.right_shift(photo, 4),  # the darkest sixteenth of the levels
         "bright": 255 - np.right_shift(255 - photo, 4),
         "flat": np.full_like(photo, 128),
+        "black": np.zeros_like(photo),
+        "white": np.full_like(photo, 255),
+        "letterbox": _letterbox(photo),
         "noise": np.random.default_rng(0).integers(0, 256, photo.shape, np.uint8),
     }
+
+
+def _letterbox(photo: Levels) -> Levels:
+    """The photo between black bars above and below, each an eighth of its height."""
+    bar = -(-photo.shape[0] // 8)
+    framed = photo.copy()
+    framed[:bar] = framed[-bar:] = 0
+    return framed
 
 
 def pictures(bundle: Bundle, images: Sequence[Path], deployable: Deployable) -> Iterator[tuple[str, Inputs]]:
@@ -60,7 +76,7 @@ def pictures(bundle: Bundle, images: Sequence[Path], deployable: Deployable) -> 
     for index, name in enumerate(names(images)):
         yield name, {port.name: value(port, index, place) for place, port in enumerate(ports)}
     extremes = {port.name: extreme_pictures(photo(0, port)) for port in ports if port.kind == "image"}
-    for index, name in enumerate(next(iter(extremes.values()))):
+    for index, name in enumerate(EXTREMES):
         yield (
             name,
             {

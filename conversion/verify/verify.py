@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -39,19 +40,25 @@ from afterlens.conversion.bundle.reference import compute, with_float16_weights
 from afterlens.conversion.bundle.variants import RANGE_SLACK, VARIANTS, gate
 from afterlens.conversion.examples import Example
 from afterlens.conversion.verify.golden import GOLDEN, golden_faults
+from afterlens.conversion.verify.original import (
+    convert_originals,
+    is_compressed,
+    original_faults,
+    weight_faults,
+)
 from afterlens.conversion.verify.subject import (
+    HEATMAPS,
     Size,
     Subject,
     Values,
     at_once,
-    compression_faults_of,
     evaluate,
     open_subject,
     proven,
     size_of,
     test_picture,
 )
-from afterlens.conversion.verify.test_images import names, pictures
+from afterlens.conversion.verify.test_images import EXTREMES, names, pictures
 from afterlens.training.deployable import Deployable
 from afterlens.training.media.errors import GateFailed, UserError
 from afterlens.training.media.progress import progress_bar
@@ -90,6 +97,7 @@ def verify(
     photos = [Photo(name, digest(path)[0]) for name, path in zip(names(images), images, strict=True)]
     bundle = read_bundle(folder)
     _refuse_other_model(bundle, deployables, checkpoint)
+    _refuse_link(folder / HEATMAPS)
     subjects = [
         open_subject(bundle, artifact, deployables, threads) for artifact in bundle.contract.artifacts
     ]
@@ -98,15 +106,37 @@ def verify(
         for golden in bundle.contract.golden
         if (fault := integrity_fault(folder, golden)) is not None
     ]
+    with tempfile.TemporaryDirectory(prefix="afterlens-") as scratch:
+        originals = convert_originals(bundle, deployables, Path(scratch))
+        for subject in subjects:
+            subject.faults += weight_faults(bundle, subject, originals)
+        faults += _run_all(bundle, deployables, images, subjects, originals, examples or {}, budgets or {})
     for subject in subjects:
-        subject.faults += compression_faults_of(bundle, subject)
+        original = originals.get(size_of(subject.artifact))
+        if original is not None and is_compressed(subject.artifact):
+            subject.faults += original_faults(original)
+    return _conclude(bundle, photos, subjects, faults, budgets or {}, examples or {})
+
+
+def _run_all(
+    bundle: Bundle,
+    deployables: Mapping[Size, Deployable],
+    images: Sequence[Path],
+    subjects: Sequence[Subject],
+    originals: Mapping[Size, Subject],
+    examples: Mapping[Size, Sequence[Example]],
+    budgets: Mapping[str, float],
+) -> list[str]:
+    """Run every artifact on every picture; what was found goes to the subjects. Returns faults of the reference."""
+    faults: list[str] = []
     sizes = sorted({size_of(artifact) for artifact in bundle.contract.artifacts})
     with progress_bar() as progress:
-        bar = progress.add_task("verify", total=len(sizes) * (len(images) + 6))
+        bar = progress.add_task("verify", total=len(sizes) * (len(images) + len(EXTREMES) + 1))
         for size in sizes:
             deployable = deployables[size]
             rounded = with_float16_weights(deployable)
             own = [subject for subject in subjects if size_of(subject.artifact) == size]
+            run = [*own, originals[size]] if size in originals else own
             for name, inputs in pictures(bundle, images, deployable):
                 progress.update(bar, description=f"verify {size[1]}x{size[0]} on {name}")
                 expected, stored = compute(deployable, inputs), compute(rounded, inputs)
@@ -121,13 +151,19 @@ def verify(
                     expected=expected,
                     stored=stored,
                 )
-                at_once(test, own)
+                at_once(test, run)
                 progress.advance(bar)
-            known = [example for example in (examples or {}).get(size, ()) if example.truth is not None]
+            known = [example for example in examples.get(size, ()) if example.truth is not None]
             for example in known:
                 progress.update(bar, description=f"verify {size[1]}x{size[0]} on {example.name}")
-            evaluate(bundle.folder, deployable, known, own, budgets or {})
-    return _conclude(bundle, photos, subjects, faults, budgets or {}, examples or {})
+            evaluate(bundle.folder, deployable, known, own, budgets)
+    return faults
+
+
+def _refuse_link(path: Path) -> None:
+    """What is written into the bundle must stay in it."""
+    if path.is_symlink():
+        raise UserError(f"{path}: is a link; a bundle holds its own files only, remove it")
 
 
 def _refuse_other_model(
@@ -200,6 +236,7 @@ def _conclude(
             min_psnr={name: g.min_psnr for name, g in gates.items() if g.min_psnr is not None},
             max_levels={name: g.max_levels for name, g in gates.items() if g.max_levels < 255},
             range_slack=RANGE_SLACK,
+            max_flat_levels={name: g.max_flat_levels for name, g in gates.items() if g.max_flat_levels < 255},
         ),
         photos=tuple(photos),
         images=tuple(dict.fromkeys(row.image for subject in subjects for row in subject.rows)),

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 import afterlens.conversion.convert
-from afterlens.conversion.bundle.contract import CONTRACT_FILE, Bundle, integrity_fault
+from afterlens.conversion.bundle.contract import CONTRACT_FILE, Bundle, integrity_fault, read_bundle
 from afterlens.conversion.convert import convert, fit, parameters_and_macs
 from afterlens.training.deployable import Deployable, Port
-from afterlens.training.media.errors import UserError
+from afterlens.training.media.errors import GateFailed, UserError
 
 PROVENANCE = {"checkpoint_sha256": "0" * 64, "recipe": {"steps": 1}, "data_licence": "CC BY 4.0"}
 
@@ -205,6 +206,60 @@ def test_a_file_that_breaks_its_promise_is_not_shipped(
     with pytest.raises(UserError, match="converter wrote it wrongly"):
         _convert(tmp_path / "bundle", photo_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_formats_failure_does_not_lose_the_other(
+    photo_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(deployable: Deployable, path: Path) -> None:
+        raise UserError(f"{path}: no such operator")
+
+    monkeypatch.setattr(afterlens.conversion.convert, "export_onnx", fail)
+    wanted = ["float16.tflite", "float32.tflite", "float16.mlpackage"]
+    with pytest.raises(GateFailed) as caught:
+        convert([_tint(32, 48)], tmp_path / "b", PROVENANCE, golden_photo=photo_path, variants=wanted)
+    said = str(caught.value)
+    print(said)
+    assert "written without float32.tflite, float16.tflite: 48x32.onnx: no such operator" in said
+    assert "--variants float16.mlpackage" in said and "afterlens-" not in said and "\n" not in said
+    (artifact,) = read_bundle(tmp_path / "b").contract.artifacts
+    assert artifact.file == "tint_48x32_float16.mlpackage"
+
+
+def test_a_wrong_core_ml_graph_is_found_when_only_compressed_packages_are_made(
+    photo_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = afterlens.conversion.convert.convert_coreml
+
+    def wrong(deployable: Deployable, path: Path) -> None:
+        module = _Tint().eval()
+        module.weight.data[0, 0, 1, 1] += 0.01
+        honest(replace(deployable, module=module), path)
+
+    monkeypatch.setattr(afterlens.conversion.convert, "convert_coreml", wrong)
+    with pytest.raises(UserError, match="coremltools translated an operator wrongly"):
+        convert(
+            [_tint(32, 48)], tmp_path / "b", PROVENANCE, golden_photo=photo_path, variants=["int8.mlpackage"]
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_to_compress_is_no_error(
+    photo_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = ["float16.mlpackage", "int8.mlpackage", "palettized6.mlpackage"]
+    bundle = convert([_tint(32, 48)], tmp_path / "b", PROVENANCE, golden_photo=photo_path, variants=wanted)
+    assert [artifact.variant for artifact in bundle.contract.artifacts] == ["float16"]
+    assert "48x32 palettized6.mlpackage left out: no weight has 2048 values" in capsys.readouterr().err
+    with pytest.raises(UserError, match="no weight has 2048 values"):
+        convert([_tint(32, 48)], tmp_path / "c", PROVENANCE, golden_photo=photo_path, variants=wanted[1:])
+
+
+def test_nan_is_the_networks_own_fault(photo_path: Path, tmp_path: Path) -> None:
+    module = _Tint().eval()
+    module.weight.data[0] = float("nan")
+    with pytest.raises(UserError, match="the network itself computes NaN"):
+        convert([replace(_tint(32, 48), module=module)], tmp_path / "b", PROVENANCE, golden_photo=photo_path)
 
 
 def test_unknown_variants_are_named(photo_path: Path, tmp_path: Path) -> None:

@@ -203,7 +203,15 @@ class_of = "class Bad(Net):\n    def forward(self, image):\n        "
         ),
         (
             f"{class_of}return (image if image.mean() > 0.1 else -image,)\ndef make(): return graph(Bad().eval())",
-            "the graph cannot be captured",
+            "its Python decides by the values of a tensor in night.py, line",
+        ),
+        (
+            f"{class_of}return (image / image.amax(),)\ndef make(): return graph(Bad().eval())",
+            "the network itself computes NaN or infinity on a black picture",
+        ),
+        (
+            f"{class_of}return ((1 - image) / (1 - image).amax(),)\ndef make(): return graph(Bad().eval())",
+            "the network itself computes NaN or infinity on a white picture",
         ),
     ],
 )

@@ -15,8 +15,10 @@ LAYERS = (
     ("convert", "verify", "external"),
     ("coreml", "fold", "operator_counts"),
     ("tflite", "report", "restore"),
+    ("examples",),
     ("bundle",),
-    ("mil", "examples"),
+    ("lower",),
+    ("mil", "capture"),
 )
 LAYER_OF = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}
 

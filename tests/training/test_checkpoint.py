@@ -87,7 +87,7 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path, monkeypatch: 
         raise Killed
 
     # What SIGKILL leaves: the temporary file stays because no handler runs.
-    monkeypatch.setattr("afterlens.training.media.images._remove", lambda temporary: None)
+    monkeypatch.setattr("afterlens.training.media.images.remove", lambda temporary: None)
     monkeypatch.setattr("afterlens.training.media.images._sync", killed)
     with pytest.raises(Killed):
         checkpoint.save_checkpoint(path, {"other": torch.zeros(9)}, {})

@@ -527,8 +527,7 @@ def assert_refused(out: Path, message: str, *overrides: str, data: Path = PHOTOS
         (["training.stepz=5"], "recipe.toml: training: unknown key 'stepz', expected one of accumulate"),
         (["training.steps=0"], "training: steps is 0, expected 1 or more"),
         (["training.validation_photos=3"], "3 usable photos of which 3 are to be held out"),
-        (["loss.vgg=0.1"], "loss.vgg is above zero but loss.vgg_weights is empty"),
-        (["loss.vgg=0.1", "loss.vgg_weights=none.safetensors"], "none.safetensors: no such file"),
+        (["loss.feature=0.1", "loss.vgg_weights=none.safetensors"], "none.safetensors: no such file"),
         (
             ["synthesis.pairs_ratio=0.5", "synthesis.pairs=nowhere"],
             "nowhere: expected a folder of pairs, got nothing",

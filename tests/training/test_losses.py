@@ -1,26 +1,20 @@
-"""Losses against formulas written out: NumPy loops, SciPy filters, VGG19 block by block."""
-
-from pathlib import Path
+"""Losses against formulas written out: NumPy loops, SciPy filters."""
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from scipy import ndimage
 from torch import Tensor
 
 from afterlens.training.losses import (
     PatchDiscriminator,
-    VGGFeatureLoss,
     adversarial_loss,
     discriminator_loss,
     ssim_loss,
     truncated_pixel_loss,
 )
-from afterlens.training.media.errors import UserError
-from tests.training.vgg import write_vgg_weights
 
 
 @pytest.fixture
@@ -68,64 +62,6 @@ def test_ssim_loss_is_the_published_formula(pair: tuple[Tensor, Tensor]) -> None
     assert float(ssim_loss(pair[0].double(), pair[0].double())) == pytest.approx(0.0, abs=1e-6)
     # In float32 the variances of flat areas are differences of nearly equal numbers.
     assert float(ssim_loss(*pair)) == pytest.approx(got, abs=3e-4)
-
-
-# --- VGG19 --------------------------------------------------------------------------------------------------
-
-
-def vgg_features(image: Tensor, weights: dict[str, Tensor]) -> list[Tensor]:
-    """relu1_1, relu2_1, relu3_1, relu4_1 and relu5_1, block by block, in float64."""
-    mean = torch.tensor([0.485, 0.456, 0.406], dtype=torch.float64)[:, None, None]
-    deviation = torch.tensor([0.229, 0.224, 0.225], dtype=torch.float64)[:, None, None]
-    x = (image.double() - mean) / deviation
-    first_of_block: list[Tensor] = []
-    for block in ([0, 2], [5, 7], [10, 12, 14, 16], [19, 21, 23, 25], [28]):
-        if first_of_block:
-            x = x.reshape(*x.shape[:2], x.shape[2] // 2, 2, x.shape[3] // 2, 2).amax(dim=(3, 5))
-        for layer in block:
-            weight, bias = weights[f"features.{layer}.weight"], weights[f"features.{layer}.bias"]
-            x = F.conv2d(x, weight.double(), bias.double(), padding=1).clamp_min(0.0)
-            if layer == block[0]:
-                first_of_block.append(x)
-    return first_of_block
-
-
-def test_vgg_loss_is_the_mean_difference_of_five_features(
-    tmp_path: Path, pair: tuple[Tensor, Tensor]
-) -> None:
-    weights = write_vgg_weights(tmp_path / "vgg19.safetensors")
-    loss = VGGFeatureLoss(tmp_path / "vgg19.safetensors")
-    one, other = pair
-    features = zip(vgg_features(one, weights), vgg_features(other, weights), strict=True)
-    each = [float((a - b).abs().mean()) for a, b in features]
-    got = float(loss(one, other))
-    print(got, each)
-    assert min(each) > 0.01, "every layer takes part"
-    assert got == pytest.approx(sum(each) / 5, rel=1e-4)
-    assert float(loss(one, one)) == 0.0
-
-    result = one.clone().requires_grad_()
-    target = other.clone().requires_grad_()
-    loss(result, target).backward()
-    assert result.grad is not None and float(result.grad.abs().sum()) > 0.0
-    assert target.grad is None and all(weight.grad is None for weight in loss.parameters())
-
-
-def test_vgg_weights_that_are_absent_or_wrong_are_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="none.safetensors: no such file"):
-        VGGFeatureLoss(tmp_path / "none.safetensors")
-    path = tmp_path / "vgg19.safetensors"
-    weights = write_vgg_weights(path)
-    for changed, message in (
-        ({"features.28.weight": None}, "VGG19 weight features.28.weight is absent, .*docs/training.md"),
-        (
-            {"features.0.weight": torch.zeros(64, 1, 3, 3)},
-            r"is of shape \(64, 1, 3, 3\), expected shape \(64, 3, 3, 3\)",
-        ),
-    ):
-        save_file({name: value for name, value in {**weights, **changed}.items() if value is not None}, path)
-        with pytest.raises(UserError, match=message):
-            VGGFeatureLoss(path)
 
 
 # --- adversarial --------------------------------------------------------------------------------------------

@@ -53,12 +53,15 @@ def test_recipe_survives_a_checkpoint() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("training.stepz=5", "recipe.toml: training: unknown key 'stepz', expected one of accumulate, batch"),
+        (
+            "training.stepz=5",
+            "-s training.stepz=5: training: unknown key 'stepz', expected one of accumulate, batch",
+        ),
         (
             "trainin.steps=5",
-            "recipe.toml: unknown key 'trainin', expected one of budgets, loss, network, synthesis",
+            "-s trainin.steps=5: unknown key 'trainin', expected one of budgets, crops, loss, network, synthesis",
         ),
-        ("training.steps=many", "recipe.toml: training: steps is 'many', expected int"),
+        ("training.steps=many", "-s training.steps=many: training: steps is 'many', expected int"),
         ("training.steps=1.5", "training: steps is 1.5, expected int"),
         ("training.steps=true", "training: steps is True, expected int"),
         ("training.learning_rate=true", "training: learning_rate is True, expected float"),
@@ -72,7 +75,7 @@ def test_recipe_survives_a_checkpoint() -> None:
         ("synthesis.kinds={clean = 0.0}", "expected a share above zero"),
         ("synthesis.pairs_ratio=1.1", "pairs_ratio is 1.1, expected a share from 0 to 1"),
         ("training.steps=0", "steps is 0, expected 1 or more"),
-        ("training.crop=100", "recipe.toml: training.crop is 100, expected a multiple of 32"),
+        ("training.crop=100", "-s training.crop=100: training.crop is 100, expected a multiple of 32"),
         ("training.crop=0", "crop is 0, expected 16 or more"),
         ("training.learning_rate=nan", "learning_rate is nan, expected above zero"),
         ("training.clip=inf", "clip is inf, expected above zero"),
@@ -100,7 +103,9 @@ def test_losses_that_leave_a_decoder_untrained_are_refused() -> None:
     with pytest.raises(UserError, match="expected a weight for one of them"):
         read_recipe(ReflectionRecipe, PATH, ["loss.layer=0", "loss.reconstruction=0"])
     with pytest.raises(UserError, match="expected a weight for one of them"):
-        read_recipe(ReflectionRecipe, PATH, ["loss.pixel=0", "loss.squared=0", "loss.ssim=0", "loss.vgg=0"])
+        read_recipe(
+            ReflectionRecipe, PATH, ["loss.pixel=0", "loss.squared=0", "loss.ssim=0", "loss.feature=0"]
+        )
 
 
 def test_files_that_are_no_recipe_are_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from afterlens.benchmarks.bench import statistics
 from afterlens.benchmarks.document import check
-from afterlens.conversion.bundle.contract import integrity_fault, read_bundle
+from afterlens.conversion.bundle.contract import Artifact, GoldenFile, integrity_fault, read_bundle
 from afterlens.conversion.verify.gates import difference
 from afterlens.training.deployable import Port
 from afterlens.training.media.errors import UserError
@@ -98,7 +98,8 @@ def test_every_frame_is_processed_or_dropped() -> None:
 def test_valid_bundles_are_taken() -> None:
     for name in contracts.valid():
         bundle = read_bundle(FOLDER / "contracts" / "valid" / name)
-        for entry in (*bundle.contract.artifacts, *bundle.contract.golden):
+        entries: list[Artifact | GoldenFile] = [*bundle.contract.artifacts, *bundle.contract.golden]
+        for entry in entries:
             assert integrity_fault(bundle.folder, entry) is None
 
 
@@ -112,10 +113,8 @@ def test_a_broken_contract_is_refused(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(contracts.damaged()))
 def test_a_damaged_bundle_is_refused_with_the_same_words(name: str) -> None:
     bundle = read_bundle(FOLDER / "contracts" / "damaged" / name)
-    faults = [
-        integrity_fault(bundle.folder, entry)
-        for entry in (*bundle.contract.artifacts, *bundle.contract.golden)
-    ]
+    entries: list[Artifact | GoldenFile] = [*bundle.contract.artifacts, *bundle.contract.golden]
+    faults = [integrity_fault(bundle.folder, entry) for entry in entries]
     line = load("contracts/expected.json")["damaged"][name]
     assert [fault for fault in faults if fault] == [str(bundle.folder / line)]
 

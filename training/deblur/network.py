@@ -299,7 +299,9 @@ def for_deployment(network: DeblurNetwork) -> DeblurNetwork:
 
 def _half(value: float) -> float:
     """The nearest half float, so that float16 files compute with the same number."""
-    return float(torch.tensor(value, dtype=torch.float16))
+    return float(
+        torch.tensor(value, dtype=torch.float16, device="cpu")
+    )  # also where the network has no memory
 
 
 def _mean_square(x: Tensor) -> Tensor:

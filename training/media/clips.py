@@ -4,7 +4,8 @@
     for rgb in clip:                    # (H, W, 3) uint8, one at a time
         ...
 
-Decoding: training/media/video.py. Truncated files: training/media/containers.py.
+Decoding: training/media/video.py. Truncated files: training/media/containers.py. Damage in the
+middle: training/media/structure.py.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from afterlens.training.media.containers import refuse_truncated
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import SUFFIXES, Photo, read_photo
+from afterlens.training.media.structure import refuse_broken
 from afterlens.training.media.video import Rgb, open_video
 
 
@@ -99,6 +101,7 @@ class VideoFile(Clip):
     def __init__(self, path: Path) -> None:
         self.path = path
         refuse_truncated(path)
+        refuse_broken(path)
         with open_video(self.path) as video:
             stream = video.stream
             first = next(video.frames(), None)

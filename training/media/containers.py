@@ -14,6 +14,8 @@ from afterlens.training.media.errors import UserError
 
 def is_video(path: Path) -> bool:
     """Whether a file starts like a video that `open_clip` may read; False if it cannot be opened."""
+    if not path.is_file():  # to open a pipe would wait for ever
+        return False
     try:
         with path.open("rb") as file:
             head = file.read(192)

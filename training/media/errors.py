@@ -1,4 +1,4 @@
-"""The two ways in which a command fails."""
+"""The ways in which a command fails."""
 
 
 class UserError(Exception):
@@ -10,3 +10,7 @@ class UserError(Exception):
 
 class GateFailed(Exception):  # noqa: N818 - a verdict, not a malfunction
     """A quality gate was measured and not passed: the command prints the message on stderr and exits with 1."""
+
+
+class InputsSkipped(Exception):  # noqa: N818 - most of the work was done
+    """Some of several inputs could not be used: the rest is done, the command prints the message and exits with 1."""

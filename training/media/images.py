@@ -6,11 +6,10 @@ write_png(Path("clean.png"), photo.rgb, photo.exif, photo.icc)
 
 import io
 import os
-import shutil
-import uuid
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,8 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms
 
 from afterlens.training.media.errors import UserError
+from afterlens.training.media.partial import partial_path, remove, remove_stale
+from afterlens.training.media.png import png_fault
 
 # Pillow warns at 89 million pixels, too few for today's cameras. MAX_PIXELS takes its place, as an error.
 Image.MAX_IMAGE_PIXELS = None
@@ -30,9 +31,13 @@ MAX_PIXELS = 200_000_000
 
 # An explicit list, because Pillow would otherwise start Ghostscript for an EPS file named .jpg.
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000", "PPM", "AVIF")
+# TGA has no signature: any bytes might be one, so the file's name has to say so.
+TGA = ".tga"
+# HEIC cannot be decoded, but is looked for: a photo that is left out of a folder must be named.
 SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .mpo .png .apng .tif .tiff .webp .bmp .gif .jp2 .j2k .ppm .pgm .avif".split()
+    ".jpg .jpeg .jpe .mpo .png .apng .tif .tiff .webp .bmp .gif .jp2 .j2k .ppm .pgm .avif .tga .heic .heif".split()
 )
+_STDERR = threading.Lock()  # held by the thread that has silenced it
 
 # Tags that describe the shot. The others describe the old file (strips, thumbnail, orientation) and would be wrong in
 # the new one.
@@ -80,7 +85,8 @@ def read_photo(path: Path) -> Photo:
     if not data:
         raise UserError(f"{path}: the file is empty (0 bytes)")
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        formats = (*FORMATS, "TGA") if path.suffix.lower() == TGA else FORMATS
+        image = Image.open(io.BytesIO(data), formats=formats)
     except Exception as error:  # decoders raise almost any exception on damaged bytes
         raise UserError(f"{path}: {_why_not_opened(data)}") from error
     width, height = image.size
@@ -90,16 +96,50 @@ def read_photo(path: Path) -> Photo:
             f"more than the {MAX_PIXELS // 1_000_000} million that can be processed; scale it down first"
         )
     try:
-        image.load()
-        rgb, icc = _pixels(image, data)
+        if image.format == "PNG" and (fault := png_fault(data)):
+            raise UserError(f"the image is damaged or incomplete ({fault})")
+        with _quiet_decoders():
+            image.load()
+            rgb, icc = _pixels(image, data)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+    except (MemoryError, cv2.error) as error:
+        if isinstance(error, cv2.error) and error.code != cv2.Error.StsNoMem:
+            raise UserError(f"{path}: the image is damaged or incomplete ({error.err})") from error
+        raise UserError(f"{path}: {too_large(height, width)}") from error
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: the image is damaged or incomplete ({reason})") from error
     exif, orientation = _exif(image)
     rgb = _upright(rgb, orientation)
     return Photo(rgb, exif, icc)
+
+
+def too_large(height: int, width: int) -> str:
+    """What to say of a picture that memory is too small for."""
+    return (
+        f"{width}x{height} pixels do not fit into this machine's memory; free some, or scale the picture down, "
+        f"for example to {max(1, width // 2)}x{max(1, height // 2)}, which takes a quarter"
+    )
+
+
+@contextmanager
+def _quiet_decoders() -> Iterator[None]:
+    """Keep what libtiff and libpng print about a file off stderr: the one line about it is ours."""
+    with _STDERR:
+        try:
+            kept = os.dup(2)
+        except OSError:  # no stderr
+            yield
+            return
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nothing, 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(nothing)
 
 
 def find_photos(paths: Iterable[Path]) -> list[Path]:
@@ -148,11 +188,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` for the body to write a file or folder at; rename it onto `path` at the end.
 
     So `path` is either complete or unchanged. Missing parent folders are created; an existing file is replaced by a file,
-    a folder by a folder. If the body raises (Ctrl-C included), what it wrote is removed. OSError, such as a full disk,
-    becomes UserError.
+    a folder by a folder. If the body raises (Ctrl-C included), what it wrote is removed, and what a killed process
+    left in the folder is removed by the next one. OSError, such as a full disk, becomes UserError.
     """
-    # The suffix stays last, because writers such as numpy.save would append theirs otherwise.
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}.partial{path.suffix}")
+    if not path.name:
+        raise UserError(f"{str(path)!r}: expected the name of a file or folder to write")
+    temporary = partial_path(path)
+    remove_stale(path.parent)
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise UserError(f"{path}: expected a file or folder to write, got a device")
@@ -165,7 +207,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         reason = f"{error.strerror or error} ({culprit})" if culprit else error.strerror or error
         raise UserError(f"cannot write {path}: {reason}") from error
     finally:
-        _remove(temporary)
+        remove(temporary)
 
 
 def _is_photo(file: Path, root: Path) -> bool:
@@ -306,15 +348,7 @@ def _replace(new: Path, path: Path) -> None:
     except OSError:
         aside.rename(path)
         raise
-    _remove(aside)
-
-
-def _remove(path: Path) -> None:
-    with suppress(OSError):  # the file or its folder may not exist
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+    remove(aside)
 
 
 def fit(photo: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:

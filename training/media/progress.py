@@ -7,6 +7,8 @@ with progress_bar() as progress:
 
 from __future__ import annotations
 
+from types import TracebackType
+
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -18,6 +20,19 @@ from rich.progress import (
 )
 
 
+class _Bar(Progress):
+    """A progress bar that vanishes where the work fails: the error is all that is left to read."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.stop()
+            return
+        self.live.transient = True
+        self.live.stop()  # without the empty line that `stop` adds where there is no terminal
+
+
 def progress_bar(
     *columns: ProgressColumn, console: Console | None = None, auto_refresh: bool = True
 ) -> Progress:
@@ -26,7 +41,7 @@ def progress_bar(
     Args:
         auto_refresh: False where a redrawing thread would disturb a measurement.
     """
-    return Progress(
+    return _Bar(
         TextColumn("{task.description}", markup=False),  # file names may contain brackets
         BarColumn(),
         MofNCompleteColumn(),

@@ -91,7 +91,11 @@ def open_video(path: Path) -> Iterator[Video]:
 
 
 class Video:
-    """An open video file, to be read once from its beginning: the default track, or else the first."""
+    """An open video file, to be read once from its beginning: the default track, or else the first.
+
+    Attributes:
+        start: the time in seconds at which the clip begins, by its own clock; frames keep that clock's times.
+    """
 
     def __init__(self, path: Path, container: av.container.InputContainer) -> None:
         self.path = path
@@ -118,6 +122,10 @@ class Video:
         self._reformatter = VideoReformatter()
         self._last_pts: int | None = None
         self.time_base = self.stream.time_base or Fraction(1, 1000)
+        # A transport stream or a live recording carries its sender's clock, which may stand anywhere. Players begin at
+        # once; an MP4 with such times would begin with hours of nothing. In MP4 itself a late start is meant.
+        microseconds = 0 if self._is_mp4() else max(0, container.start_time or 0)
+        self.start = Fraction(microseconds, 1_000_000)
 
     def frames(self, other: Callable[[Any], None] | None = None) -> Iterator[Frame]:
         """All frames in order of time, upright. `other` is called with the packets of all other tracks, in file order.

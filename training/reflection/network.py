@@ -3,11 +3,11 @@
 Follows the published dual-branch system (docs/claims.md): gated convolutions (Yu et al., *Free-Form Image Inpainting*,
 ICCV 2019) and selective-kernel fusion (Li et al., CVPR 2019) of pyramid-pooled skips (PSPNet, Zhao et al., CVPR 2017).
 
-    network = ReflectionNetwork()
-    background, layer = network(image)        # image: (N, 3, H, W), RGB, [0, 1], H and W divisible by 32
+    network = ReflectionNetwork(context=True, gate=True)
+    background, layer, logits = network(image)        # image: (N, 3, H, W), RGB, [0, 1], H and W divisible by 32
 
 ``layer`` is signed, ``image - background``: positive where light was added (reflection), negative where it was
-taken away (shadow).
+taken away (shadow). ``logits``, ``(N, 1, H/16, W/16)``, are those of the gate, for its loss; without a gate there are none.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from afterlens.training.blocks import (
     photo_head,
     photo_stem,
 )
+from afterlens.training.reflection.context import AffineHead, Context, Statistics
+from afterlens.training.reflection.gate import GateHead, opened
 from afterlens.training.unet import ConcatenateSkip, Decoder, Encoder
 
 MULTIPLE = 32  # the input's sides: stem /4, two halvings, and one pooled scale at the coarsest level
@@ -37,13 +39,22 @@ class ReflectionNetwork(nn.Module):
         widths: channels at 1/4, 1/8 and 1/16 of the input, multiples of 16.
         depths: encoder blocks at these levels.
         decoder_widths: channels of both decoders at 1/4 and 1/8.
+        context: levels at 1/32 and 1/64 and statistics of the whole photo, which also drive a smooth gain and offset.
+        gate: a head that detects layers; where it finds none, the photo stays as it is.
+
+    Attributes:
+        threshold: logit of the gate at which half of the change passes. Higher does less harm to clean photos.
     """
+
+    threshold = 0.0
 
     def __init__(
         self,
         widths: tuple[int, int, int] = (64, 128, 128),
         depths: tuple[int, int, int] = (3, 3, 3),
         decoder_widths: tuple[int, int] = (64, 96),
+        context: bool = False,
+        gate: bool = False,
     ) -> None:
         super().__init__()
         self.encoder = Encoder(photo_stem(widths[0]), widths, depths, GroupedGatedBlock)
@@ -58,13 +69,28 @@ class ReflectionNetwork(nn.Module):
         self.offset_head = photo_head(fine)
         self.gain_head = photo_head(fine)
         self.layer_head = photo_head(fine)
+        self.statistics = Statistics((widths[0], widths[2]), fine) if context else None
+        self.context = Context(widths[2], fine) if context else None
+        self.affine_head = AffineHead(fine, fine) if context else None
+        self.gate_head = GateHead(widths[2], fine) if gate else None
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """``(N, 3, H, W)`` RGB [0, 1] -> background (not clipped, near [0, 1]) and signed layer, same shape."""
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """``(N, 3, H, W)`` RGB [0, 1] -> background (not clipped, near [0, 1]), signed layer, same shape; gate's logits."""
         skips = [pyramid(f) for pyramid, f in zip(self.skips, self.encoder(image), strict=True)]
+        if self.statistics is not None and self.context is not None:
+            statistics = self.statistics(skips[0], skips[-1])
+            skips[-1] = self.context(skips[-1], statistics)
         background = self.background_feature(self.background(skips))
+        layer = self.layer_feature(self.layer(skips))
         # The residual has a part proportional to the image: a shadow is a smooth gain, whereas its plain difference
         # would contain all of the photo's texture.
         residual = self.offset_head(background) + self.gain_head(background) * image
-        layer = self.layer_head(self.layer_feature(self.layer(skips)))
-        return image - residual, layer
+        if self.affine_head is not None:
+            gain, offset = self.affine_head(background, statistics)
+            residual = residual + gain * image + offset
+        removed = self.layer_head(layer)
+        if self.gate_head is None:
+            return image - residual, removed
+        logits = self.gate_head(skips[-1], background, layer)
+        gate = opened(logits, self.threshold)
+        return image - gate * residual, gate * removed, logits

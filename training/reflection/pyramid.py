@@ -135,7 +135,7 @@ class PyramidRestorer(nn.Module):
         rows, columns = margins(height, MULTIPLE), margins(width, MULTIPLE)
         (top, _), (left, _) = rows, columns
         padded = repeat_edges(image, rows, columns)
-        background, layer = self.network(padded)
+        background, layer = self.network(padded)[:2]
         gate = _gate(background, layer)
         return (
             crop_to(background, top, left, height, width),

@@ -12,18 +12,20 @@ from torch import Tensor, nn
 from torch.utils.data import ConcatDataset
 
 from afterlens.training.blocks import GROUP_WIDTH
+from afterlens.training.crops import CropRecipe
 from afterlens.training.deployable import Deployable, Port
+from afterlens.training.features import features_file, load_features
 from afterlens.training.gains import batch_psnr, by_gain
 from afterlens.training.losses import (
+    FeatureLoss,
     PatchDiscriminator,
-    VGGFeatureLoss,
     adversarial_loss,
     discriminator_loss,
     relative_squared_error,
     ssim_loss,
     truncated_pixel_loss,
-    vgg_file,
 )
+from afterlens.training.media.errors import UserError
 from afterlens.training.recipe import (
     Count,
     Positive,
@@ -33,14 +35,14 @@ from afterlens.training.recipe import (
     expect,
     require,
 )
+from afterlens.training.reflection.gate import gate_loss, gate_recall
+from afterlens.training.reflection.kinds import KINDS, degrade
 from afterlens.training.reflection.network import MULTIPLE, ReflectionNetwork
 from afterlens.training.reflection.pyramid import PyramidRestorer, levels_for
-from afterlens.training.reflection.synthesis import KINDS, degrade
 from afterlens.training.samples import (
     DegradedPhotos,
     SynthesisRecipe,
     examples_by,
-    of_one_frame,
     require_shares,
     training_samples,
     validation_samples,
@@ -60,6 +62,8 @@ class NetworkRecipe(Recipe):
     widths: tuple[Width, Width, Width]
     depths: tuple[Count, Count, Count]
     decoder_widths: tuple[Width, Width]
+    context: bool = False  # weights from before there was a context or a gate lack these keys
+    gate: bool = False
 
 
 class LossRecipe(Recipe):
@@ -71,16 +75,18 @@ class LossRecipe(Recipe):
     floor: Positive
     layer: Weight
     reconstruction: Weight
+    gate: Weight
+    gate_threshold: Positive
     ssim: Weight
-    vgg: Weight
+    feature: Weight
     vgg_weights: str
     adversarial: Weight
 
     @model_validator(mode="after")
     def _both_decoders_learn(self) -> Self:
-        background = self.pixel + self.squared + self.ssim + self.vgg
+        background = self.pixel + self.squared + self.ssim + self.feature
         layer = self.layer + self.reconstruction
-        require("pixel + squared + ssim + vgg", background, background > 0.0, "a weight for one of them")
+        require("pixel + squared + ssim + feature", background, background > 0.0, "a weight for one of them")
         require("layer + reconstruction", layer, layer > 0.0, "a weight for one of them")
         return self
 
@@ -90,6 +96,7 @@ class ReflectionRecipe(Recipe):
 
     training: TrainingRecipe
     network: NetworkRecipe
+    crops: CropRecipe
     synthesis: SynthesisRecipe
     loss: LossRecipe
     budgets: dict[str, float]  # dB that a converted variant may lose, where it is not the usual one
@@ -98,13 +105,18 @@ class ReflectionRecipe(Recipe):
     def _fits_the_network(self) -> Self:
         crop = self.training.crop
         require("training.crop", crop, crop % MULTIPLE == 0, f"a multiple of {MULTIPLE}")
+        for _, side in self.crops.sizes:
+            require("crops.sizes", side, side % MULTIPLE == 0, f"sides that are multiples of {MULTIPLE}")
         require_shares(self.synthesis.kinds, KINDS)
         return self
 
 
 def build_network(recipe: ReflectionRecipe) -> ReflectionNetwork:
     """The network of a recipe, with start weights."""
-    return ReflectionNetwork(recipe.network.widths, recipe.network.depths, recipe.network.decoder_widths)
+    network = recipe.network
+    return ReflectionNetwork(
+        network.widths, network.depths, network.decoder_widths, network.context, network.gate
+    )
 
 
 def index(recipe: ReflectionRecipe, photos: Sequence[Path]) -> list[Record]:
@@ -114,29 +126,31 @@ def index(recipe: ReflectionRecipe, photos: Sequence[Path]) -> list[Record]:
 
 def training_set(recipe: ReflectionRecipe, records: Sequence[Record]) -> DegradedPhotos:
     """As many samples as any run could ask for."""
-    return training_samples(recipe.training, recipe.synthesis, records, degrade)
+    return training_samples(recipe.training, recipe.synthesis, records, degrade, crops=recipe.crops)
 
 
 def validation_set(
     recipe: ReflectionRecipe, records: Sequence[Record]
 ) -> ConcatDataset[Sample] | DegradedPhotos:
     """Fixed samples of held-out photos and pairs, of the kinds trained on."""
-    return validation_samples(recipe.training, recipe.synthesis, records, degrade)
+    return validation_samples(recipe.training, recipe.synthesis, records, degrade, crops=recipe.crops)
 
 
 def objective(recipe: ReflectionRecipe, device: torch.device) -> Objective:
-    """Weighted terms of the claims; the VGG19 term and the discriminator exist only when they have a weight."""
+    """Weighted terms of the claims; the feature network and the discriminator exist only when they have a weight."""
     weights = recipe.loss
-    vgg: VGGFeatureLoss | None = None
+    if weights.gate > 0.0 and not recipe.network.gate:
+        raise UserError(f"loss.gate is {weights.gate}, expected 0 for a network without network.gate")
+    feature: FeatureLoss | None = None
     helpers: dict[str, Path] = {}
-    if weights.vgg > 0.0:
-        helpers["vgg"] = vgg_file(weights.vgg_weights)
-        vgg = VGGFeatureLoss(helpers["vgg"]).to(device)
+    if weights.feature > 0.0:
+        helpers["features"] = features_file(weights.vgg_weights)
+        feature = FeatureLoss(load_features(helpers["features"])).to(device)
     judge = PatchDiscriminator().to(device) if weights.adversarial > 0.0 else None
 
     def losses(network: nn.Module, batch: Sample, progress: float) -> tuple[Outputs, dict[str, Tensor]]:
         image, target = batch["input"], batch["target"]
-        background, layer = (output.float() for output in network(image))
+        background, layer, *logits = (output.float() for output in network(image))
         damage = (image - target).square().mean(dim=(1, 2, 3))
         terms: dict[str, Tensor] = {}
         if weights.pixel > 0.0:
@@ -151,19 +165,30 @@ def objective(recipe: ReflectionRecipe, device: torch.device) -> Objective:
             )
         if weights.reconstruction > 0.0:
             terms["reconstruction"] = weights.reconstruction * (image - background - layer).abs().mean()
+        outputs: Outputs = {"restored": background, "layer": layer}
+        if weights.gate > 0.0:
+            (outputs["gate"],) = logits
+            terms["gate"] = weights.gate * gate_loss(outputs["gate"], image, target, weights.gate_threshold)
         if weights.ssim > 0.0:
             terms["ssim"] = weights.ssim * ssim_loss(background, target)
-        if vgg is not None:
-            terms["vgg"] = weights.vgg * vgg(background, target)
+        if feature is not None:
+            terms["feature"] = weights.feature * feature(background, target)
         if judge is not None:
             terms["adversarial"] = weights.adversarial * adversarial_loss(judge, background)
-        return {"restored": background, "layer": layer}, terms
+        return outputs, terms
+
+    def monitor(outputs: Outputs, batch: Sample) -> dict[str, Tensor]:
+        shown = batch_psnr(outputs, batch)
+        if "gate" in outputs:
+            found = gate_recall(outputs["gate"], batch["input"], batch["target"], weights.gate_threshold)
+            shown |= dict(zip(("gate_recall", "gate_false_alarms"), found, strict=True))
+        return shown
 
     def judge_loss(discriminator: nn.Module, outputs: Outputs, batch: Sample) -> Tensor:
         return discriminator_loss(discriminator, outputs["restored"], batch["target"])
 
     discriminators = {"discriminator": Discriminator(judge, judge_loss)} if judge is not None else {}
-    return Objective(losses, discriminators=discriminators, helpers=helpers, monitor=batch_psnr)
+    return Objective(losses, discriminators=discriminators, helpers=helpers, monitor=monitor)
 
 
 def deployable(network: nn.Module, height: int, width: int) -> Deployable:
@@ -210,7 +235,7 @@ TASK = Task(
     validate=by_gain(("input",)),
     restorer=PyramidRestorer,
     deployable=deployable,
-    examples=examples_by(of_one_frame(degrade)),
+    examples=examples_by(degrade),
     kinds=KINDS,
-    degrade=of_one_frame(degrade),
+    degrade=degrade,
 )

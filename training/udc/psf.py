@@ -301,6 +301,8 @@ def read_psf(path: Path) -> Tensor:
 
     Raises UserError for any other file.
     """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file, expected one of `afterlens psf`")
     try:
         kernel = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:

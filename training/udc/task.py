@@ -16,8 +16,9 @@ from torch.utils.data import ConcatDataset
 from afterlens.training.blocks import GROUP_WIDTH
 from afterlens.training.data import uniform
 from afterlens.training.deployable import Deployable, Port
+from afterlens.training.features import features_file, load_features
 from afterlens.training.gains import batch_psnr, by_gain
-from afterlens.training.losses import VGG19, relative_squared_error, ssim_loss, vgg_file
+from afterlens.training.losses import relative_squared_error, ssim_loss
 from afterlens.training.recipe import (
     Count,
     Positive,
@@ -29,8 +30,8 @@ from afterlens.training.recipe import (
 )
 from afterlens.training.restorer import PaddedRestorer
 from afterlens.training.samples import (
-    Degrade,
     DegradedPhotos,
+    DegradeSample,
     SynthesisRecipe,
     examples_by,
     of_one_frame,
@@ -74,12 +75,12 @@ class LossRecipe(Recipe):
     ssim: Weight
     contextual_bilateral: Weight
     contextual_bilateral_window: Annotated[int, expect(lambda n: n >= 4, "4 or more")]
-    vgg: Weight
+    feature: Weight
     vgg_weights: str
 
     @model_validator(mode="after")
     def _some_weight(self) -> Self:
-        total = self.pixel + self.squared + self.ssim + self.contextual_bilateral + self.vgg
+        total = self.pixel + self.squared + self.ssim + self.contextual_bilateral + self.feature
         require("loss", total, total > 0.0, "a weight for one of its terms")
         return self
 
@@ -144,10 +145,10 @@ def add_lamps(photo: Tensor, generator: Generator) -> Tensor:
     return add_light_sources(photo, generator) if uniform(generator, 0, 1) < 0.2 else photo
 
 
-def _degrade(recipe: UnderDisplayRecipe) -> Degrade:
+def _degrade(recipe: UnderDisplayRecipe) -> DegradeSample:
     if not recipe.panel.psf:
-        return degrade
-    return partial(_through, read_psf(Path(recipe.panel.psf)))
+        return of_one_frame(degrade)
+    return of_one_frame(partial(_through, read_psf(Path(recipe.panel.psf))))
 
 
 def _through(psf: Tensor, photo: Tensor, other: Tensor, kind: str, generator: Generator) -> Tensor:
@@ -157,11 +158,11 @@ def _through(psf: Tensor, photo: Tensor, other: Tensor, kind: str, generator: Ge
 def objective(recipe: UnderDisplayRecipe, device: torch.device) -> Objective:
     """SSIM and contextual bilateral for captured pairs, L1 and squared error for simulated ones, which fit to the pixel."""
     weights = recipe.loss
-    vgg: VGG19 | None = None
+    network_of_features: nn.Module | None = None
     helpers: dict[str, Path] = {}
-    if weights.vgg > 0.0:
-        helpers["vgg"] = vgg_file(weights.vgg_weights)
-        vgg = VGG19(helpers["vgg"]).to(device)
+    if weights.feature > 0.0:
+        helpers["features"] = features_file(weights.vgg_weights)
+        network_of_features = load_features(helpers["features"]).to(device)
 
     def losses(network: nn.Module, batch: Sample, progress: float) -> tuple[Outputs, dict[str, Tensor]]:
         image, target = batch["input"], batch["target"]
@@ -178,12 +179,12 @@ def objective(recipe: UnderDisplayRecipe, device: torch.device) -> Objective:
             terms["contextual_bilateral"] = weights.contextual_bilateral * _contextual_bilateral(
                 result, target, weights.contextual_bilateral_window, side=5
             )
-        if vgg is not None:
-            features = zip(vgg(result), vgg(target), strict=True)
+        if network_of_features is not None:
+            features = zip(network_of_features(result), network_of_features(target), strict=True)
             found = [
                 _contextual_bilateral(*both, weights.contextual_bilateral_window, side=1) for both in features
             ]
-            terms["vgg"] = weights.vgg * torch.stack(found).mean()
+            terms["feature"] = weights.feature * torch.stack(found).mean()
         return {"restored": result}, terms
 
     return Objective(losses, helpers=helpers, monitor=batch_psnr)
@@ -228,4 +229,5 @@ TASK = Task(
     examples=examples_by(of_one_frame(degrade)),
     kinds=KINDS,
     degrade=of_one_frame(degrade),
+    degrade_by=_degrade,
 )

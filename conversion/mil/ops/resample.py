@@ -145,6 +145,9 @@ def crop_resize(
         (top, bottom), (left, right) = _box_sides(box, box_coordinate_mode)
         factors = [size - 1 if normalized_coordinates else 1 for size in x.shape[2:]]
         scale = float(spatial_scale)
+        if roi is not None and normalized_coordinates and (bottom < top or right < left):
+            # Such a box stands for the whole image: what coremltools' own test expects of Core ML.
+            (top, bottom), (left, right), scale = (0.0, 1.0), (0.0, 1.0), 1.0
         rows = _box_grid(top * factors[0] * scale, bottom * factors[0] * scale, height, sampling_mode)
         columns = _box_grid(left * factors[1] * scale, right * factors[1] * scale, width, sampling_mode)
         grid_columns, grid_rows = np.meshgrid(columns, rows)

@@ -49,6 +49,20 @@ def mean_error(one: Path, other: Path) -> float:
     return float(np.mean([np.abs(a.astype(float) - b).mean() for a, b in pairs]))
 
 
+# --- the clock -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["o.mp4", "o.mkv"])
+def test_a_transport_stream_begins_where_players_begin_it(tmp_path: Path, name: str) -> None:
+    """Its clock stands at 4000 s, as that of any recording may; sound and pictures stay together."""
+    source = write_clip(tmp_path / "c.ts", times=[4_000_000 + 40 * n for n in range(12)])
+    assert times(source)[0] >= 4_000_000
+    restore_clip(identity, source, tmp_path / name)
+    assert times(tmp_path / name) == list(range(0, 480, 40))
+    with av.open(str(tmp_path / name)) as file:
+        assert file.duration is not None and file.duration < 1_000_000, "microseconds"
+
+
 # --- what is kept --------------------------------------------------------------------------------------------
 
 

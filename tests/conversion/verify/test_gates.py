@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 from skimage.metrics import peak_signal_noise_ratio
 
-from afterlens.conversion.bundle.variants import gate
+from afterlens.conversion.bundle.variants import VARIANTS, Gate, Variant, gate
 from afterlens.conversion.verify.gates import check_output, difference
 from afterlens.training.deployable import Port
 
@@ -133,3 +133,116 @@ def test_values_outside_the_declared_range_fail(expected: NDArray[np.float32]) -
         len(row.faults) == 1
         and "leave the range [0, 1]; furthest at x 0, y 0, R: got 1.00005" in row.faults[0]
     )
+
+
+# Every limit, on both sides. The numbers stand here once more: to change one is to change what a pass means.
+
+LIMITS = {
+    ("tflite", "float32"): Gate(max_error=1e-4, max_levels=1, range_slack=1e-6),
+    ("tflite", "float16"): Gate(min_psnr=60.0, max_stored_error=1e-4, max_levels=1, range_slack=1e-6),
+    ("tflite", "integer_quant_with_int16_act"): Gate(
+        min_psnr=30.0, max_levels=255, max_flat_levels=16, range_slack=1e-4
+    ),
+    ("tflite", "dynamic_range_quant"): Gate(
+        min_psnr=30.0, max_levels=255, max_flat_levels=16, range_slack=1e-6
+    ),
+    ("tflite", "mixed"): Gate(min_psnr=20.0, max_levels=255, max_flat_levels=18, range_slack=1e-6),
+    ("tflite", "full_integer_quant"): Gate(
+        min_psnr=20.0, max_levels=255, max_flat_levels=18, range_slack=1e-6
+    ),
+    ("coreml", "float16"): Gate(min_psnr=60.0, max_stored_error=1e-4, max_levels=1, range_slack=1e-6),
+    ("coreml", "int8"): Gate(min_psnr=30.0, max_levels=255, range_slack=1e-6),
+    ("coreml", "palettized6"): Gate(min_psnr=25.0, max_levels=255, range_slack=1e-6),
+    ("coreml", "palettized4"): Gate(min_psnr=15.0, max_levels=255, range_slack=1e-6),
+    ("coreml", "mixed"): Gate(min_psnr=20.0, max_levels=255, range_slack=1e-6),
+}
+BUDGETS = {
+    ("tflite", "float32"): None,
+    ("tflite", "float16"): 0.05,
+    ("tflite", "integer_quant_with_int16_act"): 0.3,
+    ("tflite", "dynamic_range_quant"): 0.1,
+    ("tflite", "mixed"): 0.3,
+    ("tflite", "full_integer_quant"): 0.3,
+    ("coreml", "float16"): 0.05,
+    ("coreml", "int8"): 0.3,
+    ("coreml", "palettized6"): 0.3,
+    ("coreml", "palettized4"): 1.0,
+    ("coreml", "mixed"): 0.3,
+}
+
+
+def test_every_variant_has_the_limits_that_the_proof_promises() -> None:
+    assert {(variant.format, variant.name): variant.gate for variant in VARIANTS} == LIMITS
+    assert {(variant.format, variant.name): variant.budget for variant in VARIANTS} == BUDGETS
+
+
+def _grey(value: float = 0.5) -> NDArray[np.float32]:
+    return np.full((24, 40, 3), value, np.float32)
+
+
+def _faults(variant: Variant, got: NDArray[np.float32], expected: NDArray[np.float32]) -> tuple[str, ...]:
+    return check_output(variant.gate, UNIT, "grey", got, expected).faults
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: v.file_ending)
+def test_each_limit_lets_pass_what_is_within_and_nothing_beyond(variant: Variant) -> None:
+    limits = LIMITS[variant.format, variant.name]
+    grey = _grey()
+    if limits.min_psnr is not None:
+        for decibels, passes in ((limits.min_psnr + 0.1, True), (limits.min_psnr - 0.1, False)):
+            found = _faults(variant, grey + np.float32(10 ** (-decibels / 20)), grey)
+            assert any(line.startswith("PSNR") for line in found) is not passes, (decibels, found)
+    if limits.max_error is not None:
+        for share, passes in ((0.95, True), (1.05, False)):
+            got = grey.copy()
+            got[3, 5, 1] -= np.float32(share * limits.max_error)
+            assert (_faults(variant, got, grey) == ()) is passes, share
+    if limits.max_levels < 255:
+        expected = _grey(100 / 255)
+        for levels, passes in ((limits.max_levels, True), (limits.max_levels + 1, False)):
+            got = expected.copy()
+            got[3, 5, 1] += np.float32(levels / 255)
+            found = _faults(variant, got, expected)
+            assert any("levels off" in line for line in found) is not passes, (levels, found)
+    for image in ("flat", "black", "white"):
+        most = min(limits.max_flat_levels, limits.max_levels)
+        for levels, passes in ((most, True), (most + 1, False)):
+            if most < 255:
+                got = _grey(100 / 255)
+                got[3, 5, 1] += np.float32(levels / 255)
+                faults = check_output(variant.gate, UNIT, image, got, _grey(100 / 255)).faults
+                assert any("levels off" in line for line in faults) is not passes, (image, levels, faults)
+    if limits.max_stored_error is not None:
+        for share, passes in ((0.95, True), (1.05, False)):
+            off = grey.copy()
+            off[3, 5, 1] += np.float32(share * limits.max_stored_error)
+            faults = check_output(variant.gate, UNIT, "grey", grey, grey, stored=(off, grey)).faults
+            assert (faults == ()) is passes, (share, faults)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: v.file_ending)
+@pytest.mark.parametrize("end", [0.0, 1.0])
+def test_values_may_leave_the_range_by_the_slack_and_no_further(variant: Variant, end: float) -> None:
+    slack = LIMITS[variant.format, variant.name].range_slack
+    wide = Port("clean", SHAPE, (-8.0, 8.0))
+    outward = 1.0 if end else -1.0
+    for port, size in ((UNIT, 1.0), (wide, 16.0)):
+        edge = _grey(port.range[int(end)])
+        for share, passes in ((0.5, True), (2.0, False)):
+            got = edge.astype(np.float64)
+            got[3, 5, 1] += outward * share * slack * size
+            # As float64: a float32 near 8 does not resolve a millionth of 16.
+            found = check_output(variant.gate, port, "edge", got, edge).faults  # type: ignore[arg-type]
+            assert any("leave the range" in line for line in found) is not passes, (port.range, share, found)
+
+
+@pytest.mark.parametrize("name", ["mixed", "full_integer_quant", "integer_quant_with_int16_act"])
+def test_white_that_comes_out_too_dark_fails_although_its_psnr_would_pass(name: str) -> None:
+    """36 levels off: calibration pictures that never reached white did that, and 20 dB is all that a PSNR asks for."""
+    white = _grey(1.0)
+    got = white.copy()
+    got[:4] -= np.float32(36 / 255)
+    got[4:] -= np.float32(3 / 255)
+    row = check_output(gate("tflite", name), UNIT, "white", got, white)
+    assert row.psnr > 20.0
+    assert any(line.startswith("36 of 255 levels off") for line in row.faults), row.faults

@@ -77,3 +77,32 @@ def test_the_heat_map_is_black_where_nothing_differs(truth: Picture, tmp_path: P
     assert heat[10, 20, 0] > 0.8 and heat[10, 20, 2] == 0.0
     heat[10:12, 20] = 0.0
     assert float(heat.max()) == 0.0
+
+
+@pytest.mark.parametrize("channel", [0, 1, 2])
+def test_the_heat_map_shows_the_channel_that_differs_most(
+    truth: Picture, tmp_path: Path, channel: int
+) -> None:
+    got = truth.copy()
+    got[30, 40, channel] += 0.5
+    write_heatmap(tmp_path / "heat.png", got, truth)
+    assert read_photo(tmp_path / "heat.png").rgb[30, 40].tolist() == [1.0, 1.0, 1.0]
+
+
+def test_values_outside_the_range_count_as_a_screen_would_show_them(truth: Picture) -> None:
+    white = np.ones_like(truth)
+    row = measure("overshoot", white + np.float32(0.5), white, truth, white)
+    assert row.psnr == row.reference_psnr  # nobody sees what is whiter than white
+
+
+def test_means_over_the_pictures_are_means(truth: Picture) -> None:
+    reference = truth + np.float32(0.01)
+    rows = [
+        measure(str(off), truth + np.float32(off), reference, truth + np.float32(off), truth)
+        for off in (0.01, 0.012, 0.1)
+    ]
+    verdict = evaluate_quality(rows, None)
+    for key in ("psnr", "ssim", "reference_psnr", "reference_ssim", "input_psnr", "drop"):
+        own = [getattr(row, key) for row in rows]
+        assert getattr(verdict, key) == pytest.approx(sum(own) / 3), key
+    assert verdict.psnr != pytest.approx(sorted(row.psnr for row in rows)[1], abs=0.5)  # no median

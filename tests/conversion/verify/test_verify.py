@@ -143,7 +143,9 @@ def test_a_faithful_conversion_passes_and_the_proof_says_by_how_much(
     assert proof == returned
     assert proof["passed"] and proof["failures"] == []
     assert proof["checkpoint_sha256"] == digest(veil_checkpoint)[0]
-    expected_images = [p.name for p in photo_paths] + ["double", "dark", "bright", "flat", "noise", "golden"]
+    expected_images = [p.name for p in photo_paths] + [
+        *("double", "dark", "bright", "flat", "black", "white", "letterbox", "noise", "golden"),
+    ]
     assert proof["images"] == expected_images
     assert sorted(a["file"] for a in proof["artifacts"]) == sorted(ARTIFACTS)
     for artifact in proof["artifacts"]:

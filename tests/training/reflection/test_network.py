@@ -1,6 +1,7 @@
 """The dual-branch network: its budget, its claims (grouped, gated, skips at every level), its exact rewritings."""
 
-import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -10,15 +11,26 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from afterlens.training.blocks import GROUP_WIDTH, GatedConv, fold_weight_norm, photo_head
 from afterlens.training.recipe import read_recipe
+from afterlens.training.reflection.gate import CELL
 from afterlens.training.reflection.network import MULTIPLE, ReflectionNetwork
 from afterlens.training.reflection.task import TASK, ReflectionRecipe, build_network
 
 
 @pytest.fixture(scope="module")
 def network() -> ReflectionNetwork:
-    """The network of the bundled recipe with noise for weights, so that nothing is hidden by zeros."""
+    """The network of the recipe with noise for weights, so that nothing is hidden by zeros."""
+    return noisy()
+
+
+@pytest.fixture(scope="module")
+def plain() -> ReflectionNetwork:
+    """The same without context and gate: the network of the weights from before there were any."""
+    return noisy("network.context=false", "network.gate=false", "loss.gate=0")
+
+
+def noisy(*overrides: str) -> ReflectionNetwork:
     torch.manual_seed(3)
-    made = build_network(read_recipe(ReflectionRecipe, TASK.recipe_path))
+    made = build_network(read_recipe(ReflectionRecipe, TASK.recipe_path, overrides))
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.02)
@@ -52,51 +64,91 @@ def test_budget_at_256_pixels(network: ReflectionNetwork) -> None:
     print(f"{by_hand / 1e9:.3f} GMACs, {parameters / 1e6:.3f} M parameters")
     assert counter.get_total_flops() == 2 * by_hand
     assert by_hand <= 2.0e9
-    assert parameters <= 1.0e6
+    assert parameters <= 1.2e6
 
 
 @pytest.mark.parametrize(("height", "width"), [(MULTIPLE, MULTIPLE), (64, 160)])
 def test_both_results_have_the_photos_size(network: ReflectionNetwork, height: int, width: int) -> None:
     with torch.no_grad():
-        background, layer = network(image(height, width))
+        background, layer, logits = network(image(height, width))
     assert background.shape == layer.shape == (1, 3, height, width)
+    assert logits.shape == (1, 1, height // CELL, width // CELL)
 
 
-def test_new_network_leaves_every_photo_exactly_as_it_is() -> None:
+@pytest.mark.parametrize(("context", "gate"), [(False, False), (True, False), (False, True), (True, True)])
+def test_new_network_leaves_every_photo_exactly_as_it_is(context: bool, gate: bool) -> None:
     photo = image()
     with torch.no_grad():
-        background, layer = ReflectionNetwork()(photo)
+        background, layer = ReflectionNetwork(context=context, gate=gate)(photo)[:2]
     assert torch.equal(background, photo)
     assert not layer.any()
 
 
-def test_closed_gate_leaves_the_photo_exactly_as_it_is(network: ReflectionNetwork) -> None:
+def test_closed_gates_of_the_features_leave_the_photo_exactly_as_it_is(plain: ReflectionNetwork) -> None:
     photo = image()
-    bias = network.background_feature.gate.bias
+    bias = plain.background_feature.gate.bias
     assert bias is not None
     before = bias.detach().clone()
     with torch.no_grad():
-        assert not torch.equal(network(photo)[0], photo)
+        assert not torch.equal(plain(photo)[0], photo)
         bias.fill_(-1e4)
-        closed = network(photo)[0]
+        closed = plain(photo)[0]
         bias.copy_(before)
     assert torch.equal(closed, photo)
 
 
-def test_background_is_a_residual_to_the_input_with_a_part_in_proportion_to_it(
-    network: ReflectionNetwork,
-) -> None:
-    photo, seen = image(), []
-    hooks = [
-        head.register_forward_hook(lambda module, inputs, output: seen.append(output))
-        for head in (network.offset_head, network.gain_head)
-    ]
+def test_gate_above_all_logits_leaves_the_photo_exactly_as_it_is(network: ReflectionNetwork) -> None:
+    photo = image()
+    try:
+        network.threshold = 1e4
+        with torch.no_grad():
+            background, layer, _ = network(photo)
+    finally:
+        network.threshold = 0.0
+    assert torch.equal(background, photo) and not layer.any()
     with torch.no_grad():
-        background = network(photo)[0]
+        assert not torch.equal(network(photo)[0], photo)
+
+
+def seen(network: ReflectionNetwork, photo: Tensor) -> dict[str, Any]:
+    """What the heads say of the photo, and the network's outputs."""
+    found: dict[str, Any] = {}
+
+    def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        return lambda module, inputs, output: found.update({name: output})
+
+    named = dict(network.named_children())
+    heads = ("offset_head", "gain_head", "layer_head", "affine_head", "gate_head")
+    hooks = [named[head].register_forward_hook(keep(head)) for head in heads if head in named]
+    with torch.no_grad():
+        found["outputs"] = network(photo)
     for hook in hooks:
         hook.remove()
-    offset, gain = seen
-    assert torch.equal(background, photo - (offset + gain * photo))
+    return found
+
+
+def test_background_is_a_residual_to_the_input_with_a_part_in_proportion_to_it(
+    plain: ReflectionNetwork,
+) -> None:
+    photo = image()
+    found = seen(plain, photo)
+    offset, gain = found["offset_head"], found["gain_head"]
+    assert torch.equal(found["outputs"][0], photo - (offset + gain * photo))
+    assert torch.equal(found["outputs"][1], found["layer_head"])
+
+
+def test_gate_multiplies_the_fine_and_the_smooth_change_and_the_layer(network: ReflectionNetwork) -> None:
+    photo = image()
+    found = seen(network, photo)
+    smooth_gain, smooth_offset = found["affine_head"]
+    residual = found["offset_head"] + found["gain_head"] * photo + smooth_gain * photo + smooth_offset
+    gate = (1.2 * torch.sigmoid(found["gate_head"]) - 0.1).clamp(0.0, 1.0)
+    for _ in range(4):
+        gate = F.interpolate(gate, scale_factor=2.0, mode="bilinear", align_corners=False)
+    background, layer, logits = found["outputs"]
+    torch.testing.assert_close(background, photo - gate * residual)
+    torch.testing.assert_close(layer, gate * found["layer_head"])
+    assert torch.equal(logits, found["gate_head"])
 
 
 def test_stem_is_a_pixel_unshuffle_and_a_1x1_convolution(network: ReflectionNetwork) -> None:
@@ -138,13 +190,13 @@ def test_encoder_gives_three_levels(network: ReflectionNetwork) -> None:
     assert shapes == [(1, widths[0], 16, 24), (1, widths[1], 8, 12), (1, widths[2], 4, 6)]
 
 
-def test_decoders_share_the_encoder_and_nothing_else(network: ReflectionNetwork) -> None:
+def test_decoders_share_the_encoder_and_nothing_else(plain: ReflectionNetwork) -> None:
     def reached(output: Tensor) -> set[str]:
-        names, parameters = zip(*network.named_parameters(), strict=True)
+        names, parameters = zip(*plain.named_parameters(), strict=True)
         gradients = torch.autograd.grad(output.square().sum(), parameters, allow_unused=True)
         return {name.split(".")[0] for name, g in zip(names, gradients, strict=True) if g is not None}
 
-    background, layer = network(image())
+    background, layer = plain(image())
     shared = {"encoder", "skips"}
     assert reached(background) == shared | {
         "background",
@@ -152,12 +204,12 @@ def test_decoders_share_the_encoder_and_nothing_else(network: ReflectionNetwork)
         "offset_head",
         "gain_head",
     }
-    background, layer = network(image())
+    background, layer = plain(image())
     assert reached(layer) == shared | {"layer", "layer_feature", "layer_head"}
 
 
 def test_results_depend_on_every_part_of_the_network(network: ReflectionNetwork) -> None:
-    background, layer = network(image())
+    background, layer, _ = network(image())
     names, parameters = zip(*network.named_parameters(), strict=True)
     gradients = torch.autograd.grad((background + layer).square().sum(), parameters)
     idle = [name for name, gradient in zip(names, gradients, strict=True) if not gradient.any()]
@@ -166,9 +218,9 @@ def test_results_depend_on_every_part_of_the_network(network: ReflectionNetwork)
 
 def test_other_widths_can_be_built() -> None:
     recipe = read_recipe(ReflectionRecipe, TASK.recipe_path)
-    small = dataclasses.replace(
-        recipe.network, widths=(16, 32, 16), depths=(1, 2, 1), decoder_widths=(16, 32)
+    small = recipe.network.model_copy(
+        update={"widths": (16, 32, 16), "depths": (1, 2, 1), "decoder_widths": (16, 32)}
     )
     with torch.no_grad():
-        background, _ = build_network(recipe.model_copy(update={"network": small}))(image())
+        background, *_ = build_network(recipe.model_copy(update={"network": small}))(image())
     assert background.shape == (1, 3, 64, 96)

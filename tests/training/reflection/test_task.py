@@ -11,11 +11,14 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader
 
+from afterlens.training import features
 from afterlens.training.data import cached_photo, split_records
-from afterlens.training.losses import VGGFeatureLoss, discriminator_loss
+from afterlens.training.features import VGG19
+from afterlens.training.losses import FeatureLoss, discriminator_loss
 from afterlens.training.media.errors import UserError
 from afterlens.training.metrics import psnr
 from afterlens.training.recipe import read_recipe
+from afterlens.training.reflection.gate import gate_loss
 from afterlens.training.reflection.task import (
     TASK,
     ReflectionRecipe,
@@ -25,13 +28,14 @@ from afterlens.training.reflection.task import (
     validation_set,
 )
 from afterlens.training.samples import CAPTURED_KIND
+from afterlens.training.trained import load_network
 from tests.training.vgg import write_vgg_weights
 
 CPU = torch.device("cpu")
 
 
 def recipe(*overrides: str) -> ReflectionRecipe:
-    small = ["training.crop=64", "network.widths=[16, 16, 16]", "network.depths=[1, 1, 1]"]
+    small = ["training.crop=64", "crops.sizes=[]", "network.widths=[16, 16, 16]", "network.depths=[1, 1, 1]"]
     return read_recipe(
         ReflectionRecipe, TASK.recipe_path, [*small, "network.decoder_widths=[16, 16]", *overrides]
     )
@@ -172,11 +176,11 @@ def test_wrong_pairs_are_refused_before_the_run(pairs: Path) -> None:
 class Fixed(nn.Module):
     """A network that returns what it was given."""
 
-    def __init__(self, background: Tensor, layer: Tensor) -> None:
+    def __init__(self, *results: Tensor) -> None:
         super().__init__()
-        self.results = background, layer
+        self.results = results
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         return self.results
 
 
@@ -201,9 +205,12 @@ def test_terms_are_the_weighted_formulas(batch: dict[str, Tensor]) -> None:
         "layer=0.3",
         "reconstruction=0.7",
         "ssim=0.05",
+        "gate=0.4",
+        "gate_threshold=0.02",
     ]
     made = objective(recipe(*(f"loss.{weight}" for weight in weights)), CPU)
-    outputs, terms = made.losses(Fixed(background, layer), batch, 0.0)
+    logits = torch.randn(2, 1, 4, 4)
+    outputs, terms = made.losses(Fixed(background, layer, logits), batch, 0.0)
     assert torch.equal(outputs["restored"], background) and torch.equal(outputs["layer"], layer)
 
     b, a, x, t = (tensor.double().numpy() for tensor in (background, layer, image, target))
@@ -215,37 +222,45 @@ def test_terms_are_the_weighted_formulas(batch: dict[str, Tensor]) -> None:
         "layer": 0.3 * (off**2 / damage).mean(),
         "reconstruction": 0.7 * np.abs(x - (b + a)).mean(),
     }
+    shown = made.monitor(outputs, batch)
+    assert shown.keys() == {"psnr", "gate_recall", "gate_false_alarms"}
+    torch.testing.assert_close(terms.pop("gate"), 0.4 * gate_loss(logits, image, target, 0.02))
     ssim = terms.pop("ssim")
     assert 0.0 < float(ssim) < 0.05
     assert {name: float(term) for name, term in terms.items()} == pytest.approx(expected, rel=1e-4)
 
 
 def test_terms_of_weight_zero_are_not_built(batch: dict[str, Tensor]) -> None:
-    zero = [f"loss.{name}=0" for name in ("squared", "reconstruction", "ssim", "vgg", "adversarial")]
+    zero = [
+        f"loss.{name}=0" for name in ("squared", "reconstruction", "gate", "ssim", "feature", "adversarial")
+    ]
     made = objective(recipe(*zero, "loss.vgg_weights=nowhere.safetensors"), CPU)  # not even looked for
     _, terms = made.losses(Fixed(batch["target"], batch["input"]), batch, 0.0)
     assert terms.keys() == {"pixel", "layer"}
     assert not made.discriminators and not made.helpers
 
 
-def test_vgg_term_needs_its_file(batch: dict[str, Tensor], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"loss.vgg_weights is empty: give the file \(docs/training.md\)"):
-        objective(recipe("loss.vgg=0.1", 'loss.vgg_weights=""'), CPU)
+def test_feature_term_needs_its_network(
+    batch: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "_PACKAGE", "a_package_that_nobody_has")
+    with pytest.raises(UserError, match=r"install afterlens\[features\], or give a VGG19 file"):
+        objective(recipe("loss.feature=0.1", 'loss.vgg_weights=""'), CPU)
     path = tmp_path / "vgg19.safetensors"
     with pytest.raises(UserError, match="vgg19.safetensors: no such file"):
-        objective(recipe("loss.vgg=0.1", f"loss.vgg_weights={path}"), CPU)
+        objective(recipe("loss.feature=0.1", f"loss.vgg_weights={path}"), CPU)
     write_vgg_weights(path)
-    made = objective(recipe("loss.vgg=0.1", f"loss.vgg_weights={path}"), CPU)
-    assert made.helpers == {"vgg": path}
+    made = objective(recipe("loss.gate=0", "loss.feature=0.1", f"loss.vgg_weights={path}"), CPU)
+    assert made.helpers == {"features": path}
     _, terms = made.losses(Fixed(batch["input"], batch["input"]), batch, 0.0)
-    assert float(terms["vgg"]) == pytest.approx(
-        0.1 * float(VGGFeatureLoss(path)(batch["input"], batch["target"]))
+    assert float(terms["feature"]) == pytest.approx(
+        0.1 * float(FeatureLoss(VGG19(path))(batch["input"], batch["target"]))
     )
 
 
 def test_adversarial_term_and_its_discriminator_pull_apart(batch: dict[str, Tensor]) -> None:
     torch.manual_seed(8)
-    made = objective(recipe("loss.adversarial=0.5"), CPU)
+    made = objective(recipe("loss.gate=0", "loss.adversarial=0.5"), CPU)
     assert set(made.discriminators) == {"discriminator"}
     judge = made.discriminators["discriminator"]
     background = batch["input"].clone().requires_grad_()
@@ -261,7 +276,7 @@ def test_adversarial_term_and_its_discriminator_pull_apart(batch: dict[str, Tens
 
 
 def test_a_few_steps_bring_the_result_nearer_to_the_target(photo_paths: list[Path]) -> None:
-    """All terms but VGG together, on one batch: the objective points the right way."""
+    """All terms but the features' together, on one batch: the objective points the right way."""
     settings = recipe("synthesis.kinds={shadow = 1.0}", "loss.ssim=0.05", "loss.adversarial=0.001")
     torch.manual_seed(9)
     network, made = TASK.build_network(settings), objective(settings, CPU)
@@ -293,3 +308,15 @@ def test_task_agrees_with_its_recipe_file() -> None:
     assert set(recipe().synthesis.kinds) <= set(TASK.kinds)
     assert read_recipe(TASK.recipe_type, TASK.recipe_path)
     assert cached_photo.cache_info().maxsize is not None, "memory is bounded"
+
+
+def test_gate_loss_needs_a_gate() -> None:
+    with pytest.raises(UserError, match=r"loss.gate is 0.3, expected 0 for a network without network.gate"):
+        objective(recipe("network.gate=false"), CPU)
+
+
+def test_bundled_weights_still_make_the_network_without_gate_and_context() -> None:
+    network, metadata = load_network(TASK, TASK.pretrained)
+    assert "gate" not in metadata["recipe"]["network"]
+    with torch.no_grad():
+        assert len(network(torch.rand(1, 3, 64, 64))) == 2

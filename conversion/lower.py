@@ -1,0 +1,392 @@
+"""Rewrites a captured network where a converter does not know, or does not do well, what PyTorch calls one operator.
+
+    program = lower(deployable)        # ExportedProgram of the same function, in operators that both converters know
+
+Only the operators of `_REWRITES` change; a network without them is captured as it is. Resizing by a filter (bicubic, area,
+antialiased) is a fixed weighted sum along each axis: a 1x1 convolution whose channels are the rows, and then the columns.
+The weights are read off PyTorch's own operator, so they are right for any factor and any size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from afterlens.conversion.capture import capture, operator_of, place_of
+from afterlens.training.deployable import Deployable
+from afterlens.training.media.errors import UserError
+
+GraphModule = torch.fx.GraphModule
+Node = torch.fx.Node
+_aten = torch.ops.aten
+
+
+def lower(deployable: Deployable, module: nn.Module | None = None, for_onnx: bool = False) -> ExportedProgram:
+    """The captured graph of a network, rewritten; UserError where its Python cannot be captured or it
+    computes complex numbers.
+
+    Args:
+        deployable: the network.
+        module: in place of the deployable's own, with the same inputs.
+        for_onnx: also change what onnx2tf gets wrong. An output that is an input, a constant or another output gets a
+            zero added to it, so that an operator of its own computes it. A constant that varies over the picture is
+            spread to the picture's shape, since onnx2tf guesses the axes of any other.
+    """
+    program = capture(module or deployable.module, deployable)
+    _refuse_complex(deployable, program)
+    program = _changed(program, deployable, _rewrite)
+    return _changed(program, deployable, _for_onnx) if for_onnx else program
+
+
+def _changed(
+    program: ExportedProgram, deployable: Deployable, change: Callable[[GraphModule], bool]
+) -> ExportedProgram:
+    """The program with its graph changed and captured again; itself where nothing changed."""
+    module = program.module(check_guards=False)
+    # What the module loses is what its placeholders and operators are known by.
+    known = {node.name: node.meta for node in program.graph.nodes}
+    for node in module.graph.nodes:
+        node.meta = node.meta or known.get(node.name, {})
+    if not change(module):
+        return program
+    module.graph.lint()
+    module.recompile()
+    return capture(module, deployable)
+
+
+def _rewrite(module: GraphModule) -> bool:
+    calls = [node for node in module.graph.nodes if node.op == "call_function" and node.target in _REWRITES]
+    changed = [_REWRITES[node.target](module, node) for node in calls]
+    return any(changed)
+
+
+def _for_onnx(module: GraphModule) -> bool:
+    changed = [_own_outputs(module.graph), _spread_maps(module.graph)]
+    return any(changed)
+
+
+def _refuse_complex(deployable: Deployable, program: ExportedProgram) -> None:
+    for node in program.graph.nodes:
+        value = node.meta.get("val")
+        if isinstance(value, Tensor) and value.is_complex():
+            raise UserError(
+                f"{deployable.task}: {operator_of(node)} ({place_of(node)}) computes complex numbers, which neither "
+                "TFLite nor Core ML files hold; use a real operator instead, such as a convolution with a large kernel"
+            )
+
+
+def _borrowed(graph: torch.fx.Graph) -> list[int]:
+    """Places of outputs that no operator computes for them alone."""
+    (outputs,) = graph.output_node().args
+    assert isinstance(outputs, tuple | list)
+    return [
+        place
+        for place, node in enumerate(outputs)
+        if isinstance(node, Node) and (node.op != "call_function" or node in outputs[:place])
+    ]
+
+
+def _own_outputs(graph: torch.fx.Graph) -> bool:
+    last = graph.output_node()
+    (returned,) = last.args
+    assert isinstance(returned, tuple | list)
+    outputs: list[Any] = list(returned)
+    first = next(node for node in graph.nodes if node.op == "placeholder")
+    places = _borrowed(graph)
+    for place in places:
+        with graph.inserting_before(last):
+            outputs[place] = graph.call_function(_plus_zero, (outputs[place], first))
+    last.args = (type(returned)(outputs),)
+    return bool(places)
+
+
+def _plus_zero(value: Tensor, source: Tensor) -> Tensor:
+    one = source.reshape(-1)[:1]
+    # No optimizer sees that this is zero, as it does for 0 * x.
+    return value + F.relu(-F.relu(one)).reshape([1] * value.ndim)
+
+
+def _spread_maps(graph: torch.fx.Graph) -> bool:
+    """Constants that vary along rows or columns, added to or multiplied with a picture."""
+    constants: set[Node] = set()
+    for node in graph.nodes:
+        read = node.all_input_nodes
+        if node.op == "get_attr" or (node.op == "call_function" and constants.issuperset(read)):
+            constants.add(node)
+    spread = False
+    for node in [n for n in graph.nodes if n.target in _ELEMENTWISE and n not in constants]:
+        operands = [value for value in node.args[:2] if isinstance(value, Node)]
+        if len(operands) != 2 or len(_shape(node)) != 4:
+            continue
+        for place, constant in enumerate(operands):
+            picture = operands[1 - place]
+            shape = (1,) * (4 - len(_shape(constant))) + _shape(constant)
+            if constant not in constants or max(shape[2:]) == 1 or _shape(picture) != _shape(node):
+                continue
+            with graph.inserting_before(node):
+                laid_out = graph.call_function(_spread, (constant, picture))
+            node.update_arg(place, laid_out)
+            spread = True
+    return spread
+
+
+def _spread(constant: Tensor, picture: Tensor) -> Tensor:
+    """A constant in the shape of ``picture`` (N, C, H, W); of one channel, where it is the same for all."""
+    shape = (1,) * (4 - constant.ndim) + tuple(constant.shape)
+    one_for_all = shape[1] == 1
+    wide = constant.reshape(shape).expand(1, 1 if one_for_all else picture.shape[1], *picture.shape[2:])
+    # Adding a zero that is computed makes it a picture: onnx2tf knows the axes of those.
+    return wide + F.relu(-F.relu(picture[:, :1])) if one_for_all else wide
+
+
+_ELEMENTWISE = (
+    *(_aten.add.Tensor, _aten.sub.Tensor, _aten.mul.Tensor, _aten.div.Tensor),
+    *(_aten.maximum.default, _aten.minimum.default),
+)
+
+
+def _call(node: Node, function: Callable[..., Tensor], *arguments: Any) -> bool:
+    """Let a node call another function."""
+    node.target, node.args, node.kwargs = function, arguments, {}
+    return True
+
+
+def _constants(module: nn.Module, node: Node, *values: Tensor) -> list[Node]:
+    """Constants for a node to read, kept in the module."""
+    made = []
+    for index, value in enumerate(values):
+        name = f"constant_{node.name}_{index}"
+        module.register_buffer(name, value)
+        with node.graph.inserting_before(node):
+            made.append(node.graph.get_attr(name))
+    return made
+
+
+def _named(node: Node, *names: str) -> list[Any]:
+    """The arguments of an operator in the order of ``names``, its own; defaults filled in."""
+    schema = node.target._schema.arguments  # type: ignore[union-attr]
+    given = {argument.name: value for argument, value in zip(schema, node.args, strict=False)} | node.kwargs
+    defaults = {argument.name: argument.default_value for argument in schema if argument.has_default_value()}
+    return [given.get(name, defaults.get(name)) for name in names]
+
+
+def _shape(node: Node) -> tuple[int, ...]:
+    return tuple(int(side) for side in node.meta["val"].shape)
+
+
+def _max_pool(module: nn.Module, node: Node) -> bool:
+    """No stride left out, which coremltools does not read, and no padding, which onnx2tf gets wrong.
+
+    Repeating the edge changes no maximum: each window that reaches beyond the edge also holds the edge.
+    """
+    names = ("self", "kernel_size", "stride", "padding", "dilation", "ceil_mode")
+    x, kernel, stride, padding, dilation, ceil = _named(node, *names)
+    spread = _pair(dilation)
+    kernel, step, padding = _pair(kernel), _pair(stride or kernel), _pair(padding)
+    if spread != [1, 1] or (padding == [0, 0] and not ceil):
+        return not stride and _call(node, F.max_pool2d, x, kernel, kernel, padding, spread, ceil)
+    return _call(node, _padded_maximum, x, _edges(node, x, kernel, step, padding), kernel, step)
+
+
+def _edges(node: Node, x: Node, kernel: list[int], stride: list[int], padding: list[int]) -> list[int]:
+    """What to put around a picture (left, right, top, bottom) so that whole windows fit."""
+    after = [
+        max(0, (result - 1) * step + side - size - before)
+        for size, result, side, step, before in zip(
+            _shape(x)[2:], _shape(node)[2:], kernel, stride, padding, strict=True
+        )
+    ]
+    return [padding[1], after[1], padding[0], after[0]]
+
+
+def _padded_maximum(x: Tensor, edges: list[int], kernel: list[int], stride: list[int]) -> Tensor:
+    return F.max_pool2d(F.pad(x, edges, mode="replicate"), kernel, stride)
+
+
+def _average_pool(module: nn.Module, node: Node) -> bool:
+    """Padding and windows beyond the edge: zeros around the picture, and the shares of what is really there.
+
+    Both converters and their runtimes differ in what they count at the edge.
+    """
+    names = ("self", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
+    x, kernel, stride, padding, ceil, include, divisor = _named(node, *names)
+    kernel, stride, padding = _pair(kernel), _pair(stride or kernel), _pair(padding)
+    if padding == [0, 0] and not ceil and divisor is None:
+        return False
+    edges = _edges(node, x, kernel, stride, padding)
+    ones = torch.ones(1, 1, *_shape(x)[2:])
+    shares = F.avg_pool2d(ones, kernel, stride, padding, ceil, include, divisor)
+    shares = shares / F.avg_pool2d(F.pad(ones, edges), kernel, stride)
+    if bool((shares == 1).all()):
+        return _call(node, _padded_average, x, edges, kernel, stride)
+    (name,) = _constants(module, node, shares)
+    return _call(node, _padded_average, x, edges, kernel, stride, name)
+
+
+def _padded_average(
+    x: Tensor, edges: list[int], kernel: list[int], stride: list[int], shares: Tensor | None = None
+) -> Tensor:
+    pooled = F.avg_pool2d(F.pad(x, edges), kernel, stride)
+    return pooled if shares is None else pooled * shares
+
+
+def _pair(value: Any) -> list[int]:
+    values = list(value) if isinstance(value, list | tuple) else [value]
+    return values * 2 if len(values) == 1 else values
+
+
+def _instance_norm(module: nn.Module, node: Node) -> bool:
+    """With running statistics it is a batch normalization; coremltools normalizes by the picture's own."""
+    names = ("input", "weight", "bias", "running_mean", "running_var", "use_input_stats", "eps")
+    x, weight, bias, mean, variance, own, eps = _named(node, *names)
+    return not own and _call(node, F.batch_norm, x, mean, variance, weight, bias, False, 0.0, eps)
+
+
+def _rms_norm(module: nn.Module, node: Node) -> bool:
+    """coremltools divides by the largest value first, which is 0 / 0 where all are 0."""
+    x, shape, weight, eps = _named(node, "input", "normalized_shape", "weight", "eps")
+    axes = list(range(-len(shape), 0))
+    return _call(node, _normalized, x, axes, weight, torch.finfo(torch.float32).eps if eps is None else eps)
+
+
+def _normalized(x: Tensor, axes: list[int], weight: Tensor | None, eps: float) -> Tensor:
+    result = x * torch.rsqrt(x.square().mean(axes, keepdim=True) + eps)
+    return result if weight is None else result * weight
+
+
+def _remainder(module: nn.Module, node: Node) -> bool:
+    """``a - floor(a / b) * b`` in plain operators."""
+    return _call(node, _rest, *_named(node, "self", "other"))
+
+
+def _rest(a: Tensor, b: float) -> Tensor:
+    return a - torch.floor(a) if b == 1 else a - torch.floor(a / b) * b
+
+
+def _running_sum(module: nn.Module, node: Node) -> bool:
+    """Along rows or columns: each a sum of those before it. onnx2tf sums along another axis."""
+    x, dim = _named(node, "self", "dim")
+    shape = _shape(x)
+    if len(shape) != 4 or dim % 4 < 2:
+        return False
+    triangle = torch.ones(shape[dim], shape[dim]).tril()
+    return _call(node, _along_axis, x, *_constants(module, node, triangle), dim % 4)
+
+
+def _along_axis(x: Tensor, weights: Tensor, dim: int) -> Tensor:
+    """``(N, C, H, W)``: each row (dim 2) or column (dim 3) becomes a weighted sum of all."""
+    return F.conv2d(x.transpose(1, dim), weights[:, :, None, None]).transpose(1, dim)
+
+
+def _pad(module: nn.Module, node: Node) -> bool:
+    """Circular padding: the opposite edges, put beside the picture."""
+    x, pad, mode = _named(node, "self", "pad", "mode")
+    return mode == "circular" and _call(node, _circular, x, list(pad))
+
+
+def _circular(x: Tensor, pad: Sequence[int]) -> Tensor:
+    for axis in range(len(pad) // 2):
+        before, after = pad[2 * axis : 2 * axis + 2]
+        dim = x.ndim - 1 - axis
+        x = x.narrow(dim, max(0, -before), x.shape[dim] + min(0, before) + min(0, after))
+        parts, size = [x], x.shape[dim]
+        if before > 0:
+            parts.insert(0, x.narrow(dim, size - before, before))
+        if after > 0:
+            parts.append(x.narrow(dim, 0, after))
+        x = torch.cat(parts, dim) if len(parts) > 1 else parts[0]
+    return x
+
+
+def _filtered(module: nn.Module, node: Node) -> bool:
+    """Any resizing whose rows and columns are weighted sums."""
+    image = node.args[0]
+    assert isinstance(image, Node)
+    before, after = _shape(image), _shape(node)
+    if len(before) != 4:
+        return False
+    if node.target in _AREA and all(
+        size % part == 0 for size, part in zip(before[2:], after[2:], strict=True)
+    ):
+        return False  # plain average pooling
+    weights = [_weights_along(node, axis, before[axis], after[axis]) for axis in (2, 3)]
+    return _call(node, _along_both_axes, image, *_constants(module, node, *weights))
+
+
+def _weights_along(node: Node, axis: int, size: int, result: int) -> Tensor:
+    """The weights (result, size) of a resizing operator along one axis: what it makes of single lit pixels."""
+    # Channel i has its row i lit. The columns, which stay as they are, are more than one: PyTorch's antialiasing
+    # takes (1, C, H, 1) for another memory format, and gives the wrong result.
+    impulses = torch.eye(size)[None, :, :, None].repeat(1, 1, 1, 4)
+    shape, turned = [result, 4], axis == 3
+    if turned:
+        impulses, shape = impulses.transpose(2, 3).contiguous(), [4, result]
+    if node.target in _AREA:
+        returned = F.adaptive_avg_pool2d(impulses, (shape[0], shape[1]))
+    else:
+        align, factors = _named(node, "align_corners", "scale_factors")
+        # The factor, where one was given, decides on the positions, not the sizes.
+        along = None if factors is None else [factors[0], 1.0] if not turned else [1.0, factors[1]]
+        operator: Any = node.target
+        returned = operator(impulses, shape if along is None else None, align, along)
+    lines = returned[0, :, 0, :] if turned else returned[0, :, :, 0]  # (size, result)
+    return lines.T.contiguous()
+
+
+def _along_both_axes(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """``(N, C, H, W)`` -> ``(N, C, rows, columns)``: each row and column a weighted sum of all."""
+    x = F.conv2d(x.permute(0, 2, 1, 3), rows[:, :, None, None])  # (N, H', C, W)
+    x = F.conv2d(x.permute(0, 3, 2, 1), columns[:, :, None, None])  # (N, W', C, H')
+    return x.permute(0, 2, 3, 1)
+
+
+def _nearest(module: nn.Module, node: Node) -> bool:
+    """Pixels chosen by index along each axis. onnx2tf chooses others, but for whole factors of enlarging."""
+    image = node.args[0]
+    assert isinstance(image, Node)
+    before, after = _shape(image), _shape(node)
+    if all(result % size == 0 for size, result in zip(before[2:], after[2:], strict=True)):
+        return node.target is not _aten.upsample_nearest2d.vec and _call(
+            node, _enlarged, image, after[2] // before[2], after[3] // before[3]
+        )
+    (factors,) = _named(node, "scale_factors")
+    operator: Any = node.target
+    size = list(after[2:]) if factors is None else None
+    # Read off PyTorch's own operator: which row and column each pixel comes from.
+    rows = torch.arange(before[2], dtype=torch.float32)[:, None].expand(before[2:])
+    columns = torch.arange(before[3], dtype=torch.float32).expand(before[2:])
+    found = operator(torch.stack([rows, columns])[None], size, factors)[0].long()
+    return _call(node, _chosen, image, *_constants(module, node, found[0, :, 0], found[1, 0, :]))
+
+
+def _enlarged(x: Tensor, rows: int, columns: int) -> Tensor:
+    return F.interpolate(x, size=(x.shape[2] * rows, x.shape[3] * columns), mode="nearest")
+
+
+def _chosen(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    return x.index_select(2, rows).index_select(3, columns)
+
+
+_AREA = (_aten.adaptive_avg_pool2d.default, _aten._adaptive_avg_pool2d.default)
+
+_REWRITES: dict[Any, Callable[[nn.Module, Node], bool]] = {
+    _aten.max_pool2d.default: _max_pool,
+    _aten.avg_pool2d.default: _average_pool,
+    _aten.cumsum.default: _running_sum,
+    _aten.instance_norm.default: _instance_norm,
+    _aten.rms_norm.default: _rms_norm,
+    _aten.pad.default: _pad,
+    **dict.fromkeys(_AREA, _filtered),
+    _aten.remainder.Scalar: _remainder,
+    _aten.upsample_bicubic2d.vec: _filtered,
+    _aten._upsample_bicubic2d_aa.vec: _filtered,
+    _aten._upsample_bilinear2d_aa.vec: _filtered,
+    _aten._upsample_nearest_exact2d.vec: _nearest,
+    _aten.upsample_nearest2d.vec: _nearest,
+}
+"""What rewrites a call of an operator; False: it stays as it is."""

@@ -1,0 +1,176 @@
+"""Rewriting a captured graph: the same results, in operators that both converters know."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from afterlens.conversion.lower import lower
+from afterlens.training.deployable import Deployable, Port
+
+
+class _Layer(nn.Module):
+    """One function of the picture."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        return (self.function(x),)
+
+
+def _deployable(function: Callable[[Tensor], Tensor], height: int, width: int) -> Deployable:
+    shape = (1, 3, height, width)
+    ports = (Port("image", shape, (0.0, 1.0)),), (Port("restored", shape, (0.0, 1.0)),)
+    return Deployable(_Layer(function).eval(), "layer", "Layer", "1", *ports)
+
+
+def _area(size: tuple[int, int]) -> Callable[[Tensor], Tensor]:
+    return lambda x: F.interpolate(x, size=size, mode="area")
+
+
+def _resize(mode: str, antialias: bool = False, **how: object) -> Callable[[Tensor], Tensor]:
+    align = {"align_corners": False} if mode.startswith("bi") else {}
+    return lambda x: F.interpolate(x, mode=mode, antialias=antialias, **align, **how)  # type: ignore[arg-type]
+
+
+CASES = {
+    "pooling without a stride": (lambda x: F.max_pool2d(x, 2), 24, 20, "max_pool2d"),
+    "maxima beyond the edge": (lambda x: F.max_pool2d(x - 1, 3, 2, 1, ceil_mode=True), 25, 20, "max_pool2d"),
+    "maxima with padding": (lambda x: F.max_pool2d(x - 1, 5, 1, 2), 25, 20, "max_pool2d"),
+    "running sum of rows": (lambda x: x.cumsum(2), 24, 20, "conv2d"),
+    "running sum of columns": (lambda x: x.cumsum(-1), 24, 20, "conv2d"),
+    "circular padding": (lambda x: F.pad(x, (2, 1, 3, 0), mode="circular"), 24, 20, "cat"),
+    "circular padding that crops": (lambda x: F.pad(x, (-1, 2, 3, -2), mode="circular"), 24, 20, "cat"),
+    "padded average": (lambda x: F.avg_pool2d(x, 5, 1, 2), 24, 20, "avg_pool2d"),
+    "average of what is there": (
+        lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True, count_include_pad=False),
+        25,
+        20,
+        "mul",
+    ),
+    "average beyond the edge": (lambda x: F.avg_pool2d(x, 4, 3, 1, ceil_mode=True), 25, 21, "mul"),
+    "average by a divisor": (lambda x: F.avg_pool2d(x, 3, 2, 1, divisor_override=5), 25, 21, "mul"),
+    "RMS normalization": (lambda x: F.rms_norm(x, (20,), eps=1e-5), 24, 20, "rsqrt"),
+    "remainder": (lambda x: torch.remainder(x * 3 - 1, 0.7), 24, 20, "floor"),
+    "bicubic, half": (_resize("bicubic", scale_factor=0.5), 24, 20, "conv2d"),
+    "bicubic by an odd factor": (_resize("bicubic", scale_factor=1.7), 23, 19, "conv2d"),
+    "bicubic to a size": (_resize("bicubic", size=(31, 17)), 24, 20, "conv2d"),
+    "bicubic, aligned corners": (
+        lambda x: F.interpolate(x, size=(31, 17), mode="bicubic", align_corners=True),
+        24,
+        20,
+        "conv2d",
+    ),
+    "bicubic, antialiased": (_resize("bicubic", True, scale_factor=0.4), 25, 20, "conv2d"),
+    "bilinear, antialiased": (_resize("bilinear", True, size=(9, 7)), 24, 20, "conv2d"),
+    "area": (_area((9, 13)), 24, 20, "conv2d"),
+    "nearest by an odd factor": (_resize("nearest", scale_factor=1.5), 25, 21, "index_select"),
+    "nearest, half": (_resize("nearest", scale_factor=0.5), 24, 20, "index_select"),
+    "nearest to a size": (_resize("nearest", size=(31, 17)), 24, 20, "index_select"),
+    "nearest-exact, larger": (_resize("nearest-exact", scale_factor=1.5), 25, 21, "index_select"),
+    "nearest-exact, smaller": (_resize("nearest-exact", size=(11, 8)), 24, 21, "index_select"),
+}
+
+
+@pytest.mark.parametrize(("function", "height", "width", "operator"), CASES.values(), ids=CASES)
+def test_the_rewritten_graph_computes_the_same(
+    function: Callable[[Tensor], Tensor], height: int, width: int, operator: str
+) -> None:
+    deployable = _deployable(function, height, width)
+    picture = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+    program = lower(deployable)
+    error = float((program.module()(picture)[0] - function(picture)).abs().max())
+    used = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
+    print(f"max error {error:.2e}, operators {sorted(used)}")
+    assert error < 1e-5
+    assert any(operator in name for name in used)
+    assert not any(
+        word in name for name in used for word in ("upsample", "adaptive", "remainder", "rms_norm", "cumsum")
+    )
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"),
+        lambda x: F.max_pool2d(x, 2, 2),
+        lambda x: F.adaptive_avg_pool2d(x, (12, 5)),
+        lambda x: F.avg_pool2d(x, 3, 2),
+        lambda x: F.interpolate(x, scale_factor=2.0, mode="bilinear"),
+        lambda x: F.interpolate(x, scale_factor=2.0, mode="nearest"),
+    ],
+    ids=["reflection", "pooling with a stride", "whole pools", "averages", "bilinear", "nearest"],
+)
+def test_what_the_converters_know_is_left_alone(function: Callable[[Tensor], Tensor]) -> None:
+    deployable = _deployable(function, 24, 20)
+    program = lower(deployable)
+    used = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
+    assert not any(word in name for name in used for word in ("conv2d", "cat", "index_select"))
+
+
+def test_an_instance_norm_with_running_statistics_uses_them() -> None:
+    norm = nn.InstanceNorm2d(3, affine=True, track_running_stats=True).eval()
+    assert norm.running_mean is not None and norm.running_var is not None
+    norm.running_mean.uniform_(-1, 1)
+    norm.running_var.uniform_(0.5, 2)
+    deployable = _deployable(norm, 24, 20)
+    picture = torch.rand(1, 3, 24, 20, generator=torch.Generator().manual_seed(0))
+    program = lower(deployable)
+    used = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
+    assert not any("instance_norm" in name for name in used)
+    torch.testing.assert_close(program.module()(picture)[0], norm(picture))
+
+
+class _Shared(nn.Module):
+    """Outputs that nothing computes for them alone: an input, a constant, the same tensor twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mask", torch.linspace(0, 1, 20).expand(1, 3, 24, 20).clone())
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        negative = 1 - x
+        return x, self.mask, negative, negative  # type: ignore[return-value]
+
+
+def test_each_output_gets_an_operator_of_its_own_where_it_is_asked_for() -> None:
+    shape, module = (1, 3, 24, 20), _Shared().eval()
+    outputs = tuple(Port(name, shape, (0.0, 1.0)) for name in "abcd")
+    deployable = Deployable(module, "s", "S", "1", (Port("image", shape, (0.0, 1.0)),), outputs)
+    picture = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    program = lower(deployable, for_onnx=True)
+    (returned,) = program.graph.output_node().args
+    assert isinstance(returned, tuple | list)
+    made = [node for node in returned if isinstance(node, torch.fx.Node) and node.op == "call_function"]
+    assert len(set(made)) == 4
+    for result, expected in zip(program.module()(picture), module(picture), strict=True):
+        assert torch.equal(result, expected)
+    (plain,) = lower(deployable).graph.output_node().args
+    assert isinstance(plain, tuple | list)
+    assert plain[2] is plain[3]
+
+
+@pytest.mark.parametrize("shape", [(20,), (24, 1), (1, 1, 24, 20), (1, 3, 24, 20), (3, 24, 1)], ids=str)
+def test_maps_are_spread_to_the_pictures_shape(shape: tuple[int, ...]) -> None:
+    map_ = torch.rand(shape, generator=torch.Generator().manual_seed(1))
+
+    def function(x: Tensor) -> Tensor:
+        return (x * map_ + map_) / (map_ + 1)
+
+    picture = torch.rand(1, 3, 24, 20, generator=torch.Generator().manual_seed(0))
+    program = lower(_deployable(function, 24, 20), for_onnx=True)
+    torch.testing.assert_close(program.module()(picture)[0], function(picture))
+    for node in program.graph.nodes:
+        if str(node.target) in ("aten.mul.Tensor", "aten.div.Tensor"):
+            sides = [tuple(value.meta["val"].shape) for value in node.args]
+            assert sides[1] in ((1, 3, 24, 20), (1, 1, 24, 20)), sides
+
+
+def test_factors_of_channels_stay_as_they_are() -> None:
+    factors = torch.rand(3, 1, 1)
+    program = lower(_deployable(lambda x: x * factors, 24, 20), for_onnx=True)
+    assert sum(node.op == "call_function" for node in program.graph.nodes) == 1

@@ -1,0 +1,72 @@
+"""Constants of a float32 file as float16: half the bytes, the same results, and no constant lost."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
+from numpy.typing import NDArray
+
+from afterlens.conversion.tflite.float16 import float16_constants
+from afterlens.conversion.tflite.graph import array_of, operator_names, read_tflite
+from tests.conversion.tflite.files import File, conv_options
+
+SHAPE = (1, 4, 5, 3)
+
+
+def _shares(path: Path, epsilon: float) -> Path:
+    """``x / (x + epsilon)``, then a 1x1 convolution to 16 channels."""
+    file = File()
+    x, total, share, result = (file.tensor(s) for s in (SHAPE, SHAPE, SHAPE, (1, 4, 5, 16)))
+    constant = file.tensor((1,), data=np.array([epsilon]))
+    weights = file.tensor((16, 1, 1, 3), data=np.random.default_rng(0).normal(size=(16, 1, 1, 3)))
+    bias = file.tensor((16,), data=np.linspace(-1, 1, 16))
+    file.operator("ADD", [x, constant], [total], schema.AddOptionsT())
+    file.operator("DIV", [x, total], [share], schema.DivOptionsT())
+    file.operator("CONV_2D", [share, weights, bias], [result], conv_options())
+    return file.write(path, [x], [result])
+
+
+def _run(data: bytes, value: NDArray[Any]) -> NDArray[Any]:
+    interpreter = Interpreter(model_content=data)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], value.astype(np.float32))
+    interpreter.invoke()
+    return np.array(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
+
+
+@pytest.mark.parametrize("epsilon", [1e-3, 1e-6, 1e-8, 1e-20])
+def test_tiny_constants_are_kept(epsilon: float, tmp_path: Path) -> None:
+    source = _shares(tmp_path / "float32.tflite", epsilon)
+    data = float16_constants(read_tflite(source))
+    for value in (np.zeros(SHAPE), np.ones(SHAPE), np.random.default_rng(1).random(SHAPE)):
+        got, expected = _run(data, value), _run(source.read_bytes(), value)
+        print(epsilon, np.abs(got - expected).max())
+        assert np.isfinite(got).all()
+        np.testing.assert_allclose(got, expected, atol=3e-3)
+
+
+def test_weights_are_the_nearest_halves(tmp_path: Path) -> None:
+    source = read_tflite(_shares(tmp_path / "float32.tflite", 1e-3))
+    (tmp_path / "float16.tflite").write_bytes(float16_constants(source))
+    model = read_tflite(tmp_path / "float16.tflite")
+    assert operator_names(model) == ["DEQUANTIZE"] * 3 + ["ADD", "DIV", "CONV_2D"]
+    stored = {t.name: array_of(model, t) for t in model.subgraphs[0].tensors if t.name.endswith(b"_float16")}
+    for tensor in source.subgraphs[0].tensors:
+        if source.buffers[tensor.buffer].data is not None:
+            halves = stored[tensor.name + b"_float16"]
+            assert halves.dtype == np.float16
+            np.testing.assert_array_equal(halves, array_of(source, tensor).astype(np.float16))
+
+
+def test_the_slope_of_a_leaky_relu_is_rounded_too(tmp_path: Path) -> None:
+    file = File()
+    x, result = file.tensor(SHAPE), file.tensor(SHAPE)
+    options = schema.LeakyReluOptionsT()
+    options.alpha = 0.2
+    file.operator("LEAKY_RELU", [x], [result], options)
+    data = float16_constants(read_tflite(file.write(tmp_path / "leaky.tflite", [x], [result])))
+    got = _run(data, np.full(SHAPE, -1.0))
+    np.testing.assert_array_equal(got, np.full(SHAPE, -np.float32(np.float16(0.2))))

@@ -1,0 +1,223 @@
+"""What the quantizer must leave alone, what the specification fixes, and ranges that are always covered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+
+from afterlens.conversion.tflite.graph import builtin_number, operator_names, pack, read_tflite
+from afterlens.conversion.tflite.quantize import quantize
+from afterlens.conversion.tflite.ranges import covering, extremes, measure_ranges
+from afterlens.conversion.tflite.scales import Scheme
+from afterlens.training.deployable import Port
+from tests.conversion.tflite.files import File, conv_options
+from tests.conversion.tflite.test_quantized_layers import SHAPE, features, normal, run
+
+WIDE = features(3, -2.0, 2.0)
+
+
+def convolved(file: File) -> tuple[int, int]:
+    """An image and its convolution, of which half the values are negative."""
+    image, made = file.tensor(SHAPE), file.tensor(SHAPE)
+    constants = [
+        file.tensor((4, 3, 3, 4), data=normal(7, 4, 3, 3, 4)),
+        file.tensor((4,), data=np.zeros(4, np.float32)),
+    ]
+    file.operator("CONV_2D", [image, *constants], [made], conv_options())
+    return image, made
+
+
+def quantized(model: Any, scheme: Scheme, path: Path) -> Any:
+    """The quantized model as it is read back."""
+    path.write_bytes(quantize(model, measure_ranges(model, [{"t0": WIDE[0]}]), scheme))
+    return read_tflite(path)
+
+
+def steps_off(model: Any, path: Path) -> float:
+    """The largest error of the first output, in steps of its range."""
+    exact, got = run(pack(model), WIDE), run(path.read_bytes(), WIDE)
+    return float(np.abs(got - exact).max() / (np.ptp(exact) / 255))
+
+
+def test_a_clamp_whose_input_is_read_elsewhere_is_not_folded(tmp_path: Path) -> None:
+    file = File()
+    image, made = convolved(file)
+    positive, total = file.tensor(SHAPE), file.tensor(SHAPE)
+    file.operator("RELU", [made], [positive])
+    file.operator("ADD", [made, positive], [total], schema.AddOptionsT())
+    model = file.finish([image], [total])
+    after = quantized(model, Scheme.INT8, tmp_path / "q.tflite")
+    assert "RELU" in operator_names(after)
+    assert run((tmp_path / "q.tflite").read_bytes(), WIDE).min() < 0.5 * run(pack(model), WIDE).min() < 0
+    assert steps_off(model, tmp_path / "q.tflite") < 4
+
+
+def test_a_clamp_whose_input_is_an_output_is_not_folded(tmp_path: Path) -> None:
+    file = File()
+    image, made = convolved(file)
+    positive = file.tensor(SHAPE)
+    file.operator("RELU", [made], [positive])
+    model = file.finish([image], [made, positive])
+    assert "RELU" in operator_names(quantized(model, Scheme.INT8, tmp_path / "q.tflite"))
+    assert steps_off(model, tmp_path / "q.tflite") < 4
+
+
+def test_a_clamp_that_does_not_hold_zero_is_not_folded(tmp_path: Path) -> None:
+    file = File()
+    image, made = convolved(file)
+    high = file.tensor(SHAPE)
+    limit = file.tensor((1,), data=np.array([0.5], np.float32))
+    positive = file.tensor(SHAPE)
+    file.operator("RELU", [made], [positive])
+    file.operator("MAXIMUM", [positive, limit], [high], schema.MaximumMinimumOptionsT())
+    model = file.finish([image], [high])
+    ranges = dict.fromkeys((image, made, positive, high), (-2.0, 2.0))
+    (tmp_path / "q.tflite").write_bytes(quantize(model, ranges, Scheme.INT8))
+    assert "MAXIMUM" in operator_names(read_tflite(tmp_path / "q.tflite"))
+
+
+@pytest.mark.parametrize("scheme", [Scheme.INT8, Scheme.INT16])
+@pytest.mark.parametrize(
+    ("kind", "int8", "int16"),
+    [
+        ("LOGISTIC", (1 / 256, -128), (1 / 32768, 0)),
+        ("SOFTMAX", (1 / 256, -128), (1 / 32768, 0)),
+        ("TANH", (1 / 128, 0), (1 / 32768, 0)),
+    ],
+)
+def test_scales_that_the_specification_fixes(
+    tmp_path: Path, scheme: Scheme, kind: str, int8: tuple[float, int], int16: tuple[float, int]
+) -> None:
+    file = File()
+    image, made = convolved(file)
+    result = file.tensor(SHAPE)
+    options = schema.SoftmaxOptionsT() if kind == "SOFTMAX" else None
+    if options is not None:
+        options.beta = 1.0
+    file.operator(kind, [made], [result], options)
+    model = file.finish([image], [result])
+    after = quantized(model, scheme, tmp_path / "q.tflite")
+    graph = after.subgraphs[0]
+    (operator,) = [o for o, n in zip(graph.operators, operator_names(after), strict=True) if n == kind]
+    numbers = graph.tensors[operator.outputs[0]].quantization
+    wanted = int16 if scheme is Scheme.INT16 else int8
+    assert (numbers.scale[0], numbers.zeroPoint[0]) == (pytest.approx(wanted[0], rel=1e-6), wanted[1])
+
+
+def test_int16_keeps_four_times_the_range_that_the_pictures_had(tmp_path: Path) -> None:
+    file = File()
+    image, made = convolved(file)
+    model = file.finish([image], [made])
+    ranges = measure_ranges(model, [{"t0": WIDE[0]}])
+    after = quantized(model, Scheme.INT16, tmp_path / "q.tflite")
+    for tensor in after.subgraphs[0].tensors:
+        if tensor.type == schema.TensorType.INT16:
+            index = int(tensor.name.decode().removesuffix("_quantized")[1:])
+            largest = max(abs(end) for end in ranges[index])
+            assert tensor.quantization.scale[0] == pytest.approx(4.0 * largest / 32767, rel=1e-6)
+            assert list(tensor.quantization.zeroPoint) == [0]
+
+
+# The first versions that take int8 and int16 activations (register.cc of TensorFlow Lite).
+VERSIONS = {"CONV_2D": (3, 4), "RESIZE_BILINEAR": (3, 4), "QUANTIZE": (1, 2), "DEQUANTIZE": (2, 3)}
+
+
+@pytest.mark.parametrize("scheme", [Scheme.INT8, Scheme.INT16])
+def test_operators_have_the_versions_that_their_types_need(tmp_path: Path, scheme: Scheme) -> None:
+    file = File()
+    image, made = convolved(file)
+    large = file.tensor((1, 2 * SHAPE[1], 2 * SHAPE[2], SHAPE[3]))
+    options = schema.ResizeBilinearOptionsT()
+    options.halfPixelCenters = True
+    size = file.tensor((2,), np.int32, np.array([2 * SHAPE[1], 2 * SHAPE[2]], np.int32))
+    file.operator("RESIZE_BILINEAR", [made, size], [large], options)
+    for code in file.model.operatorCodes:
+        code.version = 1
+    model = file.finish([image], [large])
+    after = quantized(model, scheme, tmp_path / "q.tflite")
+    names = {number: name for name, number in vars(schema.BuiltinOperator).items() if isinstance(number, int)}
+    used = {operator.opcodeIndex for operator in after.subgraphs[0].operators}
+    found = {
+        names[builtin_number(code)]: code.version for i, code in enumerate(after.operatorCodes) if i in used
+    }
+    assert found == {name: pair[scheme is Scheme.INT16] for name, pair in VERSIONS.items()}
+    assert steps_off(model, tmp_path / "q.tflite") < 4
+
+
+@pytest.mark.parametrize(("own", "expected"), [("1.5.0", "2.6.0"), ("2.10.0", "2.10.0"), ("2.6.0", "2.6.0")])
+def test_the_minimum_runtime_is_raised_and_never_lowered(tmp_path: Path, own: str, expected: str) -> None:
+    file = File()
+    image, made = convolved(file)
+    model = file.finish([image], [made])
+    buffer, entry = schema.BufferT(), schema.MetadataT()
+    buffer.data = np.frombuffer(own.encode().ljust(16, b"\0"), np.uint8)
+    model.buffers.append(buffer)
+    entry.name, entry.buffer = b"min_runtime_version", len(model.buffers) - 1
+    model.metadata = [entry]
+    after = quantized(model, Scheme.INT8, tmp_path / "q.tflite")
+    (found,) = after.metadata
+    assert bytes(after.buffers[found.buffer].data).rstrip(b"\0").decode() == expected
+
+
+# Ranges
+
+
+def test_extremes_reach_both_ends_of_every_input_that_is_no_class() -> None:
+    hazy = 0.1 + 0.6 * features(1)[0, :, :, :3]
+    shape = (1, 3, *hazy.shape[:2])
+    ports = (
+        Port("image", shape, (0.0, 1.0)),
+        Port("signed", shape, (-1.0, 1.0)),
+        Port("strength", (1, 4), (2.0, 5.0), kind="vector"),
+        Port("style", (1, 3), (0.0, 1.0), kind="class"),
+    )
+    style = np.array([0.0, 1.0, 0.0], np.float32)
+    given = {"image": hazy, "signed": hazy, "strength": np.full(4, 3.0, np.float32), "style": style}
+    low, high, stretched = extremes([given, given], ports)
+    for port in ports[:3]:
+        assert low[port.name].min() == low[port.name].max() == port.range[0]
+        assert high[port.name].min() == high[port.name].max() == port.range[1]
+        assert all(made[port.name].shape == given[port.name].shape for made in (low, high, stretched))
+    for made in (low, high, stretched):
+        assert np.array_equal(made["style"], style)
+    assert (stretched["signed"].min(), stretched["signed"].max()) == pytest.approx((-1.0, 1.0))
+    assert np.corrcoef(stretched["image"].ravel(), hazy.ravel())[0, 1] > 0.999
+    assert extremes([], ports) == []
+
+
+def test_declared_ranges_are_covered_and_nothing_is_narrowed() -> None:
+    file = File()
+    image, made = convolved(file)
+    model = file.finish([image], [made])
+    ports = (Port("t0", (1, 4, 16, 16), (0.0, 1.0)), Port("t1", (1, 4, 16, 16), (-9.0, 0.5)))
+    ranges = {image: (0.2, 1.5), made: (-3.0, 2.0)}
+    model.subgraphs[0].tensors[made].name = b"t1"
+    assert covering(model, ranges, ports) == {image: (0.0, 1.5), made: (-9.0, 2.0)}
+    assert ranges == {image: (0.2, 1.5), made: (-3.0, 2.0)}
+
+
+def test_white_is_white_though_no_calibration_picture_was(tmp_path: Path) -> None:
+    """The fault that started this: hazy pictures end at 0.88, and so did all that came out."""
+    file = File()
+    image, made = convolved(file)
+    model = file.finish([image], [made])
+    hazy = (0.08 + 0.8 * features(5))[0]
+    white = np.ones(SHAPE, np.float32)
+    ports = (Port("t0", (1, 4, 16, 16), (0.0, 1.0)),)
+    exact = run(pack(model), white)
+    errors = {}
+    for name, pictures in (
+        ("narrow", [{"t0": hazy}]),
+        ("covered", [{"t0": hazy}, *extremes([{"t0": hazy}], ports)]),
+    ):
+        ranges = measure_ranges(model, pictures)
+        ranges = covering(model, ranges, ports) if name == "covered" else ranges
+        got = run(quantize(model, ranges, Scheme.INT8), white)
+        errors[name] = float(np.abs(got - exact).max() / np.ptp(exact))
+    print(errors)
+    assert errors["covered"] < 0.02
+    assert errors["narrow"] > 0.04

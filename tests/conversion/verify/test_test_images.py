@@ -1,0 +1,66 @@
+"""The pictures that artifacts are run on reach both ends of the range, and no two inputs of a network get the same one."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from afterlens.conversion.bundle.contract import Bundle
+from afterlens.conversion.bundle.reference import compute, with_float16_weights
+from afterlens.conversion.verify.test_images import EXTREMES, extreme_pictures, pictures
+from afterlens.training.deployable import Deployable, Port
+
+SHAPE = (1, 3, 24, 40)
+
+
+def test_the_extremes_are_what_they_are_called(photo_path: Path) -> None:
+    photo = np.asarray(Image.open(photo_path).resize((40, 24)))
+    made = extreme_pictures(photo)
+    assert set(made) == set(EXTREMES)
+    assert all(picture.dtype == np.uint8 and picture.shape == photo.shape for picture in made.values())
+    assert made["black"].max() == 0 and made["white"].min() == 255
+    assert made["dark"].max() <= 15 and made["bright"].min() >= 240
+    assert np.ptp(made["flat"]) == 0 and 0 < made["flat"].max() < 255
+    letterbox = made["letterbox"]
+    assert letterbox[:3].max() == letterbox[-3:].max() == 0
+    assert np.array_equal(letterbox[3:-3], photo[3:-3])
+    both = (photo[:, ::-1].astype(float) + photo) / 2  # a mirrored second exposure
+    assert np.abs(made["double"] - both).max() <= 1.0
+    assert made["noise"].std() > 60
+
+
+def test_no_two_inputs_get_the_same_picture(bundle: Bundle, photo_path: Path) -> None:
+    ports = (Port("one", SHAPE, (0.0, 1.0)), Port("two", SHAPE, (0.0, 1.0)))
+    graph = Deployable(nn.Identity(), "pair", "Pair", "1", ports, ports[:1])
+    for images in ([photo_path], [photo_path, photo_path.with_name("bottles.jpg")]):
+        seen = dict(pictures(bundle, images, graph))
+        assert list(seen) == [*(image.name for image in images), *EXTREMES]
+        for name, inputs in seen.items():
+            if name not in ("flat", "black", "white"):  # of one colour by their nature
+                assert not np.array_equal(inputs["one"], inputs["two"]), name
+
+
+class Scaled(nn.Module):
+    """A weight and a buffer, neither of which is a float16 number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(0.1))
+        self.offset: Tensor
+        self.register_buffer("offset", torch.tensor(0.3))
+        self.register_buffer("count", torch.tensor(7))
+
+    def forward(self, image: Tensor) -> tuple[Tensor]:
+        return (image * self.weight + self.offset,)
+
+
+def test_the_float16_reference_rounds_weights_and_buffers_and_leaves_the_original_alone() -> None:
+    ports = (Port("image", SHAPE, (0.0, 1.0)),)
+    graph = Deployable(Scaled(), "scaled", "Scaled", "1", ports, (replace(ports[0], name="result"),))
+    white = {"image": np.ones((24, 40, 3), np.float32)}
+    rounded = float(compute(with_float16_weights(graph), white)["result"][0, 0, 0])
+    assert rounded == np.float32(np.float16(0.1)) + np.float32(np.float16(0.3))
+    assert float(compute(graph, white)["result"][0, 0, 0]) == np.float32(0.1) + np.float32(0.3)
