@@ -1,5 +1,6 @@
 # make demo    photos and a clip -> restored -> proven mobile artifacts -> build/demo/report.html
 # make test    formatter, linter, type checker, tests: what CI runs
+# make android-test   the Kotlin libraries, by Maven, on Android's own runtime (a JDK of at least 17, gcc, Mesa)
 # make retrain-reflection DATA=folder    train the bundled reflection weights anew; run it again to continue a stopped run
 # make clean   remove what these made
 
@@ -7,7 +8,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test clean retrain-reflection
+.PHONY: demo test android-test clean retrain-reflection
 unexport PYTHONPATH PYTHONHOME
 
 VENV := .venv
@@ -69,6 +70,9 @@ test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+android-test: $(STAMP)
+	$(BIN)/python -m pytest tests/android
 
 # DATA holds train_clean and train_video, all under licences that let the weights be shipped. Frames of a clip are much
 # alike, so every tenth will do. The weights are then in runs/reflection/last.safetensors.

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,7 @@ from afterlens.conversion.tflite.float16 import LARGEST_EXCEPTION
 from afterlens.conversion.tflite.onnx2tf import Onnx2tf, finish_tflite, minimum_tflite
 from afterlens.conversion.tflite.onnx_export import export_onnx
 from afterlens.conversion.tflite.quantizer import Quantizer
+from afterlens.conversion.tflite.self_test import self_test_floor
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.media.errors import GateFailed, UserError
 from afterlens.training.media.images import atomic_path, fit, read_photo, write_png
@@ -194,7 +195,7 @@ def convert(
                     continue
                 with job.part(size, [f"{variant}.tflite"], path), _step(console, f"TFLite {size} {variant}"):
                     finish_tflite(written[variant], path, deployable, references[size], variant)
-                    artifacts.append(_artifact(path, deployable, "tflite", variant, minimum_tflite(path)))
+                    artifacts.append(_tflite_artifact(path, deployable, variant, references[size]))
             if not quantized:
                 continue
             quantizer: Quantizer | None = None
@@ -211,7 +212,7 @@ def convert(
                     path.write_bytes(quantizer.variant(variant, mixed_budget))
                     if faults := quantization_faults(path, source):
                         raise UserError(f"{path.name}: quantized wrongly: {faults[0]}")
-                    artifacts.append(_artifact(path, deployable, "tflite", variant, minimum_tflite(path)))
+                    artifacts.append(_tflite_artifact(path, deployable, variant, references[size]))
         if not artifacts:
             raise UserError(job.summary())
         versions = {"python": platform.python_version()} | {tool: version(tool) for tool in TOOLS}
@@ -379,6 +380,11 @@ def _artifact(
     if faults:
         raise UserError(f"{path.name}: the converter wrote it wrongly: {faults[0]}")
     return artifact
+
+
+def _tflite_artifact(path: Path, deployable: Deployable, variant: str, golden: Reference) -> Artifact:
+    artifact = _artifact(path, deployable, "tflite", variant, minimum_tflite(path))
+    return replace(artifact, self_test_floor_db=self_test_floor(path, deployable, golden))
 
 
 def _weight_faults(path: Path, variant: str) -> list[str]:

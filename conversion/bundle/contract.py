@@ -118,6 +118,10 @@ class Artifact:
     """Trained numbers."""
     macs: Count
     """Multiply-accumulates of the convolutions and matrix products of one run; element-wise operations are not counted."""
+    self_test_floor_db: float | None = None
+    """PSNR that every device must reach with this file on the golden inputs, for each of its outputs, with a peak of the
+    output's range. Null where none is set: Core ML packages, and bundles that were converted before it existed.
+    """
 
 
 @dataclass(frozen=True, config=STRICT)

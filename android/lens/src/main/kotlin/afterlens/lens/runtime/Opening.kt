@@ -1,0 +1,48 @@
+package afterlens.lens.runtime
+
+import afterlens.core.Artifact
+import afterlens.core.BundleCheck
+import afterlens.core.Contract
+import afterlens.core.Fault
+import afterlens.core.Size
+
+/** The variants for a processor, the best first: GPUs compute in half floats, CPUs are fastest with 8-bit integers. */
+private fun preferred(processor: Processor): List<String> = when (processor) {
+    Processor.GPU -> listOf("float16", "float32")
+    Processor.CPU -> listOf("mixed", "full_integer_quant", "dynamic_range_quant", "float32", "float16")
+}
+
+/** The sizes that a contract has TFLite artifacts of. */
+fun Contract.sizes(): List<Size> =
+    artifacts.filter { it.format == "tflite" }.map { Size(it.width, it.height) }.distinct()
+
+/** The best artifact of a size for a processor. Throws a [Fault] where there is none. */
+fun Contract.artifactFor(processor: Processor, size: Size): Artifact {
+    val variants = preferred(processor)
+    return artifacts
+        .filter { it.format == "tflite" && it.width == size.width && it.height == size.height && it.variant in variants }
+        .minByOrNull { variants.indexOf(it.variant) }
+        ?: throw Fault("$task: no TFLite artifact of $size for the $processor, there are ${sizes().joinToString()}")
+}
+
+/**
+ * Opens the best artifact on the wanted processor. Where the GPU refuses, the CPU takes over, with the reason in
+ * [Accelerator.insteadOf], to be shown. Call it on the [ModelThread].
+ */
+fun openRestorer(
+    bundle: BundleCheck,
+    size: Size,
+    wanted: Processor,
+    threads: Int,
+    onGpu: (BundleCheck, Artifact) -> Restorer = { checked, artifact -> TfliteRestorer.onGpu(checked, artifact) },
+): Restorer {
+    var reason: String? = null
+    if (wanted == Processor.GPU) {
+        try {
+            return onGpu(bundle, bundle.contract.artifactFor(Processor.GPU, size))
+        } catch (fault: GpuRefused) {
+            reason = fault.message
+        }
+    }
+    return TfliteRestorer.onCpu(bundle, bundle.contract.artifactFor(Processor.CPU, size), threads, reason)
+}

@@ -1,0 +1,217 @@
+package afterlens.lens.pipeline
+
+import afterlens.core.Artifact
+import afterlens.core.BundleCheck
+import afterlens.core.Fault
+import afterlens.core.FrameGeometry
+import afterlens.core.Picture
+import afterlens.core.Scale
+import afterlens.core.Size
+import afterlens.lens.Native
+import afterlens.lens.TestBundles
+import afterlens.lens.floats
+import afterlens.lens.gl.Canvas
+import afterlens.lens.gl.EglCore
+import afterlens.lens.gl.Frame
+import afterlens.lens.gl.PixelReader
+import afterlens.lens.gl.upload
+import afterlens.lens.golden
+import afterlens.lens.runtime.Accelerator
+import afterlens.lens.runtime.ModelThread
+import afterlens.lens.runtime.Processor
+import afterlens.lens.runtime.Restorer
+import afterlens.lens.runtime.TfliteRestorer
+import afterlens.lens.worst
+import java.io.File
+import java.nio.ByteBuffer
+import java.nio.ByteOrder
+import java.util.concurrent.Semaphore
+import java.util.concurrent.TimeUnit
+import kotlin.math.abs
+import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertTrue
+import org.junit.jupiter.api.BeforeAll
+import org.junit.jupiter.api.Test
+import org.junit.jupiter.api.assertThrows
+
+class LivePipelineTest {
+    @Test
+    fun `frames of a clip come out as Python's LiteRT restores them, and on the screen`() {
+        val bundle = TestBundles.open("deblur")
+        val artifact = bundle.floatArtifact()
+        val expected = TestBundles.reference("deblur", artifact, "restored")
+        EglCore().use {
+            ModelThread().use { model ->
+                val restorer = model.call { TfliteRestorer.onCpu(bundle, artifact, threads = 1) }
+                val ready = Semaphore(0)
+                LivePipeline(model, restorer, geometry(artifact), TEXTURE_2D) { ready.release() }.use { live ->
+                    for (name in listOf("previous", "current")) {
+                        live.offer(Frame.photo(upload(bundle.golden(artifact, "input", name))))
+                        assertTrue(ready.tryAcquire(60, TimeUnit.SECONDS))
+                        live.advance()
+                    }
+                    assertEquals(2L to 0L, live.restored to live.dropped)
+                    assertTrue(worst(restorer.output("restored").floats(), expected) <= 1e-5f)
+                    val screen = screenOf(live, Size(artifact.width, artifact.height))
+                    val error = expected.indices.maxOf { abs(expected[it] * 255 - screen[it]) }
+                    assertTrue(error <= 1f, "$error levels off on the screen")
+                    assertTrue(live.stages!!.let { minOf(it.input, it.model, it.output) } > 0, "${live.stages}")
+                }
+                model.call { restorer.close() }
+            }
+        }
+    }
+
+    @Test
+    fun `while the model runs, the newest frame waits and older ones are dropped`() {
+        EglCore().use {
+            ModelThread().use { model ->
+                val (permits, ready) = Semaphore(0) to Semaphore(0)
+                val slow = StandIn { permits.acquire() }
+                LivePipeline(model, slow, geometry(slow.artifact), TEXTURE_2D) { ready.release() }.use { live ->
+                    for (level in 1..5) live.offer(grey(level / 5f))
+                    assertEquals(0L to 3L, live.restored to live.dropped)
+                    for (results in 1L..2L) {
+                        permits.release()
+                        assertTrue(ready.tryAcquire(10, TimeUnit.SECONDS))
+                        live.advance()
+                        assertEquals(results, live.restored)
+                    }
+                    assertEquals(listOf(0.2f, 1f), slow.seen)
+                    assertEquals(3L, live.dropped)
+                }
+            }
+        }
+    }
+
+    @Test
+    fun `what the model throws reaches the next call, and frames after it are restored`() {
+        EglCore().use {
+            ModelThread().use { model ->
+                val ready = Semaphore(0)
+                var broken = true
+                val standIn = StandIn { if (broken) throw Fault("the accelerator is gone") }
+                LivePipeline(model, standIn, geometry(standIn.artifact), TEXTURE_2D) { ready.release() }.use { live ->
+                    live.offer(grey(0f))
+                    assertTrue(ready.tryAcquire(10, TimeUnit.SECONDS))
+                    assertEquals("the accelerator is gone", assertThrows<Fault> { live.advance() }.message)
+                    broken = false
+                    live.offer(grey(1f))
+                    assertTrue(ready.tryAcquire(10, TimeUnit.SECONDS))
+                    live.advance()
+                    assertEquals(1L, live.restored)
+                }
+            }
+        }
+    }
+
+    @Test
+    fun `200 starts and stops while the model runs leave nothing behind`() {
+        val bundle = TestBundles.open("udc")
+        val artifact = bundle.contract.artifacts.first { it.variant == "mixed" }
+        val picture = bundle.golden(artifact, "input", "image")
+        var before = 0L
+        repeat(CYCLES) { cycle ->
+            if (cycle == CYCLES / 4) before = residentBytes()
+            EglCore().use {
+                val frame = Frame.photo(upload(picture))
+                ModelThread().use { model ->
+                    val restorer = model.call { TfliteRestorer.onCpu(bundle, artifact, threads = 1) }
+                    LivePipeline(model, restorer, geometry(artifact), TEXTURE_2D).use { live ->
+                        repeat(2) { live.offer(frame) }
+                    }
+                    model.call { restorer.close() }
+                }
+            }
+        }
+        val growth = (residentBytes() - before) shr 20
+        println("$CYCLES starts and stops: $growth MB more than after the first ${CYCLES / 4}")
+        assertTrue(growth <= MOST_GROWTH, "$growth MB more than after the first ${CYCLES / 4} starts and stops")
+        assertEquals(emptyList<String>(), Thread.getAllStackTraces().keys.map { it.name }.filter { it == "model" })
+    }
+
+    private fun BundleCheck.floatArtifact(): Artifact = contract.artifacts.first { it.variant == "float32" }
+
+    private fun geometry(artifact: Artifact): FrameGeometry {
+        val size = Size(artifact.width, artifact.height)
+        return FrameGeometry(size, 0, mirrored = false, size, upright = true, Scale.CROP, size, Scale.FIT)
+    }
+
+    private fun grey(level: Float): Frame = Frame.photo(upload(Picture(SIDE, SIDE, FloatArray(SIDE * SIDE * 3) { level })))
+
+    /** All of it restored, as RGB levels, row by row from the top. */
+    private fun screenOf(live: LivePipeline, view: Size): FloatArray {
+        val levels = FloatArray(view.width * view.height * 3)
+        Canvas(view).use { canvas ->
+            PixelReader(view).use { reader ->
+                live.draw(view, divider = 0f, canvas::bind)
+                reader.request()
+                val read = reader.read(5_000_000_000) { rgba ->
+                    for (pixel in 0 until view.width * view.height) {
+                        val (row, column) = view.height - 1 - pixel / view.width to pixel % view.width
+                        for (channel in 0..2) {
+                            levels[(row * view.width + column) * 3 + channel] = (rgba.get(pixel * 4 + channel).toInt() and 255).toFloat()
+                        }
+                    }
+                }
+                assertTrue(read)
+            }
+        }
+        return levels
+    }
+
+    /** What the process holds in memory, after what can be freed was freed. */
+    private fun residentBytes(): Long {
+        repeat(3) {
+            System.gc()
+            Thread.sleep(100)
+        }
+        return File("/proc/self/statm").readText().split(" ")[1].toLong() * 4096
+    }
+
+    /** A model that hands its input on, after [work]. */
+    private class StandIn(private val work: () -> Unit) : Restorer {
+        private val tensors = listOf("image", "restored").associateWith {
+            ByteBuffer.allocateDirect(SIDE * SIDE * 12).order(ByteOrder.nativeOrder())
+        }
+
+        /** The first value of each input. */
+        val seen = mutableListOf<Float>()
+
+        override val artifact = small(TestBundles.open("udc").contract.artifacts.first())
+        override val accelerator = Accelerator(Processor.CPU, "stand-in")
+
+        override fun input(name: String): ByteBuffer = tensors.getValue(name).apply { rewind() }
+
+        override fun output(name: String): ByteBuffer = tensors.getValue(name).apply { rewind() }
+
+        override fun run() {
+            seen += input("image").floats().first()
+            work()
+            output("restored").put(input("image"))
+        }
+
+        override fun close() = Unit
+    }
+
+    companion object {
+        const val TEXTURE_2D = 0x0DE1
+        const val SIDE = 8
+        const val CYCLES = 200
+        const val MOST_GROWTH = 64L // MB; a forgotten interpreter has about 10
+
+        /** The same with a picture of [SIDE] pixels in and out. */
+        fun small(real: Artifact): Artifact {
+            val shape = listOf(1, SIDE, SIDE, 3)
+            return real.copy(
+                width = SIDE, height = SIDE,
+                inputs = listOf(real.inputs.single().copy(name = "image", shape = shape)),
+                outputs = listOf(real.outputs.first().copy(name = "restored", shape = shape)),
+            )
+        }
+
+        @JvmStatic
+        @BeforeAll
+        fun load() = Native.load()
+    }
+}

@@ -1,0 +1,108 @@
+"""bench_expected.json: what a phone measured, and the document of benchmarks/schema.json that has to come of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.vectors import timing
+
+ARTIFACT = {
+    "task": "reflection",
+    "variant": "float16",
+    "width": 256,
+    "height": 256,
+    "file": "reflection_256x256_float16.tflite",
+    "sha256": "3f" * 32,
+    "bytes": 1_234_567,
+    "parameters": 600_123,
+    "macs": 1_000_000_000,
+}
+DEVICE = {
+    "name": "Example Phone",
+    "os": "Android 16 (API 36)",
+    "cpu": "Example SoC 1",
+    "cores": 8,
+    "memory_bytes": 8_000_000_000,
+}
+TIMES_MS = [260.0, 12.0, 10.0, 8.0, 9.0, 8.5, 8.25, 8.75]
+WARMUP = 3
+
+
+def document() -> dict[str, Any]:
+    """All of bench_expected.json: `run` is given, `document` is expected."""
+    run = {
+        "created": "2026-01-31T12:34:56+00:00",
+        "device": DEVICE,
+        "thermal_state": ["none", "light"],
+        "low_power_mode": False,
+        "input": "golden/256x256_input_image.png",
+        "results": [
+            measured("TFLite float16 256x256 GPU", "gpu", "GPU, 130 of 130 nodes", None, TIMES_MS),
+            measured(
+                "TFLite float16 256x256 CPU", "cpu", "XNNPACK", 4, [round(2.5 * time, 4) for time in TIMES_MS]
+            ),
+        ],
+    }
+    return {"run": run, "document": expected(run)}
+
+
+def measured(name: str, unit: str, delegate: str, threads: int | None, times: list[float]) -> dict[str, Any]:
+    """One graph as timed: every run in order, the first `warmup` of them uncounted."""
+    return {
+        "id": name,
+        "runtime": {
+            "name": "tflite",
+            "version": "2.16.1",
+            "threads": threads,
+            "compute_unit": unit,
+            "delegate": delegate,
+        },
+        "artifact": ARTIFACT,
+        "warmup": WARMUP,
+        "times_ms": times,
+        "init_ms": 101.5,
+        "peak_rss_bytes": 210_000_000,
+        "max_error": 0.0009765625,
+    }
+
+
+def expected(run: dict[str, Any]) -> dict[str, Any]:
+    """The document of a run."""
+    return {
+        "schema_version": 1,
+        "provenance": "measured-device",
+        "created": run["created"],
+        "device": run["device"],
+        "conditions": {
+            "interleaved": False,
+            "thermal_state": run["thermal_state"],
+            "low_power_mode": run["low_power_mode"],
+        },
+        "input": run["input"],
+        "machine": None,
+        "results": [result(entry) for entry in run["results"]],
+        "ratios": [],
+    }
+
+
+def result(entry: dict[str, Any]) -> dict[str, Any]:
+    """One entry of the document's results."""
+    counted = entry["times_ms"][entry["warmup"] :]
+    times = timing.summary(counted)
+    return {
+        "id": entry["id"],
+        "runtime": entry["runtime"],
+        "artifact": entry["artifact"],
+        "timing": {
+            "warmup": entry["warmup"],
+            "runs": len(counted),
+            **times,
+            "init_ms": entry["init_ms"],
+            "first_ms": entry["times_ms"][0],
+            "peak_rss_bytes": entry["peak_rss_bytes"],
+            "samples_ms": counted,
+        },
+        "achieved_gflops": round(2 * entry["artifact"]["macs"] / times["p50_ms"] / 1e6, 9),
+        "share_of_matmul": None,
+        "max_error": entry["max_error"],
+    }
