@@ -185,7 +185,7 @@ def assert_refused(out: Path, message: str, *overrides: str, data: Path = PHOTOS
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["training.stepz=5"], "recipe.toml: training: unknown key 'stepz', expected one of accumulate"),
+        (["training.stepz=5"], "training: unknown key 'stepz', expected one of accumulate"),
         (["training.steps=0"], "training: steps is 0, expected 1 or more"),
         (["training.validation_photos=3"], "3 usable photos of which 3 are to be held out"),
         (["loss.feature=0.1", "loss.vgg_weights=none.safetensors"], "none.safetensors: no such file"),
@@ -217,7 +217,7 @@ def test_run_folder_in_use_is_refused(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing to resume"):
         train(TASK, [PHOTOS], tmp_path / "none", overrides=TINY, resume=True)
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write .*file"):
+    with pytest.raises(UserError, match="cannot be used as the folder of a run"):
         train(TASK, [PHOTOS], tmp_path / "file", overrides=TINY)
 
 

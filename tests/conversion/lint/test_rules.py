@@ -10,9 +10,6 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from afterlens.conversion.bundle.contract import (
-    Bundle,
-)
 from afterlens.conversion.lint.gpu import GPU_OPERATORS
 from afterlens.conversion.lint.graph import read_graph
 from afterlens.conversion.lint.lint import lint
@@ -242,9 +239,7 @@ def test_a_layer_is_told_by_its_weights(tmp_path: Path, stored: str) -> None:
     assert rules_of(graph) == {}
 
 
-def test_constants_are_judged_by_what_float16_makes_of_them(
-    tmp_path: Path, loud: Bundle, photo_path: Path
-) -> None:
+def test_constants_are_judged_by_what_float16_makes_of_them(tmp_path: Path, photo_path: Path) -> None:
     tensors: list[TensorEntry] = [
         ((1, SIDE, SIDE, 3), FLOAT32, None), ((), FLOAT32, np.float32(1e-9)), ((1, SIDE, SIDE, 3), FLOAT32, None),
         ((3,), FLOAT32, np.array([1.0, 7e4, 1.0], np.float32)), ((1, SIDE, SIDE, 3), FLOAT32, None),

@@ -43,13 +43,17 @@ class Softener(nn.Module):
         self.first = nn.Conv2d(3, 16, 3, padding=1)
         self.second = nn.Conv2d(16, 16, 3, padding=1)
         self.third = nn.Conv2d(16, 16, 3, padding=1)
+        self.fourth = nn.Conv2d(
+            16, 16, 3, padding=1
+        )  # palettes leave the first and the last large layer alone
         self.last = nn.Conv2d(16, 3, 3, padding=1)
         with torch.no_grad():
             assert self.last.bias is not None
             self.last.bias += shift
 
     def forward(self, image: Tensor) -> tuple[Tensor]:
-        x = torch.relu(self.third(torch.relu(self.second(torch.relu(self.first(image))))))
+        x = torch.relu(self.second(torch.relu(self.first(image))))
+        x = torch.relu(self.fourth(torch.relu(self.third(x))))
         return ((image + 0.3 * self.last(x)).clamp(0.0, 1.0),)
 
 

@@ -100,7 +100,7 @@ def test_a_psf_of_the_own_panel_takes_the_place_of_random_ones(
         from_double.append(float((middle - double).abs().median()))
         from_target.append(float((middle - sample["target"][..., 4:-4]).abs().median()))
     assert sum(from_double) < 0.75 * sum(from_target)
-    with pytest.raises(UserError, match="nowhere.npy: not a NumPy file"):
+    with pytest.raises(UserError, match="nowhere.npy: no such file"):
         training_set(
             recipe("panel.psf=nowhere.npy"), TASK.index(recipe("panel.psf=nowhere.npy"), photo_paths)
         )
