@@ -6,7 +6,7 @@ runners = {entry.id: open_graph(entry.graph) for entry in graphs}
 errors = feed_and_compare(inputs, graphs, runners)
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +16,11 @@ from afterlens.benchmarks.runners import Graph, Pixels, Runner
 from afterlens.conversion.bundle.contract import Artifact, Bundle, digest, integrity_fault
 from afterlens.conversion.bundle.runtimes import open_model
 from afterlens.conversion.bundle.variants import precision_rank
-from afterlens.conversion.network import external_references, refuse_unnamed
+from afterlens.conversion.network import references, weights_file
 from afterlens.conversion.tflite.graph import read_tflite
 from afterlens.training.deployable import Deployable
 from afterlens.training.media.errors import GateFailed, UserError
 from afterlens.training.media.images import read_photo
-from afterlens.training.tasks import find_task
-from afterlens.training.trained import load_network
 
 WRONG_RESULT = 0.1
 """A graph whose result is further than this from PyTorch's computes something else: its time would mean nothing."""
@@ -46,24 +44,17 @@ class Entry:
 class Network:
     """What a bundle was converted from."""
 
-    deployable: Callable[[int, int], Deployable]  # height, width
+    graphs: Mapping[tuple[int, int], Deployable]  # by (height, width)
     path: Path  # as in `Graph`
     reference: str | None
 
 
 def network(bundle: Bundle, checkpoint: Path | None, reference: str | None) -> Network:
     """Find it by checkpoint (None for the bundled one) or reference. Raises UserError for any other network."""
-    if reference is not None:
-        if checkpoint is not None:
-            raise UserError(f"got checkpoint {checkpoint} and reference {reference}, expected one of them")
-        found = external_references(bundle.contract, reference)
-        return Network(lambda height, width: found[height, width], Path(reference), reference)
-    refuse_unnamed(bundle.contract)
-    task = find_task(bundle.contract.task)
-    checkpoint = checkpoint or task.pretrained
-    _require_same_checkpoint(bundle, checkpoint)
-    weights = load_network(task, checkpoint)[0]
-    return Network(lambda height, width: task.deployable(weights, height, width), checkpoint, None)
+    if reference is None:
+        _require_same_checkpoint(bundle, weights_file(bundle.contract, checkpoint))
+    graphs, weights = references(bundle.contract, checkpoint, reference)
+    return Network(graphs, weights or Path(reference or ""), reference)
 
 
 def _require_same_checkpoint(bundle: Bundle, checkpoint: Path) -> None:
@@ -119,7 +110,7 @@ def entries(
 
     for width, height in dict.fromkeys((artifact.width, artifact.height) for artifact in chosen):
         alike = [artifact for artifact in chosen if (artifact.width, artifact.height) == (width, height)]
-        deployable = network.deployable(height, width)
+        deployable = network.graphs[height, width]
         for artifact in alike:
             add("tflite", bundle.path(artifact), artifact.variant, artifact, artifact)
         onnx = scratch / f"{width}x{height}.onnx"

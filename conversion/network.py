@@ -63,9 +63,8 @@ def references(
         if checkpoint is not None:
             raise UserError(f"got checkpoint {checkpoint} and reference {reference}, expected one of them")
         return external_references(contract, reference), None
-    refuse_unnamed(contract)
+    weights = weights_file(contract, checkpoint)
     task = find_task(contract.task)
-    weights = checkpoint or task.pretrained
     network = load_network(task, weights)[0]
     sizes = {(artifact.height, artifact.width) for artifact in contract.artifacts}
     return {size: task.deployable(network, *size) for size in sizes}, weights
@@ -91,10 +90,14 @@ def external_references(contract: Contract, name: str) -> dict[Size, Deployable]
     return found
 
 
-def refuse_unnamed(contract: Contract) -> None:
-    """Raise UserError for a bundle of no task of ours: the command line has to name its network."""
+def weights_file(contract: Contract, checkpoint: Path | None) -> Path:
+    """The checkpoint of a bundle of one of our tasks; None stands for the task's bundled one.
+
+    Raises UserError for any other bundle: the command line has to name its network.
+    """
     if contract.task not in TASKS:
         raise UserError(
             f"a bundle of task {contract.task!r}, which is none of ours ({', '.join(TASKS)}): name its network with "
             "--reference package.module:function (a bundle never decides what code is run)"
         )
+    return checkpoint or TASKS[contract.task].pretrained

@@ -7,7 +7,6 @@ twice. The last line on stdout is one JSON document.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -18,8 +17,8 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from afterlens.benchmarks.ablations.command import answer
 from afterlens.training.data import seeded
-from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import find_photos, read_photo
 from afterlens.training.metrics import psnr
 from afterlens.training.reflection.pyramid import PyramidRestorer
@@ -73,13 +72,7 @@ def main() -> int:
     parser.add_argument("photos", nargs="+", type=Path, help="clean photos, and folders of them")
     parser.add_argument("--checkpoint", type=Path, default=find_task("reflection").pretrained)
     arguments = parser.parse_args()
-    try:
-        result = ablate(find_photos(arguments.photos), arguments.checkpoint)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(json.dumps(result))
-    return 0
+    return answer(lambda: ablate(find_photos(arguments.photos), arguments.checkpoint))
 
 
 if __name__ == "__main__":

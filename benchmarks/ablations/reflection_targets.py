@@ -8,8 +8,6 @@ on stdout is one JSON document.
 """
 
 import argparse
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from afterlens.benchmarks.ablations.command import answer
 from afterlens.benchmarks.evaluation.quality import TestSet, measure, pair_set, synthetic_set
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import find_photos, read_photo, write_png
@@ -169,13 +168,9 @@ def main() -> int:
     parser.add_argument("--count", type=int, help="only so many photos of each set")
     parser.add_argument("--maps", type=Path, help="folder for pictures of what the gate detects")
     options = parser.parse_args()
-    try:
-        result = run(options.data, options.checkpoint, options.threshold, options.count, options.maps)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(json.dumps(result))
-    return 0
+    return answer(
+        lambda: run(options.data, options.checkpoint, options.threshold, options.count, options.maps)
+    )
 
 
 if __name__ == "__main__":

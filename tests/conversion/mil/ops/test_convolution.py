@@ -16,7 +16,7 @@ from tests.conversion.mil.definitions import (
     conv_transpose_loops,
     pads_of,
 )
-from tests.conversion.mil.programs import INPUTS, Cases, Computed, Save, names_of, normal
+from tests.conversion.mil.programs import INPUTS, Cases, Computed, names_of, normal
 
 
 def cases(mb: Any) -> Cases:
@@ -83,11 +83,6 @@ def cases(mb: Any) -> Cases:
             ),
         )
     return cases
-
-
-@pytest.fixture(scope="module")
-def computed(save_program: Save) -> Computed:
-    return Computed(save_program, cases, "iOS18")
 
 
 @pytest.mark.parametrize("name", names_of(cases))

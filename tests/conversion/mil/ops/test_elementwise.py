@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from afterlens.conversion.mil.ops.elementwise import ELEMENTWISE
-from tests.conversion.mil.programs import INPUTS, Cases, Computed, Save, X, names_of
+from tests.conversion.mil.programs import INPUTS, Cases, Computed, X, names_of
 
 
 def cases(mb: Any) -> Cases:
@@ -140,11 +140,6 @@ def cases(mb: Any) -> Cases:
         lambda: torch.where(X["x"] > 0, X["y"], torch.tensor(-1.0)),
     )
     return cases
-
-
-@pytest.fixture(scope="module")
-def computed(save_program: Save) -> Computed:
-    return Computed(save_program, cases, "iOS18")
 
 
 @pytest.mark.parametrize("name", names_of(cases))

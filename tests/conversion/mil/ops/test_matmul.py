@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from afterlens.conversion.mil.ops.matmul import MATMUL
-from tests.conversion.mil.programs import RNG, Cases, Computed, Save, X, names_of, normal
+from tests.conversion.mil.programs import RNG, Cases, Computed, X, names_of, normal
 
 
 def cases(mb: Any) -> Cases:
@@ -44,11 +44,6 @@ def cases(mb: Any) -> Cases:
         lambda: F.scaled_dot_product_attention(X["square"], X["square"], X["square"], attn_mask=t(mask)),
     )
     return cases
-
-
-@pytest.fixture(scope="module")
-def computed(save_program: Save) -> Computed:
-    return Computed(save_program, cases, "iOS18")
 
 
 @pytest.mark.parametrize("name", names_of(cases))

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from afterlens.conversion.mil.ops.normalize import NORMALIZE
-from tests.conversion.mil.programs import RNG, Cases, Computed, Save, X, names_of, normal
+from tests.conversion.mil.programs import RNG, Cases, Computed, X, names_of, normal
 
 
 def cases(mb: Any) -> Cases:
@@ -58,11 +58,6 @@ def cases(mb: Any) -> Cases:
     )
     add("softmax", lambda x, **v: mb.softmax(x=x, axis=1), lambda: X["x"].softmax(1))
     return cases
-
-
-@pytest.fixture(scope="module")
-def computed(save_program: Save) -> Computed:
-    return Computed(save_program, cases, "iOS18")
 
 
 @pytest.mark.parametrize("name", names_of(cases))

@@ -19,7 +19,7 @@ from tests.conversion.mil.definitions import (
     pool_loops,
     root_of_squares,
 )
-from tests.conversion.mil.programs import INPUTS, Cases, Computed, Save, X, names_of
+from tests.conversion.mil.programs import INPUTS, Cases, Computed, X, names_of
 
 
 def cases(mb: Any) -> Cases:
@@ -75,11 +75,6 @@ def cases(mb: Any) -> Cases:
         lambda: pool_loops(INPUTS["line"], (4,), (3,), pads_of("same_lower", (11,), (4,), (3,)), largest),
     )
     return cases
-
-
-@pytest.fixture(scope="module")
-def computed(save_program: Save) -> Computed:
-    return Computed(save_program, cases, "iOS18")
 
 
 @pytest.mark.parametrize("name", names_of(cases))

@@ -12,7 +12,7 @@ from afterlens.conversion.mil.ops.rearrange import REARRANGE
 from tests.conversion.mil.definitions import (
     blocks_loops,
 )
-from tests.conversion.mil.programs import INPUTS, Cases, Computed, Save, X, names_of
+from tests.conversion.mil.programs import INPUTS, Cases, Computed, X, names_of
 
 
 def block_position_first(c: int, i: int, j: int) -> int:
@@ -65,11 +65,6 @@ def cases(mb: Any) -> Cases:
         lambda: X["square"],
     )
     return cases
-
-
-@pytest.fixture(scope="module")
-def computed(save_program: Save) -> Computed:
-    return Computed(save_program, cases, "iOS18")
 
 
 @pytest.mark.parametrize("name", names_of(cases))

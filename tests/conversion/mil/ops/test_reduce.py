@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from afterlens.conversion.mil.ops.reduce import REDUCE
-from tests.conversion.mil.programs import Cases, Computed, Save, X, names_of
+from tests.conversion.mil.programs import Cases, Computed, X, names_of
 
 
 def cases(mb: Any) -> Cases:
@@ -75,19 +75,9 @@ def older_cases(mb: Any) -> Cases:
     return cases
 
 
-@pytest.fixture(scope="module")
-def computed(save_program: Save) -> Computed:
-    return Computed(save_program, cases, "iOS18")
-
-
 @pytest.mark.parametrize("name", names_of(cases))
 def test_operator_agrees_with_pytorch(computed: Computed, name: str) -> None:
     computed.check(name)
-
-
-@pytest.fixture(scope="module")
-def computed_by_ios16(save_program: Save) -> Computed:
-    return Computed(save_program, older_cases, "iOS16")
 
 
 @pytest.mark.parametrize("name", names_of(older_cases))

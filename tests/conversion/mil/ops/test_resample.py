@@ -14,7 +14,7 @@ from afterlens.conversion.mil.ops.resample import RESAMPLE
 from tests.conversion.mil.definitions import (
     bilinear_at,
 )
-from tests.conversion.mil.programs import INPUTS, Cases, Computed, Save, X, names_of
+from tests.conversion.mil.programs import INPUTS, Cases, Computed, X, names_of
 
 
 def cases(mb: Any) -> Cases:
@@ -182,19 +182,9 @@ def older_cases(mb: Any) -> Cases:
     return cases
 
 
-@pytest.fixture(scope="module")
-def computed(save_program: Save) -> Computed:
-    return Computed(save_program, cases, "iOS18")
-
-
 @pytest.mark.parametrize("name", names_of(cases))
 def test_operator_agrees_with_its_definition(computed: Computed, name: str) -> None:
     computed.check(name)
-
-
-@pytest.fixture(scope="module")
-def computed_by_ios16(save_program: Save) -> Computed:
-    return Computed(save_program, older_cases, "iOS16")
 
 
 @pytest.mark.parametrize("name", names_of(older_cases))

@@ -9,7 +9,7 @@ import pytest
 import torch.nn.functional as F
 
 from afterlens.conversion.mil.ops.resize import RESIZE
-from tests.conversion.mil.programs import Cases, Computed, Save, X, names_of
+from tests.conversion.mil.programs import Cases, Computed, X, names_of
 
 
 def cases(mb: Any) -> Cases:
@@ -98,11 +98,6 @@ def cases(mb: Any) -> Cases:
         lambda: X["x"][:, :, 1:4, :2],
     )
     return cases
-
-
-@pytest.fixture(scope="module")
-def computed(save_program: Save) -> Computed:
-    return Computed(save_program, cases, "iOS18")
 
 
 @pytest.mark.parametrize("name", names_of(cases))
