@@ -114,6 +114,7 @@ def convert(
     calibrated = [variant.name for variant in chosen if variant.calibrated]
     if calibrated and examples is None:
         raise UserError(f"{calibrated[0]} takes its ranges from real pictures, and none were given")
+    files = [v.file_ending for v in chosen if v.format == "tflite"]
     quantized = [v.name for v in chosen if v.format == "tflite" and not v.is_float]
     packages = [v.name for v in chosen if v.format == "coreml"]
     _refuse_other_folder(out)
@@ -133,7 +134,6 @@ def convert(
         for size, deployable in zip(sizes, deployables, strict=True):
             with _step(console, f"PyTorch {size}"):
                 references[size] = reference(deployable, photos)
-            files = [v.file_ending for v in chosen if v.format == "tflite"]
             with job.part(size, files), _step(console, f"ONNX {size}"):
                 if files:
                     export_onnx(deployable, work / f"{size}.onnx")
@@ -176,7 +176,6 @@ def convert(
         ):
             if size not in tools:
                 continue
-            files = [v.file_ending for v in chosen if v.format == "tflite"]
             written: dict[str, Path] = {}
             with (
                 job.part(size, files),
@@ -194,7 +193,10 @@ def convert(
                 if f"{variant}.tflite" not in files:
                     continue
                 with job.part(size, [f"{variant}.tflite"], path), _step(console, f"TFLite {size} {variant}"):
-                    finish_tflite(written[variant], path, deployable, references[size], variant)
+                    if variant == "float32":
+                        shutil.copyfile(source, path)
+                    else:
+                        finish_tflite(written[variant], path, deployable, references[size], variant)
                     artifacts.append(_tflite_artifact(path, deployable, variant, references[size]))
             if not quantized:
                 continue

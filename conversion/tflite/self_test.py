@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from afterlens.conversion.bundle.layout import Value, from_torch
+from afterlens.conversion.bundle.difference import difference
+from afterlens.conversion.bundle.layout import from_torch
 from afterlens.conversion.bundle.runtimes import TfliteModel
 from afterlens.conversion.tflite.onnx2tf import Reference
-from afterlens.training.deployable import Deployable, Port
+from afterlens.training.deployable import Deployable
 
 MARGIN = 3.0  # dB: processors round differently, a broken runtime loses far more
 HIGHEST = 45.0  # dB: a GPU that computes in float16 reaches it, and so does a golden output rounded to 8 bits
@@ -26,16 +26,9 @@ def self_test_floor(path: Path, deployable: Deployable, golden: Reference) -> fl
     }
     outputs = TfliteModel(path).run(inputs)
     reached = min(
-        _psnr(port, outputs[port.name], from_torch(port, torch.from_numpy(golden.outputs[port.name])))
+        difference(
+            port, outputs[port.name], from_torch(port, torch.from_numpy(golden.outputs[port.name]))
+        ).psnr
         for port in deployable.outputs
     )
     return round(min(reached - MARGIN, HIGHEST), 2)
-
-
-def _psnr(port: Port, got: Value, expected: Value) -> float:
-    """dB of the port's range; at most 100, the cap of `verify` too. A value that is no number counts as a whole range."""
-    low, high = port.range
-    with np.errstate(invalid="ignore"):
-        error = np.abs(got.astype(np.float64) - expected) / (high - low)
-    mean_square = float(np.square(np.where(np.isfinite(error), error, 1.0)).mean())
-    return 100.0 if mean_square == 0.0 else min(100.0, -10.0 * float(np.log10(mean_square)))

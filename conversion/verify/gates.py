@@ -10,45 +10,17 @@ errors are shares of the output's declared range, which is also the peak of the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from afterlens.conversion.bundle.difference import difference, place
 from afterlens.conversion.bundle.layout import Value
-from afterlens.conversion.bundle.proof import OutputRow, Place, finite
+from afterlens.conversion.bundle.proof import OutputRow, finite
 from afterlens.conversion.bundle.runtimes import to_levels
 from afterlens.conversion.bundle.variants import Gate
 from afterlens.training.deployable import Port
-from afterlens.training.metrics import PSNR_CAP
 
 FLAT = ("flat", "black", "white")
 """Names of the test images of one colour."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How far two values of a port are apart; errors are shares of its range."""
-
-    max_error: float
-    mean_error: float
-    psnr: float
-    not_finite: int  # this many numbers, each counted as an error of the whole range
-    worst: Place
-
-
-def difference(port: Port, got: Value, expected: Value) -> Difference:
-    """Compare two values of a port, of the same shape."""
-    low, high = port.range
-    with np.errstate(invalid="ignore"):
-        error = np.abs(got.astype(np.float64) - expected) / (high - low)
-    error[~np.isfinite(error)] = np.inf
-    worst = _place(port, int(np.argmax(error)), got, expected)
-    error[np.isinf(error)] = 1.0
-    mean_square = float(np.square(error).mean())
-    psnr = PSNR_CAP if mean_square == 0.0 else min(PSNR_CAP, -10.0 * float(np.log10(mean_square)))
-    return Difference(
-        float(error.max()), float(error.mean()), psnr, int(np.count_nonzero(~np.isfinite(got))), worst
-    )
 
 
 def check_output(
@@ -75,7 +47,7 @@ def check_output(
         faults.append(f"{found.not_finite} of {got.size} values are not finite; first at {found.worst}")
     outside = np.where(np.isfinite(got), np.maximum(low - got, got - high), 0.0)
     if outside.max() > gate.range_slack * (high - low):
-        where = _place(port, int(np.argmax(outside)), got, expected)
+        where = place(port, int(np.argmax(outside)), got, expected)
         faults.append(f"values leave the range [{low:g}, {high:g}]; furthest at {where}")
     if gate.max_error is not None and found.max_error > gate.max_error:
         faults.append(
@@ -111,16 +83,6 @@ def check_output(
         worst=found.worst,
         faults=tuple(faults),
     )
-
-
-def _place(port: Port, index: int, got: Value, expected: Value) -> Place:
-    place = tuple(int(i) for i in np.unravel_index(index, got.shape))
-    if port.kind == "image":
-        y, x, channel = place
-        where = f"x {x}, y {y}, {'RGB'[channel]}"
-    else:
-        where = f"index {', '.join(str(i) for i in place)}"
-    return Place(where, finite(float(got[place])), finite(float(expected[place])))
 
 
 def _levels_apart(got: Value, expected: Value, port: Port) -> int:

@@ -13,7 +13,7 @@ from PIL import Image
 from afterlens.benchmarks.bench import statistics
 from afterlens.benchmarks.document import check
 from afterlens.conversion.bundle.contract import Artifact, GoldenFile, integrity_fault, read_bundle
-from afterlens.conversion.verify.gates import difference
+from afterlens.conversion.bundle.difference import difference
 from afterlens.training.deployable import Port
 from afterlens.training.media.errors import UserError
 from tests.vectors import contracts

@@ -6,8 +6,9 @@ import pytest
 from numpy.typing import NDArray
 from skimage.metrics import peak_signal_noise_ratio
 
+from afterlens.conversion.bundle.difference import difference
 from afterlens.conversion.bundle.variants import VARIANTS, Gate, Variant, gate
-from afterlens.conversion.verify.gates import check_output, difference
+from afterlens.conversion.verify.gates import check_output
 from afterlens.training.deployable import Port
 
 SHAPE = (1, 3, 24, 40)
