@@ -85,7 +85,7 @@ def match_folders(inputs: Path, targets: Path) -> list[Pair]:
 
 
 def find_scenes(folder: Path, inputs: Sequence[str]) -> list[Scene]:
-    """Ground ground_truth in `folder/target`, and each named input in a subfolder of its name; sorted by name.
+    """Ground truth in `folder/target`, and each named input in a subfolder of its name; sorted by name.
 
     A single input may follow any convention of `find_pairs` instead.
 
