@@ -1,10 +1,10 @@
 """Image quality: PSNR and SSIM of float RGB images with a data range of 1.
 
-    psnr(restored, ground truth)      # tensors (N, 3, H, W), RGB, [0, 1] -> mean dB over the N images
-    ssim(restored, ground truth)      # the same -> mean index in [-1, 1]
+    psnr(restored, ground_truth)      # tensors (N, 3, H, W), RGB, [0, 1] -> mean dB over the N images
+    ssim(restored, ground_truth)      # the same -> mean index in [-1, 1]
 
 Both are computed for each image and then averaged over the images, as papers report them. An image equal to its ground
-ground_truth has an infinite PSNR, which would make every mean infinite, so each image counts with at most `PSNR_CAP` dB.
+ground truth has an infinite PSNR, which would make every mean infinite, so each image counts with at most `PSNR_CAP` dB.
 100 dB is a root-mean-square error of 1e-5; rounding to 8 bits alone gives 59 dB.
 """
 
