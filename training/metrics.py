@@ -4,7 +4,7 @@
     ssim(restored, ground_truth)      # the same -> mean index in [-1, 1]
 
 Both are computed for each image and then averaged over the images, as papers report them. An image equal to its ground
-ground truth has an infinite PSNR, which would make every mean infinite, so each image counts with at most `PSNR_CAP` dB.
+truth has an infinite PSNR, which would make every mean infinite, so each image counts with at most `PSNR_CAP` dB.
 100 dB is a root-mean-square error of 1e-5; rounding to 8 bits alone gives 59 dB.
 """
 
