@@ -237,7 +237,8 @@ def _curves(
     lean = np.where(above_lip, np.sign(aside) * np.clip(abs(aside) / 12.0, 0.2, 1.0) * 1.1, aside / 100.0)
     angle = np.arctan(lean) + rng.normal(0.0, 0.28, count)
     direction = down * np.cos(angle)[:, None] + across * np.sin(angle)[:, None]
-    length = rng.uniform(*lengths, count) * unit
+    # Longest on the chin; a beard is trimmed, or thinner, towards the ears.
+    length = rng.uniform(*lengths, count) * unit * (1.0 - 0.7 * np.clip(abs(aside) / 60.0, 0.0, 1.0))
     bend = rng.normal(0.0, 0.35, count) * length
     beside = np.stack([-direction[:, 1], direction[:, 0]], axis=1)
     along = np.linspace(0.0, 1.0, 5)[None, :, None]

@@ -231,7 +231,8 @@ def toned(skin: Floats, tone: float) -> Floats:
     """
     low = min(int(tone), len(TONES) - 1)
     wanted = TONES[low - 1] + (tone - low) * (TONES[low] - TONES[low - 1])
-    linear = (wanted / 255.0) ** GAMMA * 0.58 + 0.02  # the scale shows lit skin
+    linear = (wanted / 255.0) ** GAMMA
+    linear *= 0.58 + 0.02 / linear.mean()  # the scale shows lit skin; no skin is as dark as that in the shade
     albedo = skin**GAMMA
     pixels = albedo[::8, ::8].reshape(-1, 3)
     brightness = pixels.mean(axis=1)
