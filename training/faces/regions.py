@@ -43,6 +43,17 @@ def face_mask(landmarks: Floats, side: int) -> Floats:
     return polygon(landmarks, OVAL, side)
 
 
+def carrier(landmarks: Floats, side: int) -> Floats:
+    """The face and what is below its chin as far as a beard may hang, ``(side, side)`` in [0, 1], with a soft edge."""
+    unit = scale_of(landmarks)
+    down = landmarks[152] - landmarks[10]  # from the forehead to the chin
+    hanging = landmarks + 0.25 * down
+    grown = np.vstack([landmarks[_JAWLINE], hanging[_JAWLINE][::-1]])
+    below = polygon(grown, list(range(len(grown))), side)
+    mask: Floats = cv2.GaussianBlur(np.maximum(face_mask(landmarks, side), below), (0, 0), 4.0 * unit)
+    return mask
+
+
 def beard_regions(landmarks: Floats, side: int) -> dict[str, Floats]:
     """Soft masks ``(side, side)`` in [0, 1] of landmarks in pixels of the square.
 
