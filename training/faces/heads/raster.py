@@ -98,7 +98,7 @@ class ZBuffer:
             scale = 1.0 / ((xb - xa) * (yc - ya) - (xc - xa) * (yb - ya))
             first = ((xb - x) * (yc - y) - (xc - x) * (yb - y)) * scale
             second = ((xc - x) * (ya - y) - (xa - x) * (yc - y)) * scale
-        third = 1.0 - first - second
+            third = 1.0 - first - second
         inside = (first >= 0) & (second >= 0) & (third >= 0)
         weights = np.stack([first, second, third], axis=1)[inside].astype(np.float32)
         triangle, pixel = triangle[inside].astype(np.int32), (row * self.side + column)[inside]

@@ -31,6 +31,7 @@ Material = Literal["skin", "eye", "teeth", "hair", "cloth", "frame"]
 
 GAMMA = 2.2
 _SAMPLES = 2  # a pixel's side, for smooth edges
+_STEP = 0.3  # decimetres within two pixels: no skin is as steep
 _LOWEST = 4.9  # decimetres; what lies below is never seen in a portrait
 _SHINE: dict[Material, tuple[float, float]] = {  # exponent and strength of the highlight
     "skin": (22.0, 0.16),
@@ -216,11 +217,19 @@ class Studio:
         """The skin's triangles under points of a picture; beside the head, the nearest ones."""
         points, depths, _ = projected(vertices, middle, scene)
         buffer = ZBuffer(side)
-        buffer.draw(points @ into[:, :2].T + into[:, 2], depths, self.skin.faces)
-        rows, columns = np.nonzero(buffer.layer >= 0)
-        away = (columns[None] + 0.5 - found[:, :1]) ** 2 + (rows[None] + 0.5 - found[:, 1:]) ** 2
-        nearest = away.argmin(axis=1)
-        row, column = rows[nearest], columns[nearest]
+        # Closed: through an open eye one would see the inside of the skull.
+        buffer.draw(points @ into[:, :2].T + into[:, 2], depths, self.skin.faces, closed=True)
+        # Each pixel's number of the nearest pixel that shows skin: itself, but beside the head.
+        depth = np.where(buffer.layer < 0, 1e3, buffer.depth).astype(np.float32)
+        inside = depth - cv2.erode(depth, np.ones((5, 5), np.uint8)) > _STEP  # seen between the lips
+        bare = ((buffer.layer < 0) | inside).astype(np.uint8)
+        _, nearest = cv2.distanceTransformWithLabels(bare, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+        rows, columns = np.nonzero(bare == 0)
+        order = np.empty(len(rows) + 1, np.int64)
+        order[nearest[rows, columns]] = np.arange(len(rows))
+        x, y = np.floor(found).astype(np.int64).clip(0, side - 1).T
+        pixel = order[nearest[y, x]]
+        row, column = rows[pixel], columns[pixel]
         return Anchors(self.skin.faces[buffer.triangle[row, column]], buffer.weights[row, column])
 
 
