@@ -50,7 +50,21 @@ app = typer.Typer(
     Exit codes: 0 done, 1 a gate failed or an input was skipped, 2 bad usage or input.
     """,
 )
-for verb in (train, evaluate, align, psf, heads, restore, convert, verify, lint, bench, compare, report, info):
+for verb in (
+    train,
+    evaluate,
+    align,
+    psf,
+    heads,
+    restore,
+    convert,
+    verify,
+    lint,
+    bench,
+    compare,
+    report,
+    info,
+):
     app.command(cls=Verb)(verb)
 
 

@@ -12,7 +12,8 @@ from afterlens.training.media.errors import UserError
 
 def heads(
     assets: Annotated[
-        Path, typer.Argument(metavar="ASSETS", help="Folder of MakeHuman's skins, eyes, eyebrows, hair, teeth.")
+        Path,
+        typer.Argument(metavar="ASSETS", help="Folder of MakeHuman's skins, eyes, eyebrows, hair, teeth."),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="Folder for the portraits.")],
     people: Annotated[int, typer.Option(metavar="N", help="How many people.")] = 100,
@@ -22,7 +23,9 @@ def heads(
     ] = 0,
     backdrop: Annotated[
         list[Path] | None,
-        typer.Option(metavar="PHOTOS", help="Photos and folders to stand before; may be given several times."),
+        typer.Option(
+            metavar="PHOTOS", help="Photos and folders to stand before; may be given several times."
+        ),
     ] = None,
     base: Annotated[
         Path | None,

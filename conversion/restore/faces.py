@@ -54,7 +54,9 @@ def face_engine(
     def engine(rgb: Image) -> Image:
         faces = find_faces(np.rint(rgb * 255.0).clip(0, 255).astype(np.uint8))
         if not faces:
-            raise UserError("no face found; it must be turned to the camera, and a tenth of the picture or larger")
+            raise UserError(
+                "no face found; it must be turned to the camera, and a tenth of the picture or larger"
+            )
         for face in faces:
             into = alignment(face.landmarks, side)
             square = cut(rgb, into, side).clip(0.0, 1.0)

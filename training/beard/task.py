@@ -49,7 +49,9 @@ class ClassRecipe(Recipe):
         require("set", self.set, sum(self.set) > 0.0, "a share above zero")
         require("batches", self.batches, sum(self.batches) > 0.0, "a share above zero")
         missing = [own == 0.0 < drawn for own, drawn in zip(self.set, self.batches, strict=True)]
-        require("batches", self.batches, not any(missing), f"no share of a class that set leaves out ({self.set})")
+        require(
+            "batches", self.batches, not any(missing), f"no share of a class that set leaves out ({self.set})"
+        )
         return self
 
 
@@ -62,7 +64,9 @@ class DirectionRecipe(Recipe):
 
     @model_validator(mode="after")
     def _some_share(self) -> Self:
-        require("directions", self.model_dump(), self.remove + self.add + self.keep > 0.0, "a share above zero")
+        require(
+            "directions", self.model_dump(), self.remove + self.add + self.keep > 0.0, "a share above zero"
+        )
         return self
 
 
@@ -153,14 +157,18 @@ def objective(recipe: BeardRecipe, device: torch.device) -> Objective:
         if weights.outside > 0.0:
             terms["outside"] = weights.outside * ((1.0 - face) * (made - image).abs()).mean()
         if weights.mask > 0.0:
-            terms["mask"] = weights.mask * F.binary_cross_entropy(mask.clamp(1e-4, 1 - 1e-4), batch["changed"])
+            terms["mask"] = weights.mask * F.binary_cross_entropy(
+                mask.clamp(1e-4, 1 - 1e-4), batch["changed"]
+            )
         if judge is not None and progress >= weights.adversarial_start:
             seen = with_wanted(passed, batch["wanted"])
             terms["adversarial"] = weights.adversarial * adversarial_loss(judge, seen)
         return outputs, terms
 
     def judge_loss(discriminator: nn.Module, outputs: Outputs, batch: Sample) -> Tensor:
-        made, real = (with_wanted(picture, batch["wanted"]) for picture in (outputs["result"], batch["target"]))
+        made, real = (
+            with_wanted(picture, batch["wanted"]) for picture in (outputs["result"], batch["target"])
+        )
         return discriminator_loss(discriminator, made, real)
 
     discriminators = {"discriminator": Discriminator(judge, judge_loss)} if judge is not None else {}

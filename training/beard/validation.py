@@ -44,7 +44,10 @@ def validate(recipe: Any, network: nn.Module, batches: Iterable[Sample]) -> Vali
             made, mask = network(image, batch["wanted"])
             made = made.float().clamp(0.0, 1.0)
             after, before = masked_psnr(made, target, beard), masked_psnr(image, target, beard)
-            around, whole = masked_psnr(made, image, 1.0 - beard), masked_psnr(made, image, torch.ones_like(beard))
+            around, whole = (
+                masked_psnr(made, image, 1.0 - beard),
+                masked_psnr(made, image, torch.ones_like(beard)),
+            )
             found, there = mask.float() > 0.5, beard > 0.5
             shared, either = ((found & there).sum((1, 2, 3)), (found | there).sum((1, 2, 3)))
             for number, label in enumerate(batch["label"].tolist()):

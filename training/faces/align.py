@@ -36,9 +36,7 @@ def alignment(landmarks: Floats, side: int = SIDE) -> Floats:
     centred = source - source.mean()
     turn = (centred.conj() * (target - target.mean())).sum() / (abs(centred) ** 2).sum()
     shift = target.mean() - turn * source.mean()
-    return np.array(
-        [[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]], np.float32
-    )
+    return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]], np.float32)
 
 
 def moved(points: Floats, into: Floats) -> Floats:

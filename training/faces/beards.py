@@ -68,7 +68,9 @@ def draw_beard(
         hair: colour of the head's hair, sRGB ``(3,)``, which the beard's mostly is near; None: any.
     """
     side = picture.shape[0]
-    nothing = Beard(np.zeros((side, side), np.float32), np.zeros((side, side, 3), np.float32), AMOUNTS["none"])
+    nothing = Beard(
+        np.zeros((side, side), np.float32), np.zeros((side, side, 3), np.float32), AMOUNTS["none"]
+    )
     if kind == "none":
         return nothing
     regions, unit = beard_regions(landmarks, side), scale_of(landmarks)
@@ -125,8 +127,8 @@ def noise_level(picture: Floats) -> float:
 
 
 def _gradient(grey: Floats) -> Floats:
-    along, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
-    magnitude: Floats = np.hypot(along, down)
+    """Differences of neighbours, ``(H - 1, W - 1)``: a wider operator, such as Sobel's, would itself blur."""
+    magnitude: Floats = np.hypot(grey[:-1, 1:] - grey[:-1, :-1], grey[1:, :-1] - grey[:-1, :-1])
     return magnitude
 
 

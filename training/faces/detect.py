@@ -77,7 +77,9 @@ def landmarks_in(
     cosine, sine = scale * math.cos(angle), scale * math.sin(angle)
     x, y = centre
     half = _MESH_SIDE / 2
-    into = np.array([[cosine, sine, half - cosine * x - sine * y], [-sine, cosine, half + sine * x - cosine * y]])
+    into = np.array(
+        [[cosine, sine, half - cosine * x - sine * y], [-sine, cosine, half + sine * x - cosine * y]]
+    )
     square = cv2.warpAffine(rgb, into, (_MESH_SIDE, _MESH_SIDE)).astype(np.float32) / 255.0
     outputs = _run("face_landmark", square)
     mesh = next(output for output in outputs if output.size == 3 * POINTS).reshape(POINTS, 3)

@@ -86,7 +86,9 @@ def index_portraits(photos: Sequence[Path]) -> list[Record]:
             points = tuple((float(x), float(y)) for x, y in face.landmarks)
             records.append(Record(photo, group=photo.name, landmarks=points))
     if not records:
-        raise UserError(f"no face in any of {len(photos)} photos; give portraits, or render some: afterlens heads")
+        raise UserError(
+            f"no face in any of {len(photos)} photos; give portraits, or render some: afterlens heads"
+        )
     return records
 
 

@@ -50,7 +50,10 @@ def write_base(folder: Path) -> Path:
 
 def write_assets(folder: Path) -> Path:
     """Two skins, a brown iris, eyes, eyebrows and a cap of hair."""
-    for name, colour in (("young_lightskinned_male", (150, 180, 220)), ("old_darkskinned_female", (40, 60, 90))):
+    for name, colour in (
+        ("young_lightskinned_male", (150, 180, 220)),
+        ("old_darkskinned_female", (40, 60, 90)),
+    ):
         path = folder / "skins" / "textures" / f"{name}_diffuse.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), _skin(colour))

@@ -50,7 +50,11 @@ def test_a_fitted_mesh_grows_with_its_base(tmp_path: Path) -> None:
         "y_scale 0 1 2.0\nverts 0\nmaterial hat.mhmat\n1\n0 1 2 0.5 0.25 0.25 0 0.1 0\n2\ndelete_verts\n7 8\n"
     )
     base = np.array([[0, 0, 0], [0, 4, 0], [8, 0, 0]], np.float32)  # twice the size: 4 instead of 2
-    assert read_fitted(tmp_path / "hat.mhclo").on(base).tolist() == [[0, 4, 0], [2, pytest.approx(1.2), 0], [8, 0, 0]]
+    assert read_fitted(tmp_path / "hat.mhclo").on(base).tolist() == [
+        [0, 4, 0],
+        [2, pytest.approx(1.2), 0],
+        [8, 0, 0],
+    ]
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,9 @@ class Fitted:
     anchors: Ints  # (V, 3), base vertices
     weights: Floats  # (V, 3)
     offsets: Floats  # (V, 3)
-    scales: tuple[tuple[int, int, float] | None, ...]  # per axis: two base vertices, and their distance at scale 1
+    scales: tuple[
+        tuple[int, int, float] | None, ...
+    ]  # per axis: two base vertices, and their distance at scale 1
 
     def on(self, base: Floats) -> Floats:
         """The vertices ``(V, 3)`` on base vertices ``(B, 3)``."""

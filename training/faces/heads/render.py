@@ -186,7 +186,12 @@ class Studio:
     def _anchors(self) -> Anchors:
         """Where Face Mesh sees its landmarks on a frontal picture of the mean head without hair."""
         seeds = ("caucasian", "african", "asian")
-        macro = {f"{name}-{sex}-{age}": 1 / 12 for name in seeds for sex in ("male", "female") for age in ("young", "old")}
+        macro = {
+            f"{name}-{sex}-{age}": 1 / 12
+            for name in seeds
+            for sex in ("male", "female")
+            for age in ("young", "old")
+        }
         for sex in ("male", "female"):
             for age in ("young", "old"):
                 macro[f"universal-{sex}-{age}-averagemuscle-averageweight"] = 0.25
@@ -246,7 +251,9 @@ def toned(skin: Floats, tone: float) -> Floats:
     pixels = albedo[::8, ::8].reshape(-1, 3)
     brightness = pixels.mean(axis=1)
     own = np.median(pixels[brightness >= np.median(brightness)], axis=0)
-    toned_skin: Floats = ((albedo * (linear / np.maximum(own, 1e-3))).clip(0.0, 1.0) ** (1 / GAMMA)).astype(np.float32)
+    toned_skin: Floats = ((albedo * (linear / np.maximum(own, 1e-3))).clip(0.0, 1.0) ** (1 / GAMMA)).astype(
+        np.float32
+    )
     return toned_skin
 
 
@@ -255,7 +262,9 @@ def _brightness(texture: Path) -> Floats:
     """A texture's brightness over its own mean where it is opaque, ``(H, W, 1)``."""
     rgba = read_texture(texture)
     grey = rgba[..., :3].mean(axis=2, keepdims=True)
-    brightness: Floats = grey / max(1e-3, float((grey[..., 0] * rgba[..., 3]).sum() / max(rgba[..., 3].sum(), 1e-3)))
+    brightness: Floats = grey / max(
+        1e-3, float((grey[..., 0] * rgba[..., 3]).sum() / max(rgba[..., 3].sum(), 1e-3))
+    )
     return brightness
 
 
@@ -264,7 +273,13 @@ def _worn(material: Material, wearable: Wearable, base: Floats, colour: Floats |
     rgba, mesh = read_texture(wearable.texture), wearable.fitted.mesh
     texture = rgba[..., :3] if colour is None else (_brightness(wearable.texture) * colour).clip(0.0, 1.0)
     return Layer(
-        material, wearable.fitted.on(base), mesh.faces, mesh.uv, mesh.uv_faces, texture.astype(np.float32), rgba[..., 3]
+        material,
+        wearable.fitted.on(base),
+        mesh.faces,
+        mesh.uv,
+        mesh.uv_faces,
+        texture.astype(np.float32),
+        rgba[..., 3],
     )
 
 
@@ -322,7 +337,9 @@ def _holes(layer: Layer, number: int):  # type: ignore[no-untyped-def]
 def _lit(layer: Layer, vertices: Floats, triangles: Ints, weights: Floats, scene: Scene) -> Floats:
     """Linear light ``(N, 3)`` of pixels of a layer: wrapped diffuse key light, light from all around, a highlight."""
     corners = weights[:, :, None]
-    albedo = sample_texture(layer.texture, (layer.uv[layer.uv_faces[triangles]] * corners).sum(axis=1)) ** GAMMA
+    albedo = (
+        sample_texture(layer.texture, (layer.uv[layer.uv_faces[triangles]] * corners).sum(axis=1)) ** GAMMA
+    )
     normal = (vertex_normals(vertices, layer.faces)[layer.faces[triangles]] * corners).sum(axis=1)
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6)
     if layer.material in ("hair", "cloth", "frame"):  # sheets are seen from both sides

@@ -101,7 +101,9 @@ def glasses(eyes: Floats, rng: Generator) -> Surface:
     power = rng.uniform(2.0, 4.5)  # 2: an ellipse; more: a rounded rectangle
     angle = np.linspace(0.0, 2 * math.pi, 41)
     c, s = np.cos(angle), np.sin(angle)
-    outline = np.stack([np.sign(c) * abs(c) ** (2 / power) * wide, np.sign(s) * abs(s) ** (2 / power) * tall], axis=1)
+    outline = np.stack(
+        [np.sign(c) * abs(c) ** (2 / power) * wide, np.sign(s) * abs(s) ** (2 / power) * tall], axis=1
+    )
     paths = []
     for side in (-1.0, 1.0):
         centre = side * apart * 0.52
@@ -120,7 +122,9 @@ def glasses(eyes: Floats, rng: Generator) -> Surface:
     starts = np.cumsum([0, *(len(tube.vertices) for tube in tubes)])
     return Surface(
         np.concatenate([tube.vertices for tube in tubes]),
-        np.concatenate([tube.faces + start for tube, start in zip(tubes, starts, strict=False)]).astype(np.int32),
+        np.concatenate([tube.faces + start for tube, start in zip(tubes, starts, strict=False)]).astype(
+            np.int32
+        ),
         np.concatenate([tube.uv for tube in tubes]),
         texture,
     )
@@ -163,8 +167,12 @@ def backdrop(photo: Floats | None, side: int, rng: Generator) -> Floats:
     height, width = photo.shape[:2]
     part = int(min(height, width) * rng.uniform(0.4, 1.0))
     top, left = int(rng.integers(height - part + 1)), int(rng.integers(width - part + 1))
-    square = cv2.resize(photo[top : top + part, left : left + part], (side, side), interpolation=cv2.INTER_AREA)
+    square = cv2.resize(
+        photo[top : top + part, left : left + part], (side, side), interpolation=cv2.INTER_AREA
+    )
     if rng.random() < 0.7:
-        square = cv2.GaussianBlur(square, (0, 0), side * math.exp(rng.uniform(math.log(0.003), math.log(0.03))))
+        square = cv2.GaussianBlur(
+            square, (0, 0), side * math.exp(rng.uniform(math.log(0.003), math.log(0.03)))
+        )
     behind: Floats = square[:, ::-1] if rng.random() < 0.5 else square
     return behind
