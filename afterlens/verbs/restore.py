@@ -71,7 +71,8 @@ def restore(
     MPEG-TS) into a .mp4, .mov, .mkv or .webm, or a folder of frames into a folder of PNGs. Size, frame
     times, sound and subtitles are kept: `afterlens restore deblur clip.mp4 -o sharp.mp4`.
 
-    A task for faces changes all faces of a photo: `afterlens restore beard me.jpg --wanted full -o beard.png -c best.safetensors`.
+    A task for faces changes all faces of a photo:
+    `afterlens restore beard me.jpg --wanted full -o beard.png -c best.safetensors`.
     """
     from afterlens.conversion.restore.faces import face_engine
     from afterlens.conversion.restore.photo import restore as run

@@ -50,7 +50,7 @@ class BeardNetwork(nn.Module):
         self.head = nn.Sequential(head, nn.PixelShuffle(4))
 
     def forward(self, image: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """``(N, 3, H, W)`` RGB [0, 1] and ``(N, 3)`` in [0, 1] -> result, not clipped, and mask ``(N, 1, H, W)`` in [0, 1]."""
+        """Image ``(N, 3, H, W)`` RGB [0, 1], wanted ``(N, 3)`` [0, 1] -> unclipped result, mask ``(N, 1, H, W)`` [0, 1]."""
         amounts = wanted.reshape(-1, AMOUNTS, 1, 1)
         features = self.encoder.stem(image)
         skips: list[Tensor] = []

@@ -79,7 +79,8 @@ def draw_beard(
         return nothing
     colour = _hair_colour(hair, rng)
     light = _light(picture, landmarks, unit)[..., None]
-    coverage, tone = _strands(density, regions["moustache"], landmarks, kind, rng)
+    grey = min(0.65 / float(colour.max()), 6.0)
+    coverage, tone = _strands(density, regions["moustache"], landmarks, kind, grey, rng)
     coverage = coverage * (1.0 - 0.85 * regions["lips"])
     # Below the strands: a shadow on the skin and hair too fine to be seen one by one, uneven as it grows.
     uneven = _patches(side, 24, rng)
@@ -92,7 +93,7 @@ def draw_beard(
     mask = 1.0 - (1.0 - shadow) * (1.0 - coverage)
     premultiplied = shadow[..., None] * under * (1.0 - covered) + covered * strands
     # The lens blurs hair as it blurs the face, and the sensor's noise lies over both.
-    sigma = min(max(edge_blur(picture) * rng.uniform(0.8, 1.1), 0.3), 2.5)
+    sigma = min(max(edge_blur(picture) * rng.uniform(0.8, 1.1), 0.5), 2.5)
     mask, premultiplied = (cv2.GaussianBlur(part, (0, 0), sigma) for part in (mask, premultiplied))
     grain = rng.normal(0.0, 1.0, picture.shape) * noise_level(picture)
     premultiplied = premultiplied + mask[..., None] * grain
@@ -114,7 +115,8 @@ def edge_blur(picture: Floats) -> float:
     grey = picture.mean(axis=2).astype(np.float32)
     first, second = (_gradient(layer) for layer in (grey, cv2.GaussianBlur(grey, (0, 0), known)))
     edges = first >= np.quantile(first, 0.97)
-    ratio = np.median(first[edges] / np.maximum(second[edges], 1e-6))
+    # Not the median: beside the middle of an edge the ratio is smaller.
+    ratio = np.quantile(first[edges] / np.maximum(second[edges], 1e-6), 0.8)
     return float(known / math.sqrt(max(ratio**2 - 1.0, 0.05)))
 
 
@@ -187,9 +189,12 @@ def _light(picture: Floats, landmarks: Floats, unit: float) -> Floats:
 
 
 def _strands(
-    density: Floats, moustache: Floats, landmarks: Floats, kind: str, rng: Generator
+    density: Floats, moustache: Floats, landmarks: Floats, kind: str, grey: float, rng: Generator
 ) -> tuple[Floats, Floats]:
-    """How much the strands cover of each pixel, and how bright they are there, both ``(side, side)``."""
+    """How much the strands cover of each pixel, and how bright they are there, both ``(side, side)``.
+
+    ``grey`` is how much brighter than the others grey strands are.
+    """
     side, unit = density.shape[0], scale_of(landmarks)
     if kind == "stubble":
         count, lengths, opacity, width = rng.uniform(4000, 12000), (1.0, 3.5), rng.uniform(0.3, 0.75), 1
@@ -202,18 +207,18 @@ def _strands(
     covered = np.zeros((side * _SAMPLES,) * 2, np.float32)
     bright = np.zeros_like(covered)
     spread = rng.uniform(0.15, 0.5)
-    grey = rng.uniform(0.0, 0.5) if rng.random() < 0.3 else 0.0  # share of grey strands
+    share = rng.uniform(0.0, 0.5) if rng.random() < 0.3 else 0.0  # of grey strands
     for part in np.array_split(rng.permutation(len(curves)), _BATCHES):
         drawn = np.zeros(covered.shape, np.uint8)
-        cv2.polylines(drawn, list(fixed_point[part]), False, 255, width, cv2.LINE_AA, 4)
+        cv2.polylines(drawn, list(fixed_point[part]), False, (255,), width, cv2.LINE_AA, 4)
         here = drawn.astype(np.float32) / 255.0 * opacity
-        tone = math.exp(rng.normal(0.0, spread)) * (4.0 if rng.random() < grey else 1.0)
+        tone = math.exp(rng.normal(0.0, spread)) * (grey if rng.random() < share else 1.0)
         bright = bright * (1.0 - here) + here * tone
         covered = covered * (1.0 - here) + here
-    covered, bright = (
+    opaque, tones = (
         cv2.resize(layer, (side, side), interpolation=cv2.INTER_AREA) for layer in (covered, bright)
     )
-    return covered, (bright / np.maximum(covered, 1e-3)).clip(0.3, 8.0)
+    return opaque, (tones / np.maximum(opaque, 1e-3)).clip(0.3, 8.0)
 
 
 def _curves(

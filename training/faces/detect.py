@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+Floats = NDArray[Any]  # float32 where nothing else is said; OpenCV's types promise "some number" only
 
 POINTS = 468
 LEAST_SCORE = 0.5

@@ -34,7 +34,7 @@ def scale_of(landmarks: Floats) -> float:
 def polygon(landmarks: Floats, corners: list[int], side: int) -> Floats:
     """``(side, side)``, 1 inside of the landmarks' polygon, with a smooth edge."""
     mask = np.zeros((side, side), np.uint8)
-    cv2.fillPoly(mask, [np.rint(landmarks[corners] * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    cv2.fillPoly(mask, [np.rint(landmarks[corners] * 16).astype(np.int32)], (255,), cv2.LINE_AA, 4)
     return mask.astype(np.float32) / 255.0
 
 

@@ -66,7 +66,7 @@ def write_assets(folder: Path) -> Path:
     cv2.imwrite(str(iris), np.full((8, 8, 3), (20, 40, 60), np.uint8))
     brow = np.array([[x, y, 1.45] for x in (-0.5, -0.1, 0.1, 0.5) for y in (7.5, 7.56)])
     _write_fitted(folder / "eyebrows" / "thick" / "thick", brow, [[0, 1, 3, 2], [4, 5, 7, 6]])
-    cap, cap_faces = _sphere(CENTRE + [0.0, 0.25, -0.2], RADII * 1.05, 10, 20)
+    cap, cap_faces = _sphere(CENTRE + np.array([0.0, 0.25, -0.2]), RADII * 1.05, 10, 20)
     _write_fitted(folder / "hair" / "short" / "short", cap, cap_faces)
     return folder
 
@@ -107,7 +107,7 @@ def _write_fitted(stem: Path, vertices, faces) -> None:  # type: ignore[no-untyp
     """Held by base vertex 0, which never moves, at the offset that puts it where it was drawn."""
     uv = np.full((len(vertices), 2), 0.5)
     _write_obj(stem.with_suffix(".obj"), vertices, uv, {"worn": faces})
-    zero = CENTRE + [0.0, -RADII[1], 0.0]
+    zero = CENTRE + np.array([0.0, -RADII[1], 0.0])
     rows = [f"0 0 0 1 0 0 {x:.5f} {y:.5f} {z:.5f}" for x, y, z in vertices - zero]
     stem.with_suffix(".mhclo").write_text(
         "\n".join(["# a comment", f"obj_file {stem.name}.obj", "verts 0", "material x.mhmat", *rows])

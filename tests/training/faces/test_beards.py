@@ -62,7 +62,7 @@ def test_a_goatee_may_come_without_a_moustache_and_says_so(
 ) -> None:
     picture, landmarks = face
     region = beard_regions(landmarks, 256)["moustache"] > 0.6
-    seen = {}
+    seen: dict[tuple[float, float, float], list[float]] = {}
     for seed in range(8):
         beard = draw_beard(picture, landmarks, "goatee", np.random.default_rng(seed))
         seen.setdefault(beard.amounts, []).append(float(beard.mask[region].mean()))
@@ -81,7 +81,7 @@ def test_a_seed_draws_the_same_beard_again(face: tuple[NDArray[np.float32], NDAr
 def test_blur_is_measured(sigma: float) -> None:
     edges = np.zeros((128, 128), np.float32)
     edges[:, 64:] = 1.0
-    cv2.circle(edges, (40, 40), 20, 0.7, -1)
+    cv2.circle(edges, (40, 40), 20, (0.7,), -1)
     blurred = cv2.GaussianBlur(edges, (0, 0), sigma)
     measured = edge_blur(np.repeat(blurred[..., None], 3, axis=2))
     assert measured == pytest.approx(sigma, rel=0.3), measured

@@ -62,7 +62,7 @@ def test_a_similarity_is_found_exactly() -> None:
     landmarks = np.zeros((468, 2), np.float32)
     for corners, place in zip(([33, 133], [362, 263], [61, 291]), PLACES, strict=True):
         for corner, beside in zip(corners, (-5.0, 5.0), strict=True):
-            landmarks[corner] = rotation @ (place + [beside, 0.0]) + shift
+            landmarks[corner] = rotation @ (place + np.array([beside, 0.0])) + shift
     np.testing.assert_allclose(three_points(moved(landmarks, alignment(landmarks))), PLACES, atol=1e-3)
     half = three_points(moved(landmarks, alignment(landmarks, 128)))
     np.testing.assert_allclose(half, PLACES / 2, atol=1e-3)

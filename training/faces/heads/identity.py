@@ -64,6 +64,7 @@ class Identity:
         seed: it was drawn from.
         sex: of the skin and of the hair; the shape lies near it.
         tone: 1 to 10 on the Monk scale, any number between.
+        warmth: of the skin; above zero it is redder than the scale's, which is for labelling and pale.
         macro, details: weights of the axes of shape.
         skins: two textures, mixed by ``mix``.
         hair_colour: sRGB [0, 1], ``(3,)``.
@@ -72,6 +73,7 @@ class Identity:
     seed: int
     sex: Sex
     tone: float
+    warmth: float
     macro: dict[str, float]
     details: dict[str, float]
     skins: tuple[Path, Path]
@@ -101,6 +103,7 @@ def sample_identity(assets: Assets, seed: int) -> Identity:
         seed=seed,
         sex=sex,
         tone=tone,
+        warmth=rng.normal(0.08, 0.04),
         macro=_macro(rng.dirichlet([0.6] * 3), male, old, weight),
         details=_details(assets, rng),
         skins=(skins[rng.integers(len(skins))], skins[rng.integers(len(skins))]),

@@ -6,13 +6,14 @@ import gzip
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from afterlens.training.media.errors import UserError
 
-Floats = NDArray[np.float32]
+Floats = NDArray[Any]  # float32 where nothing else is said; OpenCV's types promise "some number" only
 Ints = NDArray[np.int32]
 
 

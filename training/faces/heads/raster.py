@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from afterlens.training.faces.heads.meshes import Floats, Ints
 
+Keep = Callable[[Ints, Floats], NDArray[np.bool_]]
+
 _TESTS = 1_000_000  # pixels tested at a time; bounds the memory
 
 
@@ -43,7 +45,7 @@ class ZBuffer:
         points: Floats,
         depths: Floats,
         faces: Ints,
-        keep: Callable[[Ints, Floats], NDArray[np.bool_]] | None = None,
+        keep: Keep | None = None,
         closed: bool = False,
     ) -> int:
         """Draws one mesh and returns its layer number.
@@ -64,8 +66,8 @@ class ZBuffer:
         sizes = (high - low).clip(0)
         counts = sizes[:, 0] * sizes[:, 1] * (depths[faces] > 1e-3).all(axis=1)
         if closed:
-            first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-            counts = counts * (first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0] < 0)
+            (ux, uy), (vx, vy) = (corners[:, 1] - corners[:, 0]).T, (corners[:, 2] - corners[:, 0]).T
+            counts = counts * (ux * vy - uy * vx < 0)
         seen, of_corners = np.flatnonzero(counts), depths[faces]
         ends = np.cumsum(counts[seen])
         first = 0
@@ -85,7 +87,7 @@ class ZBuffer:
         sizes: NDArray[np.int64],
         corners: Floats,
         depths: Floats,
-        keep: Callable[[Ints, Floats], NDArray[np.bool_]] | None,
+        keep: Keep | None,
     ) -> None:
         counts = counts[chosen]
         triangle = np.repeat(chosen, counts)

@@ -23,7 +23,7 @@ from afterlens.training.faces.detect import landmarks_in
 from afterlens.training.faces.heads.assets import Assets, Wearable, read_texture
 from afterlens.training.faces.heads.identity import TONES, Identity, expressed, sample_identity, shaped
 from afterlens.training.faces.heads.meshes import Floats, Ints, vertex_normals
-from afterlens.training.faces.heads.raster import ZBuffer, sample_texture
+from afterlens.training.faces.heads.raster import Keep, ZBuffer, sample_texture
 from afterlens.training.faces.heads.scene import Scene, projected
 from afterlens.training.faces.heads.wear import Collar, Surface, backdrop, collar, glasses, neckline, shirt
 
@@ -114,7 +114,7 @@ class Studio:
         if first.shape != second.shape:
             second = cv2.resize(second, first.shape[1::-1], interpolation=cv2.INTER_AREA)
         blend = first * (1.0 - identity.mix) + second * identity.mix
-        return Person(identity, shaped(self.assets, identity), toned(blend, identity.tone))
+        return Person(identity, shaped(self.assets, identity), toned(blend, identity.tone, identity.warmth))
 
     def portrait(
         self,
@@ -197,7 +197,7 @@ class Studio:
                 macro[f"universal-{sex}-{age}-averagemuscle-averageweight"] = 0.25
         skins = [path for path in self.assets.skins if "light" in path.stem] or list(self.assets.skins)
         mean = Identity(
-            0, "male", 4.0, macro, {}, (skins[0], skins[0]), 0.0, self.assets.irises[0], None,
+            0, "male", 4.0, 0.0, macro, {}, (skins[0], skins[0]), 0.0, self.assets.irises[0], None,
             self.assets.eyebrows[0] if self.assets.eyebrows else None, None, None, np.full(3, 0.1, np.float32),
         )  # fmt: skip
         skin = toned(read_texture(skins[0])[..., :3], mean.tone)
@@ -238,7 +238,7 @@ class Studio:
         return Anchors(self.skin.faces[buffer.triangle[row, column]], buffer.weights[row, column])
 
 
-def toned(skin: Floats, tone: float) -> Floats:
+def toned(skin: Floats, tone: float, warmth: float = 0.0) -> Floats:
     """A skin texture ``(H, W, 3)`` brought to a tone of the Monk scale, 1 to 10, by one factor a channel.
 
     The middle of the texture's brighter half stands for its own tone: the rest is lips, brows and seams.
@@ -246,7 +246,8 @@ def toned(skin: Floats, tone: float) -> Floats:
     low = min(int(tone), len(TONES) - 1)
     wanted = TONES[low - 1] + (tone - low) * (TONES[low] - TONES[low - 1])
     linear = (wanted / 255.0) ** GAMMA
-    linear *= 0.58 + 0.02 / linear.mean()  # the scale shows lit skin; no skin is as dark as that in the shade
+    linear = linear * np.exp(warmth * np.array([0.6, -0.6, -1.6]))
+    linear *= 0.52 + 0.02 / linear.mean()  # the scale shows lit skin; no skin is as dark as that in the shade
     albedo = skin**GAMMA
     pixels = albedo[::8, ::8].reshape(-1, 3)
     brightness = pixels.mean(axis=1)
@@ -316,7 +317,7 @@ def _drawn(
     return image * _creases(buffer.depth, covered)[..., None], covered
 
 
-def _holes(layer: Layer, number: int):  # type: ignore[no-untyped-def]
+def _holes(layer: Layer, number: int) -> Keep | None:
     """Stochastic transparency: a pixel is there with the probability of its alpha."""
     alpha = layer.alpha
     if alpha is None:
