@@ -24,7 +24,7 @@ from rich.text import Text
 
 from afterlens.benchmarks.compare_sides import plain
 from afterlens.benchmarks.document import read_document
-from afterlens.benchmarks.graphs import artifacts
+from afterlens.benchmarks.graphs import whole_artifacts
 from afterlens.benchmarks.phone.adb import Phone, find_phone
 from afterlens.conversion.bundle.contract import (
     CONTRACT_FILE,
@@ -82,8 +82,6 @@ def bench_on_phone(
     warmup: int = 3,
     minutes: int = 0,
     out: Path | None = None,
-    patience: float = PATIENCE,
-    poll: float = POLL,
 ) -> dict[str, Any]:
     """Time one TFLite artifact of a bundle on a phone.
 
@@ -98,7 +96,6 @@ def bench_on_phone(
         runs, warmup: counted and uncounted runs.
         minutes: of a sustained run after them; 0 for none.
         out: JSON file to write.
-        patience, poll: seconds to wait beside the minutes, and between two looks.
 
     Returns: the document of `schema.json`, as the phone wrote it.
 
@@ -144,12 +141,12 @@ def bench_on_phone(
             job.phone.install(apk)
         _require_app(job.phone)
         say("looking for its folder")
-        _require_folder(job.phone, poll)
+        _require_folder(job.phone)
         try:
             say(f"copying {artifact.file}")
             _push(job, bundle, artifact, golden)
             _start(job.phone, extras)
-            _wait(job, time.monotonic() + patience + 60 * minutes, poll, say)
+            _wait(job, time.monotonic() + PATIENCE + 60 * minutes, say)
             document = _pulled(job, artifact)
         finally:
             _remove(job, console)
@@ -162,7 +159,7 @@ def bench_on_phone(
 def _chosen(bundle: Bundle, size: tuple[int, int] | None, variant: str | None, accelerator: str) -> Artifact:
     if accelerator not in _VARIANTS:
         raise UserError(f"accelerator {accelerator!r}: expected cpu or gpu")
-    whole = artifacts(bundle, size)  # the smallest first
+    whole = whole_artifacts(bundle, size)  # the smallest first
     alike = {
         one.variant: one for one in whole if (one.width, one.height) == (whole[0].width, whole[0].height)
     }
@@ -190,14 +187,14 @@ def _require_app(phone: Phone) -> None:
         raise UserError(f"the app {PACKAGE} is not on the phone {phone.serial}: give its APK with --apk")
 
 
-def _require_folder(phone: Phone, poll: float) -> None:
+def _require_folder(phone: Phone) -> None:
     """The app's external files. Only the system may make them: a folder of adb's own would be closed to the app."""
     there = f"[ -d {FILES} ] && echo there || true"
     if phone.script(there).strip():
         return
     _start(phone, {})  # without a request it makes the folder, and nothing else
     for _ in range(10):
-        time.sleep(poll)
+        time.sleep(POLL)
         if phone.script(there).strip():
             return
     raise UserError(f"the app did not make {FILES} on the phone {phone.serial}: open it once, and run again")
@@ -217,16 +214,16 @@ def _start(phone: Phone, extras: dict[str, str]) -> None:
     words = ["am", "start", "-S", "-n", ACTIVITY]
     for key, value in extras.items():
         words += ["--es", key, value]
-    # Older versions print what is wrong and end with 0.
-    lines = phone.script(f"{shlex.join(words)} 2>&1").splitlines()
-    faults = [line for line in lines if line.startswith("Error:") or "Exception" in line]
+    # Some versions print what is wrong and end with 0, others with a stack trace.
+    lines = [line.strip() for line in phone.script(f"{shlex.join(words)} 2>&1; true").splitlines()]
+    faults = [line for line in lines if line.startswith(("Error:", "java."))]
     if faults:
         raise UserError(
-            f"the phone does not start the benchmark: {plain(faults[0].strip())}; install a current app with --apk"
+            f"the phone {phone.serial} does not start the benchmark: {plain(faults[0])}; install a current app with --apk"
         )
 
 
-def _wait(job: _Job, until: float, poll: float, say: Callable[[str], None]) -> None:
+def _wait(job: _Job, until: float, say: Callable[[str], None]) -> None:
     """Return once the document is there. Raises UserError for the app's error, its end, or too long a wait."""
     document, error, progress = (
         shlex.quote(job.result(ending)) for ending in ("json", "error.txt", "progress.txt")
@@ -254,7 +251,7 @@ def _wait(job: _Job, until: float, poll: float, say: Callable[[str], None]) -> N
         if line not in ("", told):
             say(line)
             told = line
-        time.sleep(poll)
+        time.sleep(POLL)
     raise UserError(f"the phone {job.phone.serial} took too long; it was at: {told or 'its start'}")
 
 
