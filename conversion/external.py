@@ -17,7 +17,8 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from os.path import samefile
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,7 @@ def import_external(name: str) -> tuple[Deployable, ...]:
         returned = function()
     except (Exception, SystemExit) as error:
         raise UserError(f"{name}: the function raised {_told(error)}") from error
+    returned = [_ours(one) for one in returned] if isinstance(returned, list | tuple) else _ours(returned)
     _refuse(name, _faults_of_result(returned))
     return (returned,) if isinstance(returned, Deployable) else tuple(returned)
 
@@ -138,6 +140,25 @@ def _import(module_name: str, name: str) -> Any:
         raise UserError(
             f"{name}: no module {missing}, neither installed nor in the current directory"
         ) from error
+
+
+def _ours(value: Any) -> Any:
+    """A `Deployable` or `Port` of this repository's own file under another module name, as ours; others as they are.
+
+    In the repository's folder, `training.deployable` can be imported too, and its classes are not those of
+    `afterlens.training.deployable`.
+    """
+    kind = {"Deployable": Deployable, "Port": Port}.get(type(value).__name__)
+    if kind is None or isinstance(value, kind):
+        return value
+    files = [getattr(sys.modules.get(cls.__module__), "__file__", None) for cls in (type(value), kind)]
+    if None in files or not samefile(*files):
+        return value
+    parts = {part.name: getattr(value, part.name) for part in fields(value)}
+    for side in ("inputs", "outputs"):
+        if isinstance(parts.get(side), list | tuple):
+            parts[side] = tuple(_ours(port) for port in parts[side])
+    return kind(**parts)
 
 
 def _refuse(name: str, faults: Iterator[str]) -> None:

@@ -2,7 +2,8 @@
 
     program = lower(deployable)        # ExportedProgram of the same function, in operators that both converters know
 
-Only the operators of `_REWRITES` change; a network without them is captured as it is. Resizing by a filter (bicubic, area,
+Only the operators of `_REWRITES` change, and convolutions with a constant factor or offset behind them (affine.py); a
+network without them is captured as it is. Resizing by a filter (bicubic, area,
 antialiased) is a fixed weighted sum along each axis: a 1x1 convolution whose channels are the rows, and then the columns.
 The weights are read off PyTorch's own operator, so they are right for any factor and any size.
 """
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from afterlens.conversion.affine import constant_of, fold_affine
 from afterlens.conversion.capture import capture, operator_of, place_of
 from afterlens.training.deployable import Deployable
 from afterlens.training.media.errors import UserError
@@ -62,7 +64,7 @@ def _changed(
 def _rewrite(module: GraphModule) -> bool:
     calls = [node for node in module.graph.nodes if node.op == "call_function" and node.target in _REWRITES]
     changed = [_REWRITES[node.target](module, node) for node in calls]
-    return any(changed)
+    return any([*changed, fold_affine(module)])
 
 
 def _for_onnx(module: GraphModule) -> bool:
@@ -240,6 +242,22 @@ def _pair(value: Any) -> list[int]:
     return values * 2 if len(values) == 1 else values
 
 
+def _transposed(module: nn.Module, node: Node) -> bool:
+    """Dilation, which TFLite has no transposed convolution for: zeros between the weights."""
+    names = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
+    x, weight, bias, stride, padding, more, groups, dilation = _named(node, *names)
+    step, value = _pair(dilation), constant_of(module, weight)
+    if step == [1, 1] or value is None:
+        return False
+    height, width = ((side - 1) * apart + 1 for side, apart in zip(value.shape[2:], step, strict=True))
+    spread = torch.zeros(*value.shape[:2], height, width)
+    spread[..., :: step[0], :: step[1]] = value
+    (weight,) = _constants(module, node, spread)
+    return _call(
+        node, F.conv_transpose2d, x, weight, bias, _pair(stride), _pair(padding), _pair(more), groups
+    )
+
+
 def _instance_norm(module: nn.Module, node: Node) -> bool:
     """With running statistics it is a batch normalization; coremltools normalizes by the picture's own."""
     names = ("input", "weight", "bias", "running_mean", "running_var", "use_input_stats", "eps")
@@ -345,6 +363,14 @@ def _along_both_axes(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1)
 
 
+def _bilinear(module: nn.Module, node: Node) -> bool:
+    """By a factor that gives no whole number of pixels: the converters would take the ratio of the sizes for it."""
+    (factors,) = _named(node, "scale_factors")
+    before, after = _shape(node.args[0])[2:], _shape(node)[2:]  # type: ignore[arg-type]
+    exact = factors is None or all(size * f == n for size, f, n in zip(before, factors, after, strict=True))
+    return not exact and _filtered(module, node)
+
+
 def _nearest(module: nn.Module, node: Node) -> bool:
     """Pixels chosen by index along each axis. onnx2tf chooses others, but for whole factors of enlarging."""
     image = node.args[0]
@@ -377,6 +403,7 @@ _AREA = (_aten.adaptive_avg_pool2d.default, _aten._adaptive_avg_pool2d.default)
 _REWRITES: dict[Any, Callable[[nn.Module, Node], bool]] = {
     _aten.max_pool2d.default: _max_pool,
     _aten.avg_pool2d.default: _average_pool,
+    _aten.conv_transpose2d.input: _transposed,
     _aten.cumsum.default: _running_sum,
     _aten.instance_norm.default: _instance_norm,
     _aten.rms_norm.default: _rms_norm,
@@ -386,6 +413,7 @@ _REWRITES: dict[Any, Callable[[nn.Module, Node], bool]] = {
     _aten.upsample_bicubic2d.vec: _filtered,
     _aten._upsample_bicubic2d_aa.vec: _filtered,
     _aten._upsample_bilinear2d_aa.vec: _filtered,
+    _aten.upsample_bilinear2d.vec: _bilinear,
     _aten._upsample_nearest_exact2d.vec: _nearest,
     _aten.upsample_nearest2d.vec: _nearest,
 }

@@ -18,7 +18,7 @@ LAYERS = (
     ("examples",),
     ("bundle",),
     ("lower",),
-    ("mil", "capture"),
+    ("affine", "mil", "capture"),
 )
 LAYER_OF = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}
 
