@@ -11,7 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from afterlens.conversion.graph_edit import constant_of
 
 Node = torch.fx.Node
 _aten = torch.ops.aten
@@ -25,9 +27,7 @@ SMALLEST = 1e-3
 def fold_affine(module: torch.fx.GraphModule) -> bool:
     """Fold what follows each convolution of a captured graph, until something else follows. Whether anything did."""
     # In the order of the graph: of (conv(x) - mean) / deviation, the difference is folded first.
-    folded = any([_fold(module, node) for node in list(module.graph.nodes)])
-    module.graph.eliminate_dead_code()  # what computed the constants
-    return folded
+    return any([_fold(module, node) for node in list(module.graph.nodes)])
 
 
 def _fold(module: torch.fx.GraphModule, node: Node) -> bool:
@@ -78,29 +78,14 @@ def _affine(operator: Any, value: Tensor, flipped: bool) -> tuple[Tensor, Tensor
     return None if flipped else (1 / value, none)
 
 
-_COMPUTED = (_aten.add.Tensor, _aten.sub.Tensor, _aten.mul.Tensor, _aten.div.Tensor)
-_OPERATORS = (*_COMPUTED, _aten.rsub.Scalar)
+_OPERATORS = (
+    *(_aten.add.Tensor, _aten.sub.Tensor, _aten.rsub.Scalar),
+    *(_aten.mul.Tensor, _aten.div.Tensor),
+)
 
 
 def _is_convolution(value: Any) -> bool:
     return isinstance(value, Node) and value.target in _CONVOLUTIONS
-
-
-def constant_of(module: nn.Module, value: Any) -> Tensor | None:
-    """A number, a constant of a captured graph's module or what is computed of those alone, as float32; None for all else."""
-    if type(value) in (int, float):
-        return torch.tensor(float(value))
-    if not isinstance(value, Node):
-        return None
-    if value.op == "call_function" and value.all_input_nodes and value.target in _COMPUTED:
-        parts = [constant_of(module, argument) for argument in value.args]
-        return None if value.kwargs or any(part is None for part in parts) else value.target(*parts)
-    if value.op != "get_attr":
-        return None
-    owner, _, name = str(value.target).rpartition(".")
-    tensor = getattr(module.get_submodule(owner), name)
-    is_float = isinstance(tensor, Tensor) and tensor.dtype == torch.float32
-    return tensor.detach() if is_float else None
 
 
 def _along_outputs(convolution: Node, factor: Tensor) -> Tensor:

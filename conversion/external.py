@@ -244,6 +244,8 @@ def _faults_of_declaration(deployable: Any) -> Iterator[str]:
     for name, tensor in deployable.module.state_dict().items():
         if isinstance(tensor, Tensor) and (tensor.layout != torch.strided or tensor.device.type != "cpu"):
             yield f"weight {name} is {tensor.layout} on {tensor.device}, expected a plain tensor on the CPU"
+        elif isinstance(tensor, Tensor) and tensor.dtype in (torch.float16, torch.bfloat16, torch.float64):
+            yield f"weight {name} is of {tensor.dtype}, expected torch.float32: call .float() on the module"
 
 
 def _faults_of_a_run(deployable: Deployable) -> Iterator[str]:

@@ -87,7 +87,7 @@ class _Scaled(nn.Module):
 
 KEPT: dict[str, tuple[Callable[[Tensor], Tensor], list[str]]] = {
     "a factor by place": (lambda f: f * MAP, ["conv2d", "mul"]),
-    "a number divided": (lambda f: 1 / (f + 9), ["conv2d", "reciprocal", "mul"]),
+    "a number divided": (lambda f: 2 / (f + 9), ["conv2d", "div"]),
     "a convolution that something else reads": (lambda f: f * 0.2 + f, ["conv2d", "mul", "add"]),
     "the square": (lambda f: f * f, ["conv2d", "mul"]),
     "weights that float16 would lose": (lambda f: f * 1e-5, ["conv2d", "mul"]),

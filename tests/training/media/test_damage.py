@@ -57,7 +57,9 @@ def test_a_packet_that_is_missing_from_a_transport_stream_is_named(tmp_path: Pat
     data = source.read_bytes()
     place = len(data) // 376 * 188
     track = data[place + 1 : place + 3]
-    while (data[place + 1] & 0x1F, data[place + 2]) != (track[0] & 0x1F, track[1]) or not data[place + 3] & 16:
+    while (data[place + 1] & 0x1F, data[place + 2]) != (track[0] & 0x1F, track[1]) or not data[
+        place + 3
+    ] & 16:
         place += 188
     head = data.index(b"\0\0\1\xe0", place)  # of a frame, as a packet of its own
     for changed in (
