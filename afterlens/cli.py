@@ -158,7 +158,7 @@ def _open_closed_streams() -> None:
                 os.fstat(number)
             except OSError:
                 os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
-            setattr(sys, name, Path(os.devnull).open("r+"))
+            setattr(sys, name, Path(os.devnull).open("r+"))  # noqa: SIM115 - until the end
 
 
 def _fail(code: int, message: str) -> int:

@@ -27,7 +27,8 @@ SMALLEST = 1e-3
 def fold_affine(module: torch.fx.GraphModule) -> bool:
     """Fold what follows each convolution of a captured graph, until something else follows. Whether anything did."""
     # In the order of the graph: of (conv(x) - mean) / deviation, the difference is folded first.
-    return any([_fold(module, node) for node in list(module.graph.nodes)])
+    changed = [_fold(module, node) for node in list(module.graph.nodes)]
+    return any(changed)
 
 
 def _fold(module: torch.fx.GraphModule, node: Node) -> bool:

@@ -18,7 +18,6 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from os.path import samefile
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +151,7 @@ def _ours(value: Any) -> Any:
     if kind is None or isinstance(value, kind):
         return value
     files = [getattr(sys.modules.get(cls.__module__), "__file__", None) for cls in (type(value), kind)]
-    if None in files or not samefile(*files):
+    if files[0] is None or files[1] is None or not Path(files[0]).samefile(files[1]):
         return value
     parts = {part.name: getattr(value, part.name) for part in fields(value)}
     for side in ("inputs", "outputs"):
@@ -244,8 +243,6 @@ def _faults_of_declaration(deployable: Any) -> Iterator[str]:
     for name, tensor in deployable.module.state_dict().items():
         if isinstance(tensor, Tensor) and (tensor.layout != torch.strided or tensor.device.type != "cpu"):
             yield f"weight {name} is {tensor.layout} on {tensor.device}, expected a plain tensor on the CPU"
-        elif isinstance(tensor, Tensor) and tensor.dtype in (torch.float16, torch.bfloat16, torch.float64):
-            yield f"weight {name} is of {tensor.dtype}, expected torch.float32: call .float() on the module"
 
 
 def _faults_of_a_run(deployable: Deployable) -> Iterator[str]:
@@ -258,7 +255,9 @@ def _faults_of_a_run(deployable: Deployable) -> Iterator[str]:
             results = deployable.module(*given)
             again = deployable.module(*(picture.clone() for picture in noise))
     except (Exception, SystemExit) as error:
-        yield f"the module, run at {size}, raised {_told(error)}"
+        kinds = {str(weight.dtype) for weight in deployable.module.parameters()} - {"torch.float32"}
+        hint = f"; weights are of {', '.join(sorted(kinds))}: call .float() on the module" if kinds else ""
+        yield f"the module, run at {size}, raised {_told(error)}{hint}"
         return
     if not all(torch.equal(picture, kept) for picture, kept in zip(given, noise, strict=True)):
         yield f"the module, run at {size}, writes into its input; work on a copy"

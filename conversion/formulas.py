@@ -9,6 +9,7 @@ onnx2tf does not know how windows are cut out and put back, nor tables that are 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +26,8 @@ _aten = torch.ops.aten
 def write_out(module: torch.fx.GraphModule) -> bool:
     """Rewrite the operators of a captured graph that are in `_FORMULAS`. Whether any was."""
     calls = [node for node in module.graph.nodes if node.op == "call_function" and node.target in _FORMULAS]
-    return any([_FORMULAS[node.target](module, node) for node in calls])
+    changed = [_FORMULAS[node.target](module, node) for node in calls]
+    return any(changed)
 
 
 def _rms_norm(module: torch.fx.GraphModule, node: Node) -> bool:
@@ -86,6 +88,26 @@ def _celu(module: torch.fx.GraphModule, node: Node) -> bool:
 
 def _scaled_elu(x: Tensor, alpha: float) -> Tensor:
     return F.elu(x / alpha) * alpha
+
+
+def _deviation(module: torch.fx.GraphModule, node: Node) -> bool:
+    """Variances and standard deviations: onnx2tf takes them over other axes, or divides by another count."""
+    names = [argument.name for argument in node.target._schema.arguments]  # type: ignore[union-attr]
+    given = dict(zip(names, named(node, *names), strict=True))
+    x, axes = given["self"], given.get("dim")
+    shape = shape_of(x)
+    axes = list(range(len(shape))) if axes in (None, []) else [axis % len(shape) for axis in axes]
+    less = given.get("correction", 1 if given.get("unbiased", True) else 0)
+    count = math.prod(shape[axis] for axis in axes)
+    less = 1 if less is None else less
+    root = node.target in (_aten.std.dim, _aten.std.correction)
+    return count > less and call(node, _spread, x, axes, count / (count - less), given["keepdim"], root)
+
+
+def _spread(x: Tensor, axes: list[int], factor: float, keepdim: bool, root: bool) -> Tensor:
+    apart = x - x.mean(axes, keepdim=True)
+    variance = (apart * apart).mean(axes, keepdim=keepdim) * factor
+    return variance.sqrt() if root else variance
 
 
 def _whole_slice(module: torch.fx.GraphModule, node: Node) -> bool:
@@ -161,6 +183,9 @@ _FORMULAS: dict[Any, Callable[[torch.fx.GraphModule, Node], bool]] = {
     _aten.rsqrt.default: _reciprocal_root,
     _aten.softplus.default: _softplus,
     _aten.celu.default: _celu,
+    **dict.fromkeys(
+        (_aten.std.dim, _aten.std.correction, _aten.var.dim, _aten.var.correction), _deviation
+    ),
     _aten.slice.Tensor: _whole_slice,
     _aten.alias.default: _whole_slice,
     _aten.im2col.default: _windows,

@@ -3,9 +3,9 @@
     program = lower(deployable)        # ExportedProgram of the same function, in operators that both converters know
 
 Only the operators of `_REWRITES` and of formulas.py change, convolutions with a constant factor or offset behind them
-(affine.py), and what is computed of constants alone, which becomes a constant: converters do so, and round it. Resizing by a filter (bicubic, area,
-antialiased) is a fixed weighted sum along each axis: a 1x1 convolution whose channels are the rows, and then the columns.
-The weights are read off PyTorch's own operator, so they are right for any factor and any size.
+(affine.py), and what is computed of constants alone, which becomes a constant: converters do so, and round it. Resizing
+by a filter (bicubic, area, antialiased) is a fixed weighted sum along each axis: a 1x1 convolution whose channels are the
+rows, and then the columns. The weights are read off PyTorch's own operator, so they are right for any factor and any size.
 """
 
 from __future__ import annotations

@@ -74,11 +74,14 @@ def test_a_function_gives_one_graph_or_several_sizes(write: Write) -> None:
 def test_the_repositorys_own_module_under_its_short_name_is_taken(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "training", raising=False)
-    monkeypatch.delitem(sys.modules, "training.deployable", raising=False)
     monkeypatch.syspath_prepend(str(ROOT))
     name = write("def make(): return graph()", HEAD.replace("afterlens.training", "training"))
-    (graph,) = import_external(name)
+    before = set(sys.modules)
+    try:
+        (graph,) = import_external(name)
+    finally:
+        for other in [name for name in sys.modules if name not in before]:
+            del sys.modules[other]
     assert graph.size == (16, 24) and type(graph).__module__ == "afterlens.training.deployable"
 
 

@@ -72,6 +72,21 @@ def test_windows_are_cut_out_and_put_back_by_convolutions(how: dict[str, int]) -
     assert not {"im2col", "col2im"} & set(operators) and "conv_transpose2d" in operators
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.std((2, 3), keepdim=True),
+        lambda x: x.var(1, unbiased=False, keepdim=True),
+        lambda x: torch.std(x, -1, correction=2, keepdim=True),
+        lambda x: x.std(1)[:, None],
+    ],
+    ids=["of a picture", "of channels", "with a correction", "without the axis"],
+)
+def test_deviations_are_means_of_squares(function: Callable[[Tensor], Tensor]) -> None:
+    operators = _operators(lambda x: x / (function(x) + 0.1))
+    assert "mean" in operators and not {"std", "var"} & set(operators)
+
+
 def test_a_table_is_read_by_a_list_of_places() -> None:
     table = torch.linspace(0, 1, 256) ** 0.8
     operators = _operators(lambda x: table[(x * 255).round().long()])
