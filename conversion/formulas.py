@@ -141,6 +141,8 @@ def _windows_back(module: torch.fx.GraphModule, node: Node) -> bool:
     if len(shape) != 4:
         return False
     dilation, padding, stride = how
+    if _is_mosaic(kernel, *how) and [s // kernel[0] * kernel[0] for s in size] == list(size):
+        return call(node, _put_together, x, kernel[0], [s // kernel[0] for s in size])
     counts, more = [], []
     for side, k, d, p, s in zip(size, kernel, dilation, padding, stride, strict=True):
         count = (side + 2 * p - d * (k - 1) - 1) // s + 1
@@ -148,6 +150,16 @@ def _windows_back(module: torch.fx.GraphModule, node: Node) -> bool:
         more.append(side - ((count - 1) * s - 2 * p + d * (k - 1) + 1))
     (kernels,) = constants(module, node, _single_ones(shape[1], kernel))
     return call(node, _put_back, x, kernels, counts, stride, padding, more, dilation)
+
+
+def _is_mosaic(kernel: Any, dilation: Any, padding: Any, stride: Any) -> bool:
+    """Square windows side by side."""
+    side = [kernel[0], kernel[0]]
+    return [kernel, dilation, padding, stride] == [side, [1, 1], [0, 0], side]
+
+
+def _put_together(x: Tensor, side: int, counts: list[int]) -> Tensor:
+    return F.pixel_shuffle(x.reshape(x.shape[0], x.shape[1], *counts), side)
 
 
 def _put_back(
@@ -183,9 +195,7 @@ _FORMULAS: dict[Any, Callable[[torch.fx.GraphModule, Node], bool]] = {
     _aten.rsqrt.default: _reciprocal_root,
     _aten.softplus.default: _softplus,
     _aten.celu.default: _celu,
-    **dict.fromkeys(
-        (_aten.std.dim, _aten.std.correction, _aten.var.dim, _aten.var.correction), _deviation
-    ),
+    **dict.fromkeys((_aten.std.dim, _aten.std.correction, _aten.var.dim, _aten.var.correction), _deviation),
     _aten.slice.Tensor: _whole_slice,
     _aten.alias.default: _whole_slice,
     _aten.im2col.default: _windows,

@@ -87,6 +87,11 @@ def test_deviations_are_means_of_squares(function: Callable[[Tensor], Tensor]) -
     assert "mean" in operators and not {"std", "var"} & set(operators)
 
 
+def test_square_windows_side_by_side_are_a_shuffle() -> None:
+    operators = _operators(lambda x: F.fold(F.unfold(x, 4, stride=4) * 2, x.shape[2:], 4, stride=4))
+    assert "pixel_shuffle" in operators and "conv_transpose2d" not in operators
+
+
 def test_a_table_is_read_by_a_list_of_places() -> None:
     table = torch.linspace(0, 1, 256) ** 0.8
     operators = _operators(lambda x: table[(x * 255).round().long()])
