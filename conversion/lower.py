@@ -67,11 +67,13 @@ def _rewrite(module: GraphModule) -> bool:
     calls = [node for node in module.graph.nodes if node.op == "call_function" and node.target in _REWRITES]
     changed = [_REWRITES[node.target](module, node) for node in calls]
     # Each is looked for in what the one before it has left.
-    return any([*changed, write_out(module), fold_constants(module), fold_affine(module)])
+    changed += [write_out(module), fold_constants(module), fold_affine(module)]
+    # Core ML would keep a constant output in float32.
+    return any([*changed, _own_outputs(module.graph, lambda node, before: node.op == "get_attr")])
 
 
 def _for_onnx(module: GraphModule) -> bool:
-    changed = [_own_outputs(module.graph), _spread_maps(module.graph)]
+    changed = [_own_outputs(module.graph, _is_borrowed), _spread_maps(module.graph)]
     return any(changed)
 
 
@@ -85,24 +87,19 @@ def _refuse_complex(deployable: Deployable, program: ExportedProgram) -> None:
             )
 
 
-def _borrowed(graph: torch.fx.Graph) -> list[int]:
-    """Places of outputs that no operator computes for them alone."""
-    (outputs,) = graph.output_node().args
-    assert isinstance(outputs, tuple | list)
-    return [
-        place
-        for place, node in enumerate(outputs)
-        if isinstance(node, Node) and (node.op != "call_function" or node in outputs[:place])
-    ]
+def _is_borrowed(node: Node, before: Sequence[Any]) -> bool:
+    """Whether no operator computes an output for it alone; ``before``: the outputs before it."""
+    return node.op != "call_function" or node in before
 
 
-def _own_outputs(graph: torch.fx.Graph) -> bool:
+def _own_outputs(graph: torch.fx.Graph, lacks: Callable[[Node, Sequence[Any]], bool]) -> bool:
+    """Give an operator of its own to each output that lacks one."""
     last = graph.output_node()
     (returned,) = last.args
     assert isinstance(returned, tuple | list)
     outputs: list[Any] = list(returned)
     first = next(node for node in graph.nodes if node.op == "placeholder")
-    places = _borrowed(graph)
+    places = [i for i, node in enumerate(returned) if isinstance(node, Node) and lacks(node, returned[:i])]
     for place in places:
         with graph.inserting_before(last):
             outputs[place] = graph.call_function(_plus_zero, (outputs[place], first))
