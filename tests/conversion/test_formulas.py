@@ -92,6 +92,12 @@ def test_square_windows_side_by_side_are_a_shuffle() -> None:
     assert "pixel_shuffle" in operators and "conv_transpose2d" not in operators
 
 
+def test_a_layer_norm_of_whole_pictures_is_written_out_and_of_the_last_axis_not() -> None:
+    weight, bias = torch.rand(3, 24, 20), torch.rand(3, 24, 20)
+    assert "layer_norm" not in _operators(lambda x: F.layer_norm(x, (3, 24, 20), weight, bias))
+    assert _operators(lambda x: F.layer_norm(x, (20,))) == ["layer_norm"]
+
+
 def test_a_table_is_read_by_a_list_of_places() -> None:
     table = torch.linspace(0, 1, 256) ** 0.8
     operators = _operators(lambda x: table[(x * 255).round().long()])
