@@ -51,6 +51,7 @@ FOLDED: dict[str, Callable[[Tensor], Tensor]] = {
     "offset of channels": lambda f: CHANNELS + f,
     "difference": lambda f: f - CHANNELS,
     "difference from a number": lambda f: 1 - f,
+    "difference from channels": lambda f: CHANNELS - f,
     "quotient": lambda f: f / CHANNELS,
     "standardized, and back": lambda f: (f - CHANNELS) / (CHANNELS * CHANNELS) * 3 + 1,
 }
