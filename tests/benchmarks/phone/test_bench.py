@@ -193,7 +193,7 @@ def test_a_phone_that_is_not_ready_is_one_line(
 def test_what_goes_wrong_there_is_one_line_and_nothing_stays(
     cli: Cli, phone: Path, bundle: Path, will: str, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(phone_bench, "PATIENCE", 8.0)
+    monkeypatch.setattr(phone_bench, "PATIENCE", 20.0)
     (phone / "sdcard/Android/data/dev.afterlens/files").mkdir(parents=True)
     (phone / "will").write_text(will)
     result = cli("bench", bundle, "--device", "android")
