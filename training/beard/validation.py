@@ -28,14 +28,14 @@ def validate(recipe: Any, network: nn.Module, batches: Iterable[Sample]) -> Vali
     The score is the mean over the classes of beard of what removing gains inside of the beard, in dB; if there are bare
     faces, what they lose below 45 dB is subtracted. So nobody wins by changing everyone.
 
-    Metrics: the score; "gain_CLASS"; "bare", the PSNR of bare faces; "outside", the PSNR around the beard, each at most
-    45 dB; "overlap", the mask's intersection over union with the beard.
+    Metrics: the score; "gain_CLASS"; "bare_psnr" of bare faces, and "around_psnr", of what is not beard, each at most 45 dB;
+    "mask_overlap", the mask's intersection over union with the beard.
 
     Pictures, a row each: with beard, result, the face below, and the same face with a full beard put on.
     """
     gains: dict[int, list[float]] = {}
     bare: list[float] = []
-    outside: list[float] = []
+    around_beard: list[float] = []
     overlaps: list[float] = []
     rows: list[Tensor] = []
     with torch.no_grad():
@@ -55,7 +55,7 @@ def validate(recipe: Any, network: nn.Module, batches: Iterable[Sample]) -> Vali
                     bare.append(float(whole[number]))
                     continue
                 gains.setdefault(label, []).append(float(after[number] - before[number]))
-                outside.append(float(around[number]))
+                around_beard.append(float(around[number]))
                 overlaps.append(float(shared[number] / either[number].clamp_min(1)))
             full = torch.tensor([AMOUNTS["full"]], device=image.device)
             grown = network(target[:1], full)[0].float().clamp(0.0, 1.0)
@@ -66,7 +66,7 @@ def validate(recipe: Any, network: nn.Module, batches: Iterable[Sample]) -> Vali
         score -= CLEAN_PSNR - _mean(bare)
     metrics: dict[str, float | None] = {"validation_score": score}
     metrics |= {f"gain_{name}": by_class.get(label) for label, name in enumerate(CLASSES) if label > 0}
-    for name, values in (("bare", bare), ("outside", outside), ("overlap", overlaps)):
+    for name, values in (("bare_psnr", bare), ("around_psnr", around_beard), ("mask_overlap", overlaps)):
         metrics[name] = _mean(values) if values else None
     return Validation(score, metrics, torch.cat(rows[:_PICTURES], dim=1), unit="")
 

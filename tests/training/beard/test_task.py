@@ -177,7 +177,7 @@ def test_validation_counts_what_removing_gains_and_what_bare_faces_lose() -> Non
     before = -10 * np.log10(0.2**2)
     assert found.metrics["gain_moustache"] == pytest.approx(45 - before, abs=0.01)
     assert found.score == pytest.approx(45 - before, abs=0.01) and found.metrics["gain_goatee"] is None
-    assert found.metrics["overlap"] == 1.0 and found.metrics["bare"] is None
+    assert found.metrics["mask_overlap"] == 1.0 and found.metrics["bare_psnr"] is None
     spoils = lambda image, wanted: (image + 0.1, sample["beard"])  # noqa: E731
     assert validate(None, spoils, [bare]).score == pytest.approx(20 - 45, abs=0.1)  # type: ignore[arg-type]
 
@@ -190,7 +190,7 @@ def test_a_run_trains_resumes_exactly_and_changes_the_faces_of_photos(
     assert whole.code == 0, whole.stderr
     rows = list(csv.DictReader((run / "metrics.csv").open()))
     assert [row["step"] for row in rows] == ["2", "4"] and rows[0]["validation_score"]
-    assert {"pixel", "adversarial", "mask"} <= rows[0].keys()
+    assert {"pixel", "adversarial", "mask", "around_psnr", "outside"} <= rows[0].keys()
     # Stopped after two steps and continued: the same weights, bit for bit.
     for name in (
         "metrics.csv",
