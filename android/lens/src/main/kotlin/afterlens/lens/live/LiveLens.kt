@@ -154,11 +154,11 @@ class LiveLens(
     ) {
         if (load != loads.get()) return
         val restorer = try {
-            open(bundle, size, processor, threads)
-        } catch (fault: Fault) {
-            return onState(LiveState.Failed(fault.message.orEmpty()))
+            // The first run is the slowest: here it delays nobody.
+            open(bundle, size, processor, threads).also(Restorer::run)
+        } catch (error: Throwable) { // else the thread would keep it to itself
+            return onState(LiveState.Failed(error.message ?: error.toString()))
         }
-        restorer.run() // the first run is the slowest
         val taken = gl.submit {
             if (load == loads.get()) scene.load(Loaded(feeding, restorer)) else model.submit(restorer::close)
         }
