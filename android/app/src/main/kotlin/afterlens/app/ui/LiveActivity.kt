@@ -16,6 +16,7 @@ import android.app.Activity
 import android.content.Intent
 import android.hardware.camera2.CameraManager
 import android.os.Bundle
+import android.view.Surface
 import android.view.SurfaceHolder
 import android.view.SurfaceView
 import android.view.View
@@ -72,8 +73,9 @@ class LiveActivity : Activity(), SurfaceHolder.Callback {
         own = LiveLens { state -> runOnUiThread { if (lens === own) show(state) } }
         lens = own
         own.divider = divider.place
-        val surface = preview.holder
-        if (surface.surface.isValid) own.show(surface.surface, Size(preview.width, preview.height))
+        // It stays where the activity was only covered; else surfaceChanged comes.
+        val surface: Surface? = preview.holder.surface
+        if (surface?.isValid == true) own.show(surface, Size(preview.width, preview.height))
         heat = Heat(this, ::heated)
         bundles.refresh()
     }
