@@ -17,6 +17,7 @@ from tests.android.requirements import missing_for_core, missing_for_lens, other
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "android"
+MODULES = ("core", "lens", "app")
 NO_NETWORK = ("Could not transfer artifact", "Temporary failure in name resolution")
 
 
@@ -75,17 +76,17 @@ def test_kotlin() -> None:
     """All of it in one run of Maven; without the native parts, only core."""
     if found := reason(missing_for_core()):
         pytest.skip(f"Kotlin: {found}")
-    for module in ("core", "lens"):
+    for module in MODULES:
         shutil.rmtree(BUILD / module / "surefire-reports", ignore_errors=True)
     shutil.rmtree(BUILD / "lens" / "benchmarks", ignore_errors=True)
     found = other_machine() or reason(missing_for_lens())
     if found:
         run_maven("core")
         check_reports("core")
-        pytest.skip(f"core passed; lens was not tested: {found}")
+        pytest.skip(f"core passed; lens and app were not tested: {found}")
     for task in bundles.VARIANTS:
         bundles.bundle(task)
-    run_maven("lens")
-    check_reports("core")
-    check_reports("lens")
+    run_maven("app")
+    for module in MODULES:
+        check_reports(module)
     check_benchmarks()

@@ -1,0 +1,230 @@
+package afterlens.lens.live
+
+import afterlens.core.BundleCheck
+import afterlens.core.Fault
+import afterlens.core.Picture
+import afterlens.core.Size
+import afterlens.lens.Native
+import afterlens.lens.TestBundles
+import afterlens.lens.gl.Canvas
+import afterlens.lens.gl.EglCore
+import afterlens.lens.gl.Frame
+import afterlens.lens.gl.PixelReader
+import afterlens.lens.gl.upload
+import afterlens.lens.golden
+import afterlens.lens.runtime.Processor
+import afterlens.lens.runtime.Restorer
+import afterlens.lens.runtime.openRestorer
+import android.opengl.GLES30
+import android.view.Surface
+import java.util.concurrent.CountDownLatch
+import java.util.concurrent.LinkedBlockingQueue
+import java.util.concurrent.TimeUnit
+import kotlin.math.abs
+import org.junit.jupiter.api.AfterEach
+import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertTrue
+import org.junit.jupiter.api.BeforeAll
+import org.junit.jupiter.api.Test
+
+/** All of the live preview with real networks and a real renderer, but for the camera and the window. */
+class LiveLensTest {
+    private val states = LinkedBlockingQueue<LiveState>()
+    private val screens = LinkedBlockingQueue<FloatArray>()
+    private val bundle = TestBundles.open("udc")
+    private val artifact = bundle.contract.artifacts.first { it.variant == "float32" }
+    private val size = Size(artifact.width, artifact.height)
+    private val seen = bundle.golden(artifact, "input", "image")
+
+    private fun lens(open: (BundleCheck, Size, Processor, Int) -> Restorer = ::openFloats) =
+        LiveLens(::PlainTexture, { _, _, view -> MemoryWindow(view, screens::add) }, open, states::add)
+
+    private fun openFloats(bundle: BundleCheck, size: Size, processor: Processor, threads: Int): Restorer =
+        openRestorer(bundle, size, processor, threads) { checked, file ->
+            afterlens.lens.runtime.TfliteRestorer.onCpu(checked, file.takeIf { it.variant == "float32" } ?: artifact, threads)
+        }
+
+    /** The first state of this kind, within a minute. */
+    private inline fun <reified T : LiveState> await(): T {
+        while (true) {
+            val state = checkNotNull(states.poll(60, TimeUnit.SECONDS)) { "no ${T::class.simpleName}" }
+            if (state is T) return state
+        }
+    }
+
+    private fun awaitScreen(what: String, isThere: (FloatArray) -> Boolean) {
+        while (true) if (isThere(checkNotNull(screens.poll(60, TimeUnit.SECONDS)) { what })) return
+    }
+
+    @AfterEach
+    fun nothingIsLeft() {
+        val left = Thread.getAllStackTraces().keys.map { it.name }.filter { it == "model" || it == "OpenGL" }
+        assertEquals(emptyList<String>(), left)
+    }
+
+    @Test
+    fun `an under-display network gets the middle of the camera's frame, unscaled, and its result is shown`() {
+        val expected = TestBundles.reference("udc", artifact, "restored")
+        lens().use { lens ->
+            val camera = TestCamera(framed(seen))
+            lens.divider = 0f
+            lens.show("a view", size)
+            lens.load(bundle, size, Processor.GPU, threads = 1)
+            lens.start(camera)
+            awaitScreen("the raw picture, and then the result") { screen ->
+                camera.deliver()
+                screen.indices.all { abs(screen[it] - expected[it] * 255) <= 1f }
+            }
+            val report = await<LiveState.Running>().report
+            assertTrue(report.restored > 0 && report.asTrained && report.stages!!.model > 0, "$report")
+            assertEquals(Size(1280, 720), camera.wanted)
+        }
+    }
+
+    @Test
+    fun `the raw picture is there while the model is loaded, and stays where it cannot be`() {
+        val mayFail = CountDownLatch(1)
+        val slow = { _: BundleCheck, _: Size, _: Processor, _: Int ->
+            mayFail.await()
+            throw Fault("the file is damaged")
+        }
+        lens(slow).use { lens ->
+            val camera = TestCamera(framed(seen))
+            lens.divider = 0f
+            lens.load(bundle, size, Processor.CPU)
+            lens.show("a view", size)
+            lens.start(camera)
+            assertEquals(size, await<LiveState.WarmingUp>().artifact.let { Size(it.width, it.height) })
+            val raw = { screen: FloatArray -> screen.indices.all { abs(screen[it] - seen.values[it] * 255) <= 1f } }
+            awaitScreen("the raw picture", raw)
+            mayFail.countDown()
+            assertEquals("the file is damaged", await<LiveState.Failed>().reason)
+            screens.clear()
+            camera.deliver()
+            awaitScreen("the raw picture afterwards", raw)
+        }
+    }
+
+    @Test
+    fun `a camera that fails says why, and one that was replaced says nothing any more`() {
+        lens().use { lens ->
+            val (first, second) = TestCamera(framed(seen)) to TestCamera(framed(seen))
+            lens.start(first)
+            lens.start(second)
+            second.started.await()
+            first.listener.failed(CameraProblem.BROKEN)
+            second.listener.failed(CameraProblem.TAKEN)
+            assertEquals(CameraProblem.TAKEN, await<LiveState.NoCamera>().problem)
+            assertTrue(first.isClosed)
+        }
+    }
+
+    @Test
+    fun `it can be closed at any moment, and nothing draws into a view after it was hidden`() {
+        repeat(CYCLES) { cycle ->
+            val lens = lens()
+            val camera = TestCamera(framed(seen))
+            lens.show("a view", size)
+            lens.load(bundle, size, Processor.CPU, threads = 1)
+            lens.start(camera)
+            if (cycle % 2 == 0) awaitScreen("a picture") { true }
+            if (cycle % 3 == 0) lens.load(bundle, size, Processor.CPU, threads = 1)
+            if (cycle % 4 == 0) {
+                lens.hide()
+                screens.clear()
+                camera.deliver()
+            }
+            lens.close()
+            if (cycle % 4 == 0) assertEquals(0, screens.size)
+            screens.clear()
+        }
+    }
+
+    /** In the middle of a camera's frame, in the sensor's orientation. */
+    private fun framed(inside: Picture): Picture {
+        val (width, height) = 1280 to 720
+        val values = FloatArray(width * height * 3)
+        for (y in 0 until inside.height) {
+            val row = ((y + (height - inside.height) / 2) * width + (width - inside.width) / 2) * 3
+            inside.values.copyInto(values, row, y * inside.width * 3, (y + 1) * inside.width * 3)
+        }
+        return Picture(width, height, values)
+    }
+
+    private class TestCamera(private val picture: Picture) : FrameSource {
+        lateinit var wanted: Size
+        lateinit var listener: FrameSource.Listener
+        private lateinit var texture: PlainTexture
+        val started = CountDownLatch(1)
+
+        @Volatile
+        var isClosed = false
+
+        override fun start(texture: FrameTexture, wanted: Size, listener: FrameSource.Listener) {
+            this.texture = (texture as PlainTexture).also { it.fill(picture) }
+            this.wanted = wanted
+            this.listener = listener
+            listener.started(FrameFormat(Size(picture.width, picture.height), 0, mirrored = false))
+            started.countDown()
+            deliver()
+        }
+
+        fun deliver() {
+            started.await()
+            texture.onFrame()
+        }
+
+        override fun close() {
+            isClosed = true
+        }
+    }
+
+    /** In the place of a SurfaceTexture, which is Android's. */
+    private class PlainTexture(val onFrame: () -> Unit) : FrameTexture {
+        override val target = GLES30.GL_TEXTURE_2D
+        private var texture = 0
+
+        fun fill(picture: Picture) {
+            texture = upload(picture)
+        }
+
+        override fun surface(size: Size): Surface = error("no camera asks")
+
+        override fun latest(): Frame = Frame.photo(texture)
+
+        override fun close() = GLES30.glDeleteTextures(1, intArrayOf(texture), 0)
+    }
+
+    /** In the place of a view's Surface; [shown] gets RGB levels, row by row from the top. */
+    private class MemoryWindow(override val size: Size, private val shown: (FloatArray) -> Unit) : Window {
+        private val canvas = Canvas(size)
+
+        override fun bind() = canvas.bind()
+
+        override fun show(): Boolean {
+            canvas.bind()
+            PixelReader(size).use { reader ->
+                reader.request()
+                reader.read(5_000_000_000) { rgba ->
+                    shown(
+                        FloatArray(size.width * size.height * 3) { index ->
+                            val (row, column) = size.height - 1 - index / 3 / size.width to index / 3 % size.width
+                            (rgba.get((row * size.width + column) * 4 + index % 3).toInt() and 255).toFloat()
+                        },
+                    )
+                }
+            }
+            return true
+        }
+
+        override fun close() = canvas.close()
+    }
+
+    companion object {
+        const val CYCLES = 40
+
+        @JvmStatic
+        @BeforeAll
+        fun load() = Native.load()
+    }
+}
