@@ -95,7 +95,7 @@ def write_references(found: Bundle) -> None:
 
 def write_photo(found: Bundle, folder: Path) -> None:
     """A photo larger than the artifact, and what `afterlens restore --runtime tflite` makes of it, unrounded."""
-    photo = read_photo(SAMPLES / "degraded" / "udc.jpg").rgb[:PHOTO[0], :PHOTO[1]]
+    photo = read_photo(SAMPLES / "degraded" / "udc.jpg").rgb[: PHOTO[0], : PHOTO[1]]
     write_png(folder / "photo.png", photo)
     choose = open_runtime(find_task(found.contract.task), found.folder, "tflite")
     fit, run = choose(*photo.shape[:2])

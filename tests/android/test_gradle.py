@@ -38,7 +38,9 @@ def test_both_builds_have_the_same_modules() -> None:
 
 def test_both_builds_have_the_same_versions() -> None:
     root = gradle(".")
-    assert set(re.findall(r'kotlin\("[\w.]+"\) version "([\d.]+)"', root)) == {property_of_pom("kotlin.version")}
+    assert set(re.findall(r'kotlin\("[\w.]+"\) version "([\d.]+)"', root)) == {
+        property_of_pom("kotlin.version")
+    }
     assert only(r'"com\.android\.\w+"\) version "([\d.]+)"', root) == "8.9.1"
     assert only(r"serialization-json:([\d.]+)", gradle("core")) == property_of_pom("serialization.version")
     for folder in MODULES:
@@ -70,3 +72,14 @@ def test_the_manifest_leaves_to_the_builds_what_they_add() -> None:
     assert len(activities) == 3
     for name in activities:
         assert (classes / f"{name.replace('.', '/')}.kt").exists(), name
+
+
+def test_only_adb_s_shell_may_start_a_benchmark() -> None:
+    root = ET.parse(ANDROID / "app" / "src" / "main" / "AndroidManifest.xml").getroot()
+    android = "{http://schemas.android.com/apk/res/android}"
+    exported = {
+        str(entry.get(f"{android}name")).rpartition(".")[2]: entry.get(f"{android}permission")
+        for entry in root.iter("activity")
+        if entry.get(f"{android}exported") == "true"
+    }
+    assert exported == {"LiveActivity": None, "BenchmarkActivity": "android.permission.DUMP"}

@@ -1,9 +1,7 @@
 package afterlens.app
 
 import afterlens.app.ui.BenchmarkActivity
-import android.content.ComponentName
 import android.content.Intent
-import android.content.pm.PackageManager
 import android.view.WindowManager
 import android.widget.TextView
 import java.io.File
@@ -32,14 +30,6 @@ class BenchmarkActivityTest {
         assertEquals("model.json: is missing", error.readText())
         assertEquals("Not measured: model.json: is missing", status(activity))
         assertTrue(activity.window.attributes.flags and WindowManager.LayoutParams.FLAG_KEEP_SCREEN_ON != 0)
-    }
-
-    @Test
-    fun `only adb's shell may start it`() {
-        val name = ComponentName(Device.app, BenchmarkActivity::class.java)
-        val info = Device.app.packageManager.getActivityInfo(name, PackageManager.ComponentInfoFlags.of(0))
-        assertEquals("android.permission.DUMP", info.permission)
-        assertTrue(info.exported)
     }
 
     @Test

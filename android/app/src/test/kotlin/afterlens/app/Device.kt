@@ -2,6 +2,7 @@ package afterlens.app
 
 import afterlens.core.BundleCheck
 import afterlens.core.FolderFiles
+import afterlens.core.Picture
 import android.Manifest
 import android.app.Activity
 import android.app.Application
@@ -17,6 +18,8 @@ import android.os.Looper
 import android.util.Size
 import android.view.View
 import java.io.File
+import java.nio.ByteBuffer
+import java.nio.ByteOrder
 import org.robolectric.RuntimeEnvironment
 import org.robolectric.Shadows.shadowOf
 import org.robolectric.shadows.ShadowCameraCharacteristics
@@ -26,6 +29,7 @@ import org.robolectric.shadows.StreamConfigurationMapBuilder
 object Device {
     val app: Application get() = RuntimeEnvironment.getApplication()
     private val vectors = File(checkNotNull(System.getProperty("vectors")))
+    private val references = File(checkNotNull(System.getProperty("bundles")), "reference/udc")
     private val screenshots = File(checkNotNull(System.getProperty("screenshots")))
 
     /** Does what waits on the main thread. */
@@ -79,16 +83,34 @@ object Device {
     /** A camera's frame. */
     fun photo(): Bitmap = BitmapFactory.decodeFile("${File(vectors, "golden/sensor.png")}")
 
-    /** The same as the picker hands it out. */
-    fun photoFile(): Uri = Uri.fromFile(File(vectors, "golden/sensor.png"))
+    /** What the picker hands out for a file with these bytes. */
+    fun picked(bytes: ByteArray = File(vectors, "golden/sensor.png").readBytes()): Uri = Uri.parse("content://photos/1").also {
+        shadowOf(app.contentResolver).registerInputStream(it, bytes.inputStream())
+    }
 
-    /** What an activity shows, also as a file to look at. */
-    fun screenshot(activity: Activity, name: String): Bitmap {
+    /** A photo that an under-display camera took, and what the network made of it (tests/android/bundles.py). */
+    fun restoredPhoto(): Pair<Bitmap, Bitmap> {
+        val before = BitmapFactory.decodeFile("${File(references, "photo.png")}")
+        val bytes = ByteBuffer.wrap(File(references, "photo.float32").readBytes()).order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer()
+        val values = FloatArray(bytes.remaining()).also(bytes::get)
+        return before to Picture(before.width, before.height, values).bitmap()
+    }
+
+    /** What an activity shows, also as a file to look at. [behind] stands in for the camera's picture. */
+    fun screenshot(activity: Activity, name: String, behind: View? = null): Bitmap {
+        idle()
         val view: View = activity.window.decorView
         val picture = Bitmap.createBitmap(view.width, view.height, Bitmap.Config.ARGB_8888)
-        view.draw(Canvas(picture))
+        for (drawn in listOfNotNull(behind, view)) {
+            // Robolectric lays nothing out anew of its own accord.
+            drawn.measure(exactly(view.width), exactly(view.height))
+            drawn.layout(0, 0, view.width, view.height)
+            drawn.draw(Canvas(picture))
+        }
         screenshots.mkdirs()
         File(screenshots, "$name.png").outputStream().use { picture.compress(Bitmap.CompressFormat.PNG, 100, it) }
         return picture
     }
+
+    private fun exactly(pixels: Int) = View.MeasureSpec.makeMeasureSpec(pixels, View.MeasureSpec.EXACTLY)
 }

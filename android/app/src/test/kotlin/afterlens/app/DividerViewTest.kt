@@ -83,7 +83,8 @@ class DividerViewTest {
             divider = 0.25f
         }
         val screen = Bitmap.createBitmap(400, 400, Bitmap.Config.ARGB_8888).also { view.draw(Canvas(it)) }
-        val found = listOf(50 to 200, 98 to 200, 102 to 200, 350 to 200, 200 to 90, 200 to 110).map { (x, y) -> screen.getPixel(x, y) }
+        val places = listOf(50 to 200, 98 to 200, 102 to 200, 350 to 200, 200 to 90, 200 to 110)
+        val found = places.map { (x, y) -> screen.getPixel(x, y) }
         assertEquals(listOf(Color.RED, Color.RED, Color.GREEN, Color.GREEN, Color.TRANSPARENT, Color.GREEN), found)
     }
 

@@ -71,6 +71,7 @@ class LiveActivityTest {
     fun `it asks for the camera once, and says what it is for`() {
         controller.setup()
         assertArrayEquals(arrayOf(CAMERA), shadowOf(activity).lastRequestedPermission.requestedPermissions)
+        assertNull("Android's question is on the screen", message)
         shadowOf(activity.packageManager).setShouldShowRequestPermissionRationale(CAMERA, true)
         answer(PackageManager.PERMISSION_DENIED)
         assertEquals(words(R.string.permission_needed), message)

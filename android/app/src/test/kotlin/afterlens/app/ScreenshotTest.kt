@@ -1,6 +1,7 @@
 package afterlens.app
 
 import afterlens.app.camera.nearest
+import afterlens.app.ui.CompareView
 import afterlens.app.ui.LiveActivity
 import afterlens.app.ui.PhotoActivity
 import afterlens.app.ui.PhotoJob
@@ -12,10 +13,12 @@ import afterlens.lens.live.LiveState
 import afterlens.lens.pipeline.StageTimes
 import afterlens.lens.runtime.Accelerator
 import afterlens.lens.runtime.Processor
-import android.graphics.Bitmap
 import android.graphics.Color
 import android.hardware.camera2.CameraCharacteristics
+import android.view.View
+import android.widget.Button
 import android.widget.TextView
+import kotlin.math.abs
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertTrue
 import org.junit.Test
@@ -28,13 +31,13 @@ import org.robolectric.annotation.Config
 @RunWith(RobolectricTestRunner::class)
 @Config(qualifiers = "w411dp-h731dp-xhdpi")
 class ScreenshotTest {
-    private val artifact = Device.contract().artifacts.first { it.format == "tflite" }
+    private val artifact = Device.contract().artifacts.first { it.format == "tflite" }.copy(width = 256, height = 256)
     private val live = Robolectric.buildActivity(LiveActivity::class.java)
 
     private fun status() = live.get().requireViewById<TextView>(R.id.status).text.toString()
 
     private fun running(accelerator: Accelerator, asTrained: Boolean = true) =
-        LiveState.Running(artifact, accelerator, LiveReport(StageTimes(4.0, 20.5, 1.5), 2.0, 24.5, 3, 100, asTrained))
+        LiveState.Running(artifact, accelerator, LiveReport(StageTimes(1.0, 2.0, 3.0), 4.0, 10.0, 5, 100, asTrained))
 
     private fun start() {
         Device.allowCamera()
@@ -44,17 +47,34 @@ class ScreenshotTest {
         Device.finishThreads()
     }
 
+    /** In the place of what LiveLens draws. */
+    private fun camera(): View {
+        live.get().window.setBackgroundDrawable(null)
+        val (raw, restored) = Device.restoredPhoto()
+        return CompareView(live.get(), null).apply {
+            setBackgroundColor(Color.BLACK)
+            before = raw
+            after = restored
+        }
+    }
+
+    /** The screen has other pixels than the photo. */
+    private fun assertSimilar(expected: Int, got: Int) {
+        val difference = listOf(0, 8, 16).maxOf { abs((expected shr it and 255) - (got shr it and 255)) }
+        assertTrue("$difference levels", difference <= 24)
+    }
+
     @Test
     fun `it shows what runs on what, and how fast`() = live.use {
         start()
         live.get().show(LiveState.WarmingUp(artifact))
-        assertEquals("Warming up 4x2 …", status())
+        assertEquals("Warming up 256x256 …", status())
         live.get().show(running(Accelerator(Processor.GPU, "GPU, float16")))
         assertEquals(
-            "4x2 float16 on GPU, float16\n24.5 fps, 3 frames dropped\nread 4.0 ms, run 20.5 ms, upload 1.5 ms, draw 2.0 ms",
+            "256x256 float16 on GPU, float16\n10.0 fps, 5 frames dropped\nread 1.0 ms, run 2.0 ms, upload 3.0 ms, draw 4.0 ms",
             status(),
         )
-        val screen = Device.screenshot(live.get(), "live")
+        val screen = Device.screenshot(live.get(), "live", camera())
         assertEquals("the divider", Color.WHITE, screen.getPixel(screen.width / 2, screen.height / 3))
     }
 
@@ -66,7 +86,7 @@ class ScreenshotTest {
         live.get().show(running(Accelerator(Processor.CPU, "XNNPACK, 4 threads", reason), asTrained = false))
         assertTrue(status(), status().contains("Die GPU lehnt ab: $reason"))
         assertTrue(status(), status().contains("nicht die Bildgröße"))
-        Device.screenshot(live.get(), "live_de")
+        Device.screenshot(live.get(), "live_de", camera())
         live.get().show(LiveState.Failed("no memory"))
         assertEquals("Das Netz hat angehalten. no memory", status())
     }
@@ -80,20 +100,24 @@ class ScreenshotTest {
         }
         assertEquals(CameraProblem.entries.map { live.get().getString(it.words()) }, found)
         assertEquals(found.size, found.toSet().size)
+        live.get().show(LiveState.WarmingUp(artifact))
         live.get().show(LiveState.NoCamera(CameraProblem.TAKEN))
         Device.screenshot(live.get(), "camera_taken")
-        Unit
+        live.get().requireViewById<View>(R.id.message).let { assertTrue("${it.height}", it.height > 0) }
     }
 
     @Test
     fun `a photo before and after`() {
         Robolectric.buildActivity(PhotoActivity::class.java).use { photo ->
             photo.setup()
-            val before = Device.photo()
-            val after = Bitmap.createBitmap(before).copy(Bitmap.Config.ARGB_8888, true).apply { eraseColor(Color.GREEN) }
-            photo.get().show(PhotoJob.Outcome(before, after, "photo, 0.5 s"))
+            val (before, after) = Device.restoredPhoto()
+            photo.get().show(PhotoJob.Outcome(before, after, "udc, 0.5 s"))
             val screen = Device.screenshot(photo.get(), "photo")
-            assertEquals(Color.GREEN, screen.getPixel(screen.width * 3 / 4, screen.height / 2))
+            val pictures = photo.get().requireViewById<CompareView>(R.id.pictures)
+            val middle = pictures.top + pictures.height / 2
+            val expected = after.getPixel(after.width * 3 / 4, after.height / 2)
+            assertSimilar(expected, screen.getPixel(screen.width * 3 / 4, middle))
+            assertTrue(photo.get().requireViewById<Button>(R.id.save).isEnabled)
         }
     }
 

@@ -99,7 +99,7 @@ class LiveActivity : Activity(), SurfaceHolder.Callback {
     }
 
     override fun onRequestPermissionsResult(requestCode: Int, permissions: Array<String>, grantResults: IntArray) {
-        if (permission.isAnswer(requestCode, grantResults)) startCamera()
+        if (permission.answered(requestCode)) startCamera()
     }
 
     override fun surfaceCreated(holder: SurfaceHolder) = Unit
@@ -141,8 +141,8 @@ class LiveActivity : Activity(), SurfaceHolder.Callback {
     }
 
     private fun startCamera() {
-        if (!permission.isGiven) return show(permission.message())
-        show(null as Message?)
+        show(if (permission.isGiven || permission.isAsked) null else permission.message())
+        if (!permission.isGiven) return
         cameras = service<CameraManager>().lenses()
         requireViewById<View>(R.id.lens).visibility = if (cameras.size > 1) View.VISIBLE else View.GONE
         if (cameras.isEmpty()) return show(noCamera(CameraProblem.NONE))
