@@ -65,11 +65,13 @@ demo: $(STAMP)
 		--photo afterlens/samples/clips/hands/hands_46.jpg=$(DEMO)/restored/hands/hands_46.png
 	@echo "== Done: open $(DEMO)/report.html"
 
+# Files in the order of their names: tests/android, with the longest test, starts first. (pytest-xdist would begin with the
+# files that have the most tests.)
 test: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 android-test: $(STAMP)
 	$(BIN)/python -m pytest tests/android

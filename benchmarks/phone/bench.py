@@ -47,7 +47,7 @@ PATIENCE = 900.0
 POLL = 2.0
 """Seconds between two looks at the phone: each of them costs it a little."""
 
-_VARIANTS = {
+VARIANTS = {
     "gpu": ("float16", "float32"),
     "cpu": ("mixed", "full_integer_quant", "dynamic_range_quant", "float32", "float16"),
 }
@@ -157,13 +157,13 @@ def bench_on_phone(
 
 
 def _chosen(bundle: Bundle, size: tuple[int, int] | None, variant: str | None, accelerator: str) -> Artifact:
-    if accelerator not in _VARIANTS:
+    if accelerator not in VARIANTS:
         raise UserError(f"accelerator {accelerator!r}: expected cpu or gpu")
     whole = whole_artifacts(bundle, size)  # the smallest first
     alike = {
         one.variant: one for one in whole if (one.width, one.height) == (whole[0].width, whole[0].height)
     }
-    wanted = _VARIANTS[accelerator] if variant is None else (variant,)
+    wanted = VARIANTS[accelerator] if variant is None else (variant,)
     for name in wanted:
         if name in alike:
             return alike[name]
@@ -206,7 +206,7 @@ def _push(job: _Job, bundle: Bundle, artifact: Artifact, golden: list[GoldenFile
     if golden:
         job.phone.push([bundle.path(one) for one in golden], f"{job.bundle}/golden")
     # The files belong to adb's user. Where the storage knows owners, the app must be allowed to read them.
-    job.phone.script(f"chmod -R a+rX {FILES}/bundles; true")
+    job.phone.script(f"chmod a+rX {FILES}/bundles 2>/dev/null; chmod -R a+rX {job.bundle} 2>/dev/null; true")
 
 
 def _start(phone: Phone, extras: dict[str, str]) -> None:

@@ -232,7 +232,7 @@ def test_a_phone_that_slows_down_in_the_last_minute_is_a_regression(tmp_path: Pa
     assert changes(result)["time"]["verdict"] == "same"
     (line,) = result["regressions"]
     assert line == (
-        "TFLite float16 256x256: sustained time 11 → 17 ms in minute 3 (+54 %), at most +10 % is allowed"
+        "TFLite float16 256x256: sustained time 11.1 → 17 ms in minute 3 (+54 %), at most +10 % is allowed"
     )
     assert "17 ms in minute 3" in markdown(result)
 

@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ def main(arguments: list[str]) -> int:
     assert option == "-s"
     if f"{serial}\tdevice\n" not in (PHONE / "devices").read_text():
         return fail(f"error: device '{serial}' not found")
-    return {"shell": shell, "push": push, "pull": pull, "install": install}[verb](*rest)
+    verbs: dict[str, Callable[..., int]] = {"shell": shell, "push": push, "pull": pull, "install": install}
+    return verbs[verb](*rest)
 
 
 def fail(line: str) -> int:
@@ -83,10 +84,8 @@ def on_phone(program: str, *words: str) -> int:
     if program == "pm":
         return 0 if (PHONE / "installed").exists() and not print("package:/data/app/base.apk") else 1
     if program == "pidof":
+        act()
         return 0 if running.exists() else 1
-    if program == "app":
-        app(json.loads(words[0]))
-        return 0
     if words[0] == "force-stop":
         running.unlink(missing_ok=True)
         return 0
@@ -109,23 +108,26 @@ def start(words: tuple[str, ...]) -> int:
     FILES.mkdir(parents=True, exist_ok=True)
     extras = dict(zip(words[5::3], words[6::3], strict=True))
     if extras:
-        (PHONE / "running").touch()
-        command = [sys.executable, __file__, "on-phone", "app", json.dumps(extras)]
-        subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
+        (PHONE / "running").write_text(json.dumps({"looks": 0, "extras": extras}))
+        (FILES / "benchmarks").mkdir(exist_ok=True)
+        (FILES / "benchmarks" / f"{extras['document']}.progress.txt").write_text("30 runs after 3 warm-ups")
     return 0
 
 
-def app(extras: dict[str, str]) -> None:
-    """What the app does after its start: BenchmarkFolder.kt."""
-    will = (PHONE / "will").read_text()
+def act() -> None:
+    """What the app (BenchmarkFolder.kt) has done when it is looked for the second time."""
+    running = PHONE / "running"
+    if not running.exists():
+        return
+    state = json.loads(running.read_text())
+    state["looks"] += 1
+    running.write_text(json.dumps(state))
+    if state["looks"] < 2:
+        return
+    will, extras = (PHONE / "will").read_text(), state["extras"]
     name, results = extras["document"], FILES / "benchmarks"
-    results.mkdir(exist_ok=True)
-    (results / f"{name}.progress.txt").write_text("30 runs after 3 warm-ups")
-    time.sleep(0.3)
     if will == "crash":
-        (PHONE / "running").unlink(missing_ok=True)
+        running.unlink()
     elif will == "lose the cable":
         (PHONE / "devices").write_text("")
     elif will == "refuse":

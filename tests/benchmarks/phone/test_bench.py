@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -65,8 +67,14 @@ def bundle(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def phone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The stand-in's phone, with the app on it, and the stand-in first on PATH."""
+def phone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The stand-in's phone, with the app on it, and the stand-in first on PATH. Only waiting takes time."""
+    waited = [0.0]
+    monkeypatch.setattr(
+        phone_bench,
+        "time",
+        SimpleNamespace(monotonic=lambda: sum(waited), sleep=waited.append),
+    )
     folder = tmp_path / "phone"
     (folder / "bin").mkdir(parents=True)
     command = f"#!/bin/sh\nexec {sys.executable} {STAND_IN}"
@@ -81,9 +89,7 @@ def phone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (folder / "devices").write_text(READY)
     monkeypatch.setenv("PHONE", str(folder))
     monkeypatch.setenv("PATH", f"{tmp_path / 'path'}:{os.environ['PATH']}")
-    monkeypatch.setattr(phone_bench, "POLL", 0.1)
-    yield folder
-    time.sleep(0.4)  # what the app would still write goes into this folder
+    return folder
 
 
 def left_on(phone: Path) -> list[str]:
@@ -187,7 +193,7 @@ def test_a_phone_that_is_not_ready_is_one_line(
 def test_what_goes_wrong_there_is_one_line_and_nothing_stays(
     cli: Cli, phone: Path, bundle: Path, will: str, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(phone_bench, "PATIENCE", 3.0 if will == "hang" else 60.0)
+    monkeypatch.setattr(phone_bench, "PATIENCE", 20.0)
     (phone / "sdcard/Android/data/dev.afterlens/files").mkdir(parents=True)
     (phone / "will").write_text(will)
     result = cli("bench", bundle, "--device", "android")
@@ -244,6 +250,14 @@ def test_who_interrupts_leaves_nothing_on_the_phone(
     assert "Traceback" not in stderr
     assert left_on(phone) == []
     assert not (phone / "running").exists()
+
+
+def test_the_app_would_choose_the_same_variants() -> None:
+    source = (ROOT / "android/lens/src/main/kotlin/afterlens/lens/runtime/Opening.kt").read_text("utf-8")
+    lists = dict(re.findall(r"Processor\.(GPU|CPU) -> listOf\(([^)]*)\)", source))
+    assert {
+        unit.lower(): tuple(json.loads(f"[{names}]")) for unit, names in lists.items()
+    } == phone_bench.VARIANTS
 
 
 def test_words_reach_the_phones_shell_as_they_are(phone: Path, tmp_path: Path) -> None:
