@@ -14,7 +14,7 @@ import afterlens.lens.gl.upload
 import afterlens.lens.golden
 import afterlens.lens.runtime.Processor
 import afterlens.lens.runtime.Restorer
-import afterlens.lens.runtime.openRestorer
+import afterlens.lens.runtime.TfliteRestorer
 import android.opengl.GLES30
 import android.view.Surface
 import java.util.concurrent.CountDownLatch
@@ -36,13 +36,13 @@ class LiveLensTest {
     private val size = Size(artifact.width, artifact.height)
     private val seen = bundle.golden(artifact, "input", "image")
 
-    private fun lens(open: (BundleCheck, Size, Processor, Int) -> Restorer = ::openFloats) =
+    private fun lens(
+        open: (BundleCheck, Size, Processor, Int) -> Restorer = { bundle, _, _, threads -> openFloats(bundle, threads) },
+    ) =
         LiveLens(::PlainTexture, { _, _, view -> MemoryWindow(view, screens::add) }, open, states::add)
 
-    private fun openFloats(bundle: BundleCheck, size: Size, processor: Processor, threads: Int): Restorer =
-        openRestorer(bundle, size, processor, threads) { checked, file ->
-            afterlens.lens.runtime.TfliteRestorer.onCpu(checked, file.takeIf { it.variant == "float32" } ?: artifact, threads)
-        }
+    /** The float32 file on the CPU, whose result is known. */
+    private fun openFloats(bundle: BundleCheck, threads: Int): Restorer = TfliteRestorer.onCpu(bundle, artifact, threads)
 
     /** The first state of this kind, within a minute. */
     private inline fun <reified T : LiveState> await(): T {
@@ -58,8 +58,9 @@ class LiveLensTest {
 
     @AfterEach
     fun nothingIsLeft() {
-        val left = Thread.getAllStackTraces().keys.map { it.name }.filter { it == "model" || it == "OpenGL" }
-        assertEquals(emptyList<String>(), left)
+        val left = Thread.getAllStackTraces().keys.filter { it.name == "model" || it.name == "OpenGL" }
+        left.forEach { it.join(5_000) } // it has done its work, and is about to end
+        assertEquals(emptyList<String>(), left.filter { it.isAlive }.map { it.name })
     }
 
     @Test

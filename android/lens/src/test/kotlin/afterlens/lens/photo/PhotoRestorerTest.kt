@@ -25,7 +25,7 @@ class PhotoRestorerTest {
             val restored = PhotoRestorer(TestBundles.open(task)).restore(photo)
             val error = worst(restored.values, floats(File(folder, "photo.float32")))
             println("$task: a photo of ${photo.width}x${photo.height} differs from Python's by $error")
-            assertTrue(error <= 1e-4f, "$error")
+            assertTrue(error <= 1e-5f, "$error")
         }
     }
 
