@@ -27,6 +27,8 @@ import org.robolectric.RuntimeEnvironment
 import org.robolectric.Shadows.shadowOf
 import org.robolectric.annotation.Config
 
+private const val CAMERA = Manifest.permission.CAMERA
+
 /** The whole activity; the camera and OpenGL are Robolectric's, which deliver no frames. */
 @RunWith(RobolectricTestRunner::class)
 @Config(qualifiers = "w411dp-h731dp-xhdpi")
@@ -194,9 +196,5 @@ class LiveActivityTest {
         val started = shadowOf(activity).nextStartedActivity
         assertEquals(PhotoActivity::class.java.name, started.component?.className)
         assertEquals("clip", started.getStringExtra(PhotoActivity.BUNDLE))
-    }
-
-    private companion object {
-        const val CAMERA = Manifest.permission.CAMERA
     }
 }
