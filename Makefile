@@ -73,9 +73,7 @@ test: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-android-# Files in the order of their names: tests/android, with the longest test, starts first. (pytest-xdist would begin with the
-# files that have the most tests.)
-test: $(STAMP)
+android-test: $(STAMP)
 	$(BIN)/python -m pytest tests/android
 
 # DATA holds train_clean and train_video, all under licences that let the weights be shipped. Frames of a clip are much
