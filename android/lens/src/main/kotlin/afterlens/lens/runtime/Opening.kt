@@ -16,6 +16,11 @@ private fun preferred(processor: Processor): List<String> = when (processor) {
 fun Contract.sizes(): List<Size> =
     artifacts.filter { it.format == "tflite" }.map { Size(it.width, it.height) }.distinct()
 
+/** An artifact of this size, to know what goes in and out. Throws a [Fault] where there is none. */
+fun Contract.artifactOf(size: Size): Artifact =
+    artifacts.firstOrNull { it.format == "tflite" && it.width == size.width && it.height == size.height }
+        ?: throw Fault("$task: no TFLite artifact of $size, there are ${sizes().joinToString()}")
+
 /** The best artifact of a size for a processor. Throws a [Fault] where there is none. */
 fun Contract.artifactFor(processor: Processor, size: Size): Artifact {
     val variants = preferred(processor)
