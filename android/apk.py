@@ -20,7 +20,13 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from afterlens.conversion.bundle.contract import CONTRACT_FILE, integrity_fault, read_bundle
+from afterlens.conversion.bundle.contract import (
+    CONTRACT_FILE,
+    Artifact,
+    GoldenFile,
+    integrity_fault,
+    read_bundle,
+)
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import atomic_path
 from android.apk_facts import facts
@@ -28,16 +34,27 @@ from android.apk_facts import facts
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "android"
 ABI = "arm64-v8a"
-TOOLS = {"mvn": "maven", "javac": "openjdk-17-jdk-headless", "apksigner": "apksigner"}  # and Debian's packages
+TOOLS = {
+    "mvn": "maven",
+    "javac": "openjdk-17-jdk-headless",
+    "apksigner": "apksigner",
+}  # and Debian's packages
 PAGE = 16384  # bytes: the largest page of a phone
 ALIGNMENT_FIELD = 0xD935  # of a ZIP entry, by which apksigner knows how it is to be aligned
 STORED = {".so", ".tflite", ".arsc", ".png"}  # mapped into memory by Android, or compressed already
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser("python -m android.apk", description="Build the app's APK with bundles inside.")
-    parser.add_argument("--bundles", type=Path, required=True, help="a folder of bundles, as `make demo` writes them")
-    parser.add_argument("-o", "--out", type=Path, default=BUILD / "afterlens.apk", help="default: %(default)s")
+    """The command above."""
+    parser = argparse.ArgumentParser(
+        "python -m android.apk", description="Build the app's APK with bundles inside."
+    )
+    parser.add_argument(
+        "--bundles", type=Path, required=True, help="a folder of bundles, as `make demo` writes them"
+    )
+    parser.add_argument(
+        "-o", "--out", type=Path, default=BUILD / "afterlens.apk", help="default: %(default)s"
+    )
     options = parser.parse_args()
     try:
         assets = dict(bundle_files(options.bundles))
@@ -57,13 +74,18 @@ def bundle_files(folder: Path) -> Iterator[tuple[str, Path]]:
     """
     bundles = sorted(path.parent for path in folder.glob(f"*/{CONTRACT_FILE}"))
     if not bundles:
-        raise UserError(f"{folder}: no bundles here, expected FOLDER/{CONTRACT_FILE}; `make demo` makes build/demo")
+        raise UserError(
+            f"{folder}: no bundles here, expected FOLDER/{CONTRACT_FILE}; `make demo` makes build/demo"
+        )
     for bundle in map(read_bundle, bundles):
         tflite = [artifact for artifact in bundle.contract.artifacts if artifact.format == "tflite"]
         if not tflite:
-            raise UserError(f"{bundle.folder}: no TFLite file, which Android needs; convert again with --variants")
+            raise UserError(
+                f"{bundle.folder}: no TFLite file, which Android needs; convert again with --variants"
+            )
         yield f"assets/bundles/{bundle.folder.name}/{CONTRACT_FILE}", bundle.folder / CONTRACT_FILE
-        for entry in (*tflite, *bundle.contract.golden):
+        entries: tuple[Artifact | GoldenFile, ...] = (*tflite, *bundle.contract.golden)
+        for entry in entries:
             if fault := integrity_fault(bundle.folder, entry):
                 raise UserError(fault)
             yield f"assets/bundles/{bundle.folder.name}/{entry.file}", bundle.path(entry)
@@ -140,10 +162,28 @@ def sign(unsigned: Path, signed: Path) -> None:
     keys = BUILD / "debug.keystore"
     if not keys.exists():
         with atomic_path(keys) as new:
-            command = ["keytool", "-genkeypair", "-keystore", str(new), "-storepass", "android", "-keyalg", "RSA"]
+            command = [
+                "keytool",
+                "-genkeypair",
+                "-keystore",
+                str(new),
+                "-storepass",
+                "android",
+                "-keyalg",
+                "RSA",
+            ]
             command += ["-alias", "androiddebugkey", "-keysize", "2048", "-validity", "10000"]
             run([*command, "-dname", "CN=Android Debug,O=Android,C=US"])
-    command = ["apksigner", "sign", "--ks", str(keys), "--ks-pass", "pass:android", "--v4-signing-enabled", "false"]
+    command = [
+        "apksigner",
+        "sign",
+        "--ks",
+        str(keys),
+        "--ks-pass",
+        "pass:android",
+        "--v4-signing-enabled",
+        "false",
+    ]
     run([*command, "--out", str(signed), str(unsigned)])
 
 

@@ -38,7 +38,9 @@ def facts(path: Path) -> Facts:
     """Raises zipfile.BadZipFile for what is no APK."""
     with zipfile.ZipFile(path) as apk:
         methods = sum(
-            struct.unpack_from("<I", apk.read(name), 88)[0] for name in apk.namelist() if name.endswith(".dex")
+            struct.unpack_from("<I", apk.read(name), 88)[0]
+            for name in apk.namelist()
+            if name.endswith(".dex")
         )
         libraries = [entry for entry in apk.infolist() if entry.filename.endswith(".so")]
         places = [data_offset(path, entry) for entry in libraries]

@@ -69,7 +69,7 @@ class LiveActivity : Activity(), SurfaceHolder.Callback {
     override fun onStart() {
         super.onStart()
         lateinit var own: LiveLens
-        own = LiveLens { state -> runOnUiThread { if (lens === own) show(state) } }
+        own = LiveLens(codeCacheDir) { state -> runOnUiThread { if (lens === own) show(state) } }
         lens = own
         own.divider = divider.place
         val surface = preview.holder
