@@ -40,6 +40,7 @@ TOOLS = {
     "apksigner": "apksigner",
 }  # and Debian's packages
 PAGE = 16384  # bytes: the largest page of a phone
+QUICK = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")  # options of a JVM that runs for seconds
 ALIGNMENT_FIELD = 0xD935  # of a ZIP entry, by which apksigner knows how it is to be aligned
 STORED = {".so", ".tflite", ".arsc", ".png"}  # mapped into memory by Android, or compressed already
 
@@ -97,15 +98,17 @@ def require_tools() -> None:
         raise UserError(f"not installed (Debian's names): {', '.join(missing)}")
 
 
-def maven(*arguments: str) -> list[str]:
-    """A command; downloads go to build/maven."""
+def maven(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run it on the modules; downloads go to build/maven."""
     repository = os.environ.get("MAVEN_REPOSITORY", ROOT / "build" / "maven")
-    return ["mvn", "-q", "-B", f"-Dmaven.repo.local={repository}", "-f", str(ROOT / "android"), *arguments]
+    command = ["mvn", "-q", "-B", f"-Dmaven.repo.local={repository}", "-f", str(ROOT / "android"), *arguments]
+    environment = {**os.environ, "MAVEN_OPTS": " ".join((*QUICK, os.environ.get("MAVEN_OPTS", "")))}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
 def compile_app() -> None:
     """Jars, linked resources and D8, in build/android/app."""
-    done = run(maven("-pl", "app", "-am", "-DskipTests", "-Dmaven.test.skip", "package"), check=False)
+    done = maven("-pl", "app", "-am", "-DskipTests", "-Dmaven.test.skip", "package")
     if done.returncode:
         raise UserError(f"Maven could not build the app: {(done.stdout + done.stderr).strip()[-2000:]}")
 
@@ -117,8 +120,10 @@ def pack(assets: dict[str, Path], out: Path) -> None:
     jars.append(next(app.glob("app-*.jar")))
     with tempfile.TemporaryDirectory(dir=BUILD) as temporary, atomic_path(out) as signed:
         folder = Path(temporary)
-        d8 = ["java", "-cp", str(app / "tools" / "r8.jar"), "com.android.tools.r8.D8", "--release"]
+        jdk = Path(shutil.which("javac") or "").resolve().parents[1]  # java.lang, which android-all lacks
+        d8 = ["java", *QUICK, "-cp", str(app / "tools" / "r8.jar"), "com.android.tools.r8.D8", "--release"]
         d8 += ["--min-api", pom_property("minimum.sdk"), "--lib", (app / "android.classpath").read_text()]
+        d8 += ["--lib", str(jdk)]
         run([*d8, "--output", str(folder), *map(str, jars)])
         with zipfile.ZipFile(folder / "unsigned.apk", "w") as archive:
             with zipfile.ZipFile(app / "generated" / "resources.apk") as linked:
@@ -194,12 +199,11 @@ def pom_property(name: str) -> str:
     return found
 
 
-def run(command: list[str], check: bool = True) -> subprocess.CompletedProcess[str]:
+def run(command: list[str]) -> None:
     """Raises UserError with what the command said where it fails."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if check and done.returncode:
+    if done.returncode:
         raise UserError(f"{command[0]} failed: {(done.stdout + done.stderr).strip()[-2000:]}")
-    return done
 
 
 if __name__ == "__main__":
