@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import psutil
@@ -94,6 +95,7 @@ class _Stderr:
 
 def main() -> NoReturn:
     """Run the command line and leave with its exit code."""
+    _open_closed_streams()
     # File names need not be valid text.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -121,18 +123,42 @@ def main() -> NoReturn:
         place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
         code = _fail(2, f"{place}{error.strerror or error}")
     except MemoryError:
-        code = _fail(2, "not enough memory; free some, or take smaller pictures")
+        code = _fail(2, _MEMORY)
     except typer.TyperException as error:  # wrong options and arguments; no message once the help was shown
         message = error.format_message()
         code = _fail(2, f"{message} (see `{_help_of(error)}`)") if message else 2
     except Exception as error:
         if os.environ.get("AFTERLENS_DEBUG"):
             raise
+        if isinstance(error, SystemError | RuntimeError) and _says_memory(error):
+            sys.exit(_fail(2, _MEMORY))
         kind = type(error).__name__
         code = _fail(70, f"internal error, please report it: {kind}: {error} (AFTERLENS_DEBUG=1 shows where)")
     if code == 130:
         _fail(130, "interrupted")
     sys.exit(code)
+
+
+_MEMORY = "not enough memory; free some, or take smaller pictures"
+
+
+def _says_memory(error: Exception) -> bool:
+    """How PyTorch says it, and libraries in C that return without an exception."""
+    text = str(error)
+    return (
+        "allocate memory" in text or "without setting an exception" in text or "without exception set" in text
+    )
+
+
+def _open_closed_streams() -> None:
+    """A shell's `>&-` closes a stream: Python has None for it then, and the next file to be opened takes its place."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            try:
+                os.fstat(number)
+            except OSError:
+                os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            setattr(sys, name, Path(os.devnull).open("r+"))  # noqa: SIM115 - until the end
 
 
 def _fail(code: int, message: str) -> int:

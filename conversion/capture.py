@@ -67,9 +67,10 @@ def place_of(node: torch.fx.Node) -> str:
     """Where in the network a captured node comes from: "layer body.0 (Block), network.py, line 12"."""
     parts = []
     stack = list((node.meta.get("nn_module_stack") or {}).values())
-    if stack and stack[-1][0]:
+    layer = f"{stack[-1][0]}.".removeprefix("module.").rstrip(".") if stack else ""
+    if layer:
         kind = stack[-1][1] if isinstance(stack[-1][1], str) else stack[-1][1].__name__
-        parts.append(f"layer {stack[-1][0].removeprefix('module.')} ({kind.rpartition('.')[2]})")
+        parts.append(f"layer {layer} ({kind.rpartition('.')[2]})")
     lines = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
     own = [(file, line) for file, line in lines if "torch" not in Path(file).parts]
     if own:

@@ -17,7 +17,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,7 @@ def import_external(name: str) -> tuple[Deployable, ...]:
         returned = function()
     except (Exception, SystemExit) as error:
         raise UserError(f"{name}: the function raised {_told(error)}") from error
+    returned = [_ours(one) for one in returned] if isinstance(returned, list | tuple) else _ours(returned)
     _refuse(name, _faults_of_result(returned))
     return (returned,) if isinstance(returned, Deployable) else tuple(returned)
 
@@ -138,6 +139,25 @@ def _import(module_name: str, name: str) -> Any:
         raise UserError(
             f"{name}: no module {missing}, neither installed nor in the current directory"
         ) from error
+
+
+def _ours(value: Any) -> Any:
+    """A `Deployable` or `Port` of this repository's own file under another module name, as ours; others as they are.
+
+    In the repository's folder, `training.deployable` can be imported too, and its classes are not those of
+    `afterlens.training.deployable`.
+    """
+    kind = {"Deployable": Deployable, "Port": Port}.get(type(value).__name__)
+    if kind is None or isinstance(value, kind):
+        return value
+    files = [getattr(sys.modules.get(cls.__module__), "__file__", None) for cls in (type(value), kind)]
+    if files[0] is None or files[1] is None or not Path(files[0]).samefile(files[1]):
+        return value
+    parts = {part.name: getattr(value, part.name) for part in fields(value)}
+    for side in ("inputs", "outputs"):
+        if isinstance(parts.get(side), list | tuple):
+            parts[side] = tuple(_ours(port) for port in parts[side])
+    return kind(**parts)
 
 
 def _refuse(name: str, faults: Iterator[str]) -> None:
@@ -235,7 +255,9 @@ def _faults_of_a_run(deployable: Deployable) -> Iterator[str]:
             results = deployable.module(*given)
             again = deployable.module(*(picture.clone() for picture in noise))
     except (Exception, SystemExit) as error:
-        yield f"the module, run at {size}, raised {_told(error)}"
+        kinds = {str(weight.dtype) for weight in deployable.module.parameters()} - {"torch.float32"}
+        hint = f"; weights are of {', '.join(sorted(kinds))}: call .float() on the module" if kinds else ""
+        yield f"the module, run at {size}, raised {_told(error)}{hint}"
         return
     if not all(torch.equal(picture, kept) for picture, kept in zip(given, noise, strict=True)):
         yield f"the module, run at {size}, writes into its input; work on a copy"

@@ -2,9 +2,10 @@
 
     program = lower(deployable)        # ExportedProgram of the same function, in operators that both converters know
 
-Only the operators of `_REWRITES` change; a network without them is captured as it is. Resizing by a filter (bicubic, area,
-antialiased) is a fixed weighted sum along each axis: a 1x1 convolution whose channels are the rows, and then the columns.
-The weights are read off PyTorch's own operator, so they are right for any factor and any size.
+Only the operators of `_REWRITES` and of formulas.py change, convolutions with a constant factor or offset behind them
+(affine.py), and what is computed of constants alone, which becomes a constant: converters do so, and round it. Resizing
+by a filter (bicubic, area, antialiased) is a fixed weighted sum along each axis: a 1x1 convolution whose channels are the
+rows, and then the columns. The weights are read off PyTorch's own operator, so they are right for any factor and any size.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from afterlens.conversion.affine import fold_affine
 from afterlens.conversion.capture import capture, operator_of, place_of
+from afterlens.conversion.formulas import write_out
+from afterlens.conversion.graph_edit import call, constant_of, constants, fold_constants, named, shape_of
 from afterlens.training.deployable import Deployable
 from afterlens.training.media.errors import UserError
 
@@ -62,11 +66,14 @@ def _changed(
 def _rewrite(module: GraphModule) -> bool:
     calls = [node for node in module.graph.nodes if node.op == "call_function" and node.target in _REWRITES]
     changed = [_REWRITES[node.target](module, node) for node in calls]
-    return any(changed)
+    # Each is looked for in what the one before it has left.
+    changed += [write_out(module), fold_constants(module), fold_affine(module)]
+    # Core ML would keep a constant output in float32.
+    return any([*changed, _own_outputs(module.graph, lambda node, before: node.op == "get_attr")])
 
 
 def _for_onnx(module: GraphModule) -> bool:
-    changed = [_own_outputs(module.graph), _spread_maps(module.graph)]
+    changed = [_own_outputs(module.graph, _is_borrowed), _spread_maps(module.graph)]
     return any(changed)
 
 
@@ -80,24 +87,19 @@ def _refuse_complex(deployable: Deployable, program: ExportedProgram) -> None:
             )
 
 
-def _borrowed(graph: torch.fx.Graph) -> list[int]:
-    """Places of outputs that no operator computes for them alone."""
-    (outputs,) = graph.output_node().args
-    assert isinstance(outputs, tuple | list)
-    return [
-        place
-        for place, node in enumerate(outputs)
-        if isinstance(node, Node) and (node.op != "call_function" or node in outputs[:place])
-    ]
+def _is_borrowed(node: Node, before: Sequence[Any]) -> bool:
+    """Whether no operator computes an output for it alone; ``before``: the outputs before it."""
+    return node.op != "call_function" or node in before
 
 
-def _own_outputs(graph: torch.fx.Graph) -> bool:
+def _own_outputs(graph: torch.fx.Graph, lacks: Callable[[Node, Sequence[Any]], bool]) -> bool:
+    """Give an operator of its own to each output that lacks one."""
     last = graph.output_node()
     (returned,) = last.args
     assert isinstance(returned, tuple | list)
     outputs: list[Any] = list(returned)
     first = next(node for node in graph.nodes if node.op == "placeholder")
-    places = _borrowed(graph)
+    places = [i for i, node in enumerate(returned) if isinstance(node, Node) and lacks(node, returned[:i])]
     for place in places:
         with graph.inserting_before(last):
             outputs[place] = graph.call_function(_plus_zero, (outputs[place], first))
@@ -121,12 +123,12 @@ def _spread_maps(graph: torch.fx.Graph) -> bool:
     spread = False
     for node in [n for n in graph.nodes if n.target in _ELEMENTWISE and n not in constants]:
         operands = [value for value in node.args[:2] if isinstance(value, Node)]
-        if len(operands) != 2 or len(_shape(node)) != 4:
+        if len(operands) != 2 or len(shape_of(node)) != 4:
             continue
         for place, constant in enumerate(operands):
             picture = operands[1 - place]
-            shape = (1,) * (4 - len(_shape(constant))) + _shape(constant)
-            if constant not in constants or max(shape[2:]) == 1 or _shape(picture) != _shape(node):
+            shape = (1,) * (4 - len(shape_of(constant))) + shape_of(constant)
+            if constant not in constants or max(shape[2:]) == 1 or shape_of(picture) != shape_of(node):
                 continue
             with graph.inserting_before(node):
                 laid_out = graph.call_function(_spread, (constant, picture))
@@ -150,47 +152,18 @@ _ELEMENTWISE = (
 )
 
 
-def _call(node: Node, function: Callable[..., Tensor], *arguments: Any) -> bool:
-    """Let a node call another function."""
-    node.target, node.args, node.kwargs = function, arguments, {}
-    return True
-
-
-def _constants(module: nn.Module, node: Node, *values: Tensor) -> list[Node]:
-    """Constants for a node to read, kept in the module."""
-    made = []
-    for index, value in enumerate(values):
-        name = f"constant_{node.name}_{index}"
-        module.register_buffer(name, value)
-        with node.graph.inserting_before(node):
-            made.append(node.graph.get_attr(name))
-    return made
-
-
-def _named(node: Node, *names: str) -> list[Any]:
-    """The arguments of an operator in the order of ``names``, its own; defaults filled in."""
-    schema = node.target._schema.arguments  # type: ignore[union-attr]
-    given = {argument.name: value for argument, value in zip(schema, node.args, strict=False)} | node.kwargs
-    defaults = {argument.name: argument.default_value for argument in schema if argument.has_default_value()}
-    return [given.get(name, defaults.get(name)) for name in names]
-
-
-def _shape(node: Node) -> tuple[int, ...]:
-    return tuple(int(side) for side in node.meta["val"].shape)
-
-
 def _max_pool(module: nn.Module, node: Node) -> bool:
     """No stride left out, which coremltools does not read, and no padding, which onnx2tf gets wrong.
 
     Repeating the edge changes no maximum: each window that reaches beyond the edge also holds the edge.
     """
     names = ("self", "kernel_size", "stride", "padding", "dilation", "ceil_mode")
-    x, kernel, stride, padding, dilation, ceil = _named(node, *names)
+    x, kernel, stride, padding, dilation, ceil = named(node, *names)
     spread = _pair(dilation)
     kernel, step, padding = _pair(kernel), _pair(stride or kernel), _pair(padding)
     if spread != [1, 1] or (padding == [0, 0] and not ceil):
-        return not stride and _call(node, F.max_pool2d, x, kernel, kernel, padding, spread, ceil)
-    return _call(node, _padded_maximum, x, _edges(node, x, kernel, step, padding), kernel, step)
+        return not stride and call(node, F.max_pool2d, x, kernel, kernel, padding, spread, ceil)
+    return call(node, _padded_maximum, x, _edges(node, x, kernel, step, padding), kernel, step)
 
 
 def _edges(node: Node, x: Node, kernel: list[int], stride: list[int], padding: list[int]) -> list[int]:
@@ -198,7 +171,7 @@ def _edges(node: Node, x: Node, kernel: list[int], stride: list[int], padding: l
     after = [
         max(0, (result - 1) * step + side - size - before)
         for size, result, side, step, before in zip(
-            _shape(x)[2:], _shape(node)[2:], kernel, stride, padding, strict=True
+            shape_of(x)[2:], shape_of(node)[2:], kernel, stride, padding, strict=True
         )
     ]
     return [padding[1], after[1], padding[0], after[0]]
@@ -214,18 +187,18 @@ def _average_pool(module: nn.Module, node: Node) -> bool:
     Both converters and their runtimes differ in what they count at the edge.
     """
     names = ("self", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
-    x, kernel, stride, padding, ceil, include, divisor = _named(node, *names)
+    x, kernel, stride, padding, ceil, include, divisor = named(node, *names)
     kernel, stride, padding = _pair(kernel), _pair(stride or kernel), _pair(padding)
     if padding == [0, 0] and not ceil and divisor is None:
         return False
     edges = _edges(node, x, kernel, stride, padding)
-    ones = torch.ones(1, 1, *_shape(x)[2:])
+    ones = torch.ones(1, 1, *shape_of(x)[2:])
     shares = F.avg_pool2d(ones, kernel, stride, padding, ceil, include, divisor)
     shares = shares / F.avg_pool2d(F.pad(ones, edges), kernel, stride)
     if bool((shares == 1).all()):
-        return _call(node, _padded_average, x, edges, kernel, stride)
-    (name,) = _constants(module, node, shares)
-    return _call(node, _padded_average, x, edges, kernel, stride, name)
+        return call(node, _padded_average, x, edges, kernel, stride)
+    (name,) = constants(module, node, shares)
+    return call(node, _padded_average, x, edges, kernel, stride, name)
 
 
 def _padded_average(
@@ -240,42 +213,35 @@ def _pair(value: Any) -> list[int]:
     return values * 2 if len(values) == 1 else values
 
 
+def _transposed(module: nn.Module, node: Node) -> bool:
+    """Dilation, which TFLite has no transposed convolution for: zeros between the weights."""
+    names = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
+    x, weight, bias, stride, padding, more, groups, dilation = named(node, *names)
+    step, value = _pair(dilation), constant_of(module, weight)
+    if step == [1, 1] or value is None:
+        return False
+    height, width = ((side - 1) * apart + 1 for side, apart in zip(value.shape[2:], step, strict=True))
+    spread = torch.zeros(*value.shape[:2], height, width)
+    spread[..., :: step[0], :: step[1]] = value
+    (weight,) = constants(module, node, spread)
+    return call(node, F.conv_transpose2d, x, weight, bias, _pair(stride), _pair(padding), _pair(more), groups)
+
+
 def _instance_norm(module: nn.Module, node: Node) -> bool:
     """With running statistics it is a batch normalization; coremltools normalizes by the picture's own."""
     names = ("input", "weight", "bias", "running_mean", "running_var", "use_input_stats", "eps")
-    x, weight, bias, mean, variance, own, eps = _named(node, *names)
-    return not own and _call(node, F.batch_norm, x, mean, variance, weight, bias, False, 0.0, eps)
-
-
-def _rms_norm(module: nn.Module, node: Node) -> bool:
-    """coremltools divides by the largest value first, which is 0 / 0 where all are 0."""
-    x, shape, weight, eps = _named(node, "input", "normalized_shape", "weight", "eps")
-    axes = list(range(-len(shape), 0))
-    return _call(node, _normalized, x, axes, weight, torch.finfo(torch.float32).eps if eps is None else eps)
-
-
-def _normalized(x: Tensor, axes: list[int], weight: Tensor | None, eps: float) -> Tensor:
-    result = x * torch.rsqrt(x.square().mean(axes, keepdim=True) + eps)
-    return result if weight is None else result * weight
-
-
-def _remainder(module: nn.Module, node: Node) -> bool:
-    """``a - floor(a / b) * b`` in plain operators."""
-    return _call(node, _rest, *_named(node, "self", "other"))
-
-
-def _rest(a: Tensor, b: float) -> Tensor:
-    return a - torch.floor(a) if b == 1 else a - torch.floor(a / b) * b
+    x, weight, bias, mean, variance, own, eps = named(node, *names)
+    return not own and call(node, F.batch_norm, x, mean, variance, weight, bias, False, 0.0, eps)
 
 
 def _running_sum(module: nn.Module, node: Node) -> bool:
     """Along rows or columns: each a sum of those before it. onnx2tf sums along another axis."""
-    x, dim = _named(node, "self", "dim")
-    shape = _shape(x)
+    x, dim = named(node, "self", "dim")
+    shape = shape_of(x)
     if len(shape) != 4 or dim % 4 < 2:
         return False
     triangle = torch.ones(shape[dim], shape[dim]).tril()
-    return _call(node, _along_axis, x, *_constants(module, node, triangle), dim % 4)
+    return call(node, _along_axis, x, *constants(module, node, triangle), dim % 4)
 
 
 def _along_axis(x: Tensor, weights: Tensor, dim: int) -> Tensor:
@@ -285,8 +251,8 @@ def _along_axis(x: Tensor, weights: Tensor, dim: int) -> Tensor:
 
 def _pad(module: nn.Module, node: Node) -> bool:
     """Circular padding: the opposite edges, put beside the picture."""
-    x, pad, mode = _named(node, "self", "pad", "mode")
-    return mode == "circular" and _call(node, _circular, x, list(pad))
+    x, pad, mode = named(node, "self", "pad", "mode")
+    return mode == "circular" and call(node, _circular, x, list(pad))
 
 
 def _circular(x: Tensor, pad: Sequence[int]) -> Tensor:
@@ -307,7 +273,7 @@ def _filtered(module: nn.Module, node: Node) -> bool:
     """Any resizing whose rows and columns are weighted sums."""
     image = node.args[0]
     assert isinstance(image, Node)
-    before, after = _shape(image), _shape(node)
+    before, after = shape_of(image), shape_of(node)
     if len(before) != 4:
         return False
     if node.target in _AREA and all(
@@ -315,7 +281,7 @@ def _filtered(module: nn.Module, node: Node) -> bool:
     ):
         return False  # plain average pooling
     weights = [_weights_along(node, axis, before[axis], after[axis]) for axis in (2, 3)]
-    return _call(node, _along_both_axes, image, *_constants(module, node, *weights))
+    return call(node, _along_both_axes, image, *constants(module, node, *weights))
 
 
 def _weights_along(node: Node, axis: int, size: int, result: int) -> Tensor:
@@ -329,7 +295,7 @@ def _weights_along(node: Node, axis: int, size: int, result: int) -> Tensor:
     if node.target in _AREA:
         returned = F.adaptive_avg_pool2d(impulses, (shape[0], shape[1]))
     else:
-        align, factors = _named(node, "align_corners", "scale_factors")
+        align, factors = named(node, "align_corners", "scale_factors")
         # The factor, where one was given, decides on the positions, not the sizes.
         along = None if factors is None else [factors[0], 1.0] if not turned else [1.0, factors[1]]
         operator: Any = node.target
@@ -345,23 +311,31 @@ def _along_both_axes(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1)
 
 
+def _bilinear(module: nn.Module, node: Node) -> bool:
+    """By a factor that gives no whole number of pixels: the converters would take the ratio of the sizes for it."""
+    (factors,) = named(node, "scale_factors")
+    before, after = shape_of(node.args[0])[2:], shape_of(node)[2:]  # type: ignore[arg-type]
+    exact = factors is None or all(size * f == n for size, f, n in zip(before, factors, after, strict=True))
+    return not exact and _filtered(module, node)
+
+
 def _nearest(module: nn.Module, node: Node) -> bool:
     """Pixels chosen by index along each axis. onnx2tf chooses others, but for whole factors of enlarging."""
     image = node.args[0]
     assert isinstance(image, Node)
-    before, after = _shape(image), _shape(node)
+    before, after = shape_of(image), shape_of(node)
     if all(result % size == 0 for size, result in zip(before[2:], after[2:], strict=True)):
-        return node.target is not _aten.upsample_nearest2d.vec and _call(
+        return node.target is not _aten.upsample_nearest2d.vec and call(
             node, _enlarged, image, after[2] // before[2], after[3] // before[3]
         )
-    (factors,) = _named(node, "scale_factors")
+    (factors,) = named(node, "scale_factors")
     operator: Any = node.target
     size = list(after[2:]) if factors is None else None
     # Read off PyTorch's own operator: which row and column each pixel comes from.
     rows = torch.arange(before[2], dtype=torch.float32)[:, None].expand(before[2:])
     columns = torch.arange(before[3], dtype=torch.float32).expand(before[2:])
     found = operator(torch.stack([rows, columns])[None], size, factors)[0].long()
-    return _call(node, _chosen, image, *_constants(module, node, found[0, :, 0], found[1, 0, :]))
+    return call(node, _chosen, image, *constants(module, node, found[0, :, 0], found[1, 0, :]))
 
 
 def _enlarged(x: Tensor, rows: int, columns: int) -> Tensor:
@@ -377,15 +351,15 @@ _AREA = (_aten.adaptive_avg_pool2d.default, _aten._adaptive_avg_pool2d.default)
 _REWRITES: dict[Any, Callable[[nn.Module, Node], bool]] = {
     _aten.max_pool2d.default: _max_pool,
     _aten.avg_pool2d.default: _average_pool,
+    _aten.conv_transpose2d.input: _transposed,
     _aten.cumsum.default: _running_sum,
     _aten.instance_norm.default: _instance_norm,
-    _aten.rms_norm.default: _rms_norm,
     _aten.pad.default: _pad,
     **dict.fromkeys(_AREA, _filtered),
-    _aten.remainder.Scalar: _remainder,
     _aten.upsample_bicubic2d.vec: _filtered,
     _aten._upsample_bicubic2d_aa.vec: _filtered,
     _aten._upsample_bilinear2d_aa.vec: _filtered,
+    _aten.upsample_bilinear2d.vec: _bilinear,
     _aten._upsample_nearest_exact2d.vec: _nearest,
     _aten.upsample_nearest2d.vec: _nearest,
 }

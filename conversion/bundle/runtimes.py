@@ -83,6 +83,11 @@ class TfliteModel:
             raise UserError(f"{self.path}: LiteRT failed ({_line(error)})") from error
 
 
+_EXACT_INPUT = 1 / (255 * float(np.float16(1 / 255)))
+"""Makes up for the rounding of 1/255 to float16, 1.5e-5 of every pixel. Networks that round, or divide by differences,
+enlarge it to more than any fault of a file, so that no gate could tell them apart."""
+
+
 class CoremlModel:
     """A Core ML package in our executor. Its pictures have 8 bits: what goes in is rounded to them first.
 
@@ -105,10 +110,12 @@ class CoremlModel:
         Args:
             pictures: [0, 1].
             eight_bit: round the outputs to steps of 1/255 and clip them, as an app gets them; off, as computed.
-            round_storage: round what the package declares as float16 after every operator; off, all is float32.
+            round_storage: round what the package declares as float16 after every operator; off, all is float32, and
+                the factor 1/255 of the input is that of float32 too.
         """
+        factor = np.float32(1.0 if round_storage else _EXACT_INPUT)
         given = {
-            feature.name: to_levels(pictures[feature.name])
+            feature.name: to_levels(pictures[feature.name]) * factor
             if feature.is_image
             else np.asarray(pictures[feature.name], np.float32)[None]
             for feature in self._program.inputs

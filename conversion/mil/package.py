@@ -287,9 +287,14 @@ def _inside(package: Path, folder: Path, relative: str) -> Path:
     ):
         raise UserError(f"{package}: the path {relative!r} leads out of the package; do not use this model")
     target = folder.joinpath(*parts)
-    if not target.resolve().is_relative_to(package.resolve()):
+    try:
+        leads_out = not target.resolve().is_relative_to(package.resolve())
+        is_there = target.is_file()
+    except OSError as error:
+        raise UserError(f"{package}: a path of its manifest cannot be read ({error.strerror})") from None
+    if leads_out:
         raise UserError(f"{package}: the path {relative!r} leads out of the package; do not use this model")
-    if not target.is_file():
+    if not is_there:
         raise UserError(
             f"{package}: {relative!r} is missing; copy the whole folder or convert the model again"
         )

@@ -15,15 +15,24 @@ Milliseconds = Mapping[str, tuple[float, str]]
 
 
 def overview(
-    artifacts: Sequence[Artifact], proof: Proof | None, verdict: Verdict, times: Milliseconds
+    artifacts: Sequence[Artifact],
+    proof: Proof | None,
+    verdict: Verdict,
+    times: Milliseconds,
+    phones: Mapping[str, Mapping[str, float]],
 ) -> Table:
-    """All files of a bundle, a line each, by picture size, then by file size: did it pass, what does it cost and gain."""
+    """All files of a bundle, a line each, by picture size, then by file size: did it pass, what does it cost and gain.
+
+    Args:
+        phones: median times by file, for each phone.
+    """
     proved = {} if proof is None else {entry.file: entry for entry in proof.artifacts}
     evaluated = any(entry.quality is not None for entry in proved.values())
     columns = [
         *("file", "verdict", "size>", "vs PyTorch dB>"),
         *(("vs ground truth dB>", "loss dB>") if evaluated else ()),
-        *(("ms>",) if times else ()),
+        *((("host ms>" if phones else "ms>"),) if times else ()),
+        *(f"{name} ms>" for name in phones),
     ]
     rows = []
     formats = list(FORMATS)
@@ -43,6 +52,7 @@ def overview(
             row.append(_loss_cell(quality))
         if times:
             row.append(f"{times[artifact.file][0]:.1f}" if artifact.file in times else "–")
+        row += [f"{found[artifact.file]:.1f}" if artifact.file in found else "–" for found in phones.values()]
         rows.append(row)
     return Table(columns, rows)
 

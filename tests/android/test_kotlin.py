@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from afterlens.benchmarks.document import read_document
 from afterlens.conversion.bundle.contract import Artifact, GoldenFile, read_bundle
 from android import apk, apk_facts
 from tests.android import bundles, public_api
@@ -65,6 +66,13 @@ def check_reports(module: str) -> None:
     assert not skipped
 
 
+def check_benchmarks() -> None:
+    """What the app's benchmark wrote on the JVM is read here. It is no phone, and says so."""
+    documents = [read_document(path) for path in (BUILD / "lens" / "benchmarks").glob("*.json")]
+    assert {result["artifact"]["task"] for one in documents for result in one["results"]} == {"udc", "deblur"}
+    assert {one["provenance"] for one in documents} == {"measured-emulator"}
+
+
 @pytest.fixture(scope="module")
 def built() -> Path:
     """What Maven made of all modules, after their tests passed: one run. Without the native parts, only core is tested."""
@@ -72,6 +80,7 @@ def built() -> Path:
         pytest.skip(f"Kotlin: {found}")
     for module in MODULES:
         shutil.rmtree(BUILD / module / "surefire-reports", ignore_errors=True)
+    shutil.rmtree(BUILD / "lens" / "benchmarks", ignore_errors=True)
     found = other_machine() or reason(missing_for_lens())
     if found:
         run_maven("core")
@@ -86,6 +95,7 @@ def built() -> Path:
 def test_kotlin(built: Path) -> None:
     for module in MODULES:
         check_reports(module)
+    check_benchmarks()
 
 
 def test_classes_use_only_what_android_makes_public(built: Path) -> None:

@@ -71,6 +71,20 @@ def test_a_function_gives_one_graph_or_several_sizes(write: Write) -> None:
     assert network.provenance()["reference"] == "team.night:make"
 
 
+def test_the_repositorys_own_module_under_its_short_name_is_taken(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    name = write("def make(): return graph()", HEAD.replace("afterlens.training", "training"))
+    before = set(sys.modules)
+    try:
+        (graph,) = import_external(name)
+    finally:
+        for other in [name for name in sys.modules if name not in before]:
+            del sys.modules[other]
+    assert graph.size == (16, 24) and type(graph).__module__ == "afterlens.training.deployable"
+
+
 def test_weights_are_hashed_by_name_type_shape_and_bytes(write: Write) -> None:
     (deployable,) = import_external(write("def make(): return graph()"))
     text = hashlib.sha256()

@@ -18,7 +18,8 @@ LAYERS = (
     ("examples",),
     ("bundle",),
     ("lower",),
-    ("mil", "capture"),
+    ("affine", "formulas"),
+    ("graph_edit", "mil", "capture"),
 )
 LAYER_OF = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -62,6 +63,21 @@ def test_a_full_stderr_changes_no_exit_code_and_a_full_stdout_is_said() -> None:
         process = start("--help", stdout=full, stderr=subprocess.PIPE)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 2 and b"No space left" in errors and b"Traceback" not in errors
+
+
+def test_closed_streams_are_no_bug() -> None:
+    for arguments, code in ((["--version"], 0), (["restore"], 2)):
+        command = shlex.join([sys.executable, "-m", "afterlens", *arguments])
+        for closed in (">&-", "2>&-", "<&- >&- 2>&-"):
+            done = subprocess.run(
+                ["/bin/sh", "-c", f"{command} {closed}"],
+                cwd=ROOT,
+                env=ENVIRONMENT,
+                capture_output=True,
+                check=False,
+                timeout=60,
+            )
+            assert (done.returncode, b"internal" in done.stderr) == (code, False), (arguments, closed)
 
 
 def test_the_version_and_the_tasks_can_be_asked_for(cli: Cli) -> None:

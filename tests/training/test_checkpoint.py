@@ -3,6 +3,7 @@
 import os
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,6 +21,8 @@ from afterlens.training.checkpoint import (
     save_checkpoint,
 )
 from afterlens.training.media.errors import UserError
+from afterlens.training.state import TrainingState, _averaged
+from afterlens.training.task import OptimizerSettings
 
 METADATA = {"task": "reflection", "step": 3, "best": None, "recipe": {"widths": [1, 2], "name": "Ä"}}
 
@@ -157,3 +160,25 @@ def test_helpers_are_loaded_frozen(tmp_path: Path) -> None:
     assert not helper.training and not any(weight.requires_grad for weight in helper.parameters())
     with pytest.raises(UserError, match="helper.safetensors: weight .* this network expects"):
         load_frozen(nn.Conv2d(3, 4, 3), tmp_path / "helper.safetensors")
+
+
+def test_each_network_learns_at_its_own_multiple_of_the_rate() -> None:
+    optimizers = {name: torch.optim.SGD([nn.Parameter(torch.zeros(1))], 1.0) for name in ("network", "judge")}
+    settings = {"network": OptimizerSettings(), "judge": OptimizerSettings(rate=4.0)}
+    TrainingState.set_learning_rate(SimpleNamespace(optimizers=optimizers, settings=settings), 0.25)  # type: ignore[arg-type]
+    assert {name: found.param_groups[0]["lr"] for name, found in optimizers.items()} == {
+        "network": 0.25,
+        "judge": 1.0,
+    }
+
+
+def test_the_start_weights_count_as_the_first_of_the_average() -> None:
+    network = nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        network.weight.fill_(0.0)
+        average = _averaged(network, 0.999)
+        for step, share in ((1, 2 / 11), (2, 3 / 12)):
+            before = float(average.module.weight)
+            network.weight.fill_(float(step))
+            average.update_parameters(network)
+            assert float(average.module.weight) == pytest.approx(share * before + (1 - share) * step)

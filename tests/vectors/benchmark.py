@@ -1,4 +1,4 @@
-"""bench_expected.json: made-up times, as a phone might measure them, and the document of benchmarks/schema.json that has to come of it."""
+"""bench_expected.json: made-up times as a phone might measure them, and the document that has to come of them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ def document() -> dict[str, Any]:
                 **{"self_test": SELF_TEST, "live": LIVE, "sustained": SUSTAINED},
             },
             {
-                **measured("TFLite float16 256x256 CPU", "cpu", "XNNPACK", 4, [2.5 * time for time in TIMES_MS]),
+                **measured(
+                    "TFLite float16 256x256 CPU", "cpu", "XNNPACK", 4, [2.5 * time for time in TIMES_MS]
+                ),
                 **{"self_test": None, "live": None, "sustained": None},
             },
         ],

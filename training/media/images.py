@@ -108,6 +108,8 @@ def read_photo(path: Path) -> Photo:
             raise UserError(f"{path}: the image is damaged or incomplete ({error.err})") from error
         raise UserError(f"{path}: {too_large(height, width)}") from error
     except Exception as error:
+        if not _fits(height, width):  # some decoders call that damage
+            raise UserError(f"{path}: {too_large(height, width)}") from error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: the image is damaged or incomplete ({reason})") from error
     exif, orientation = _exif(image)
@@ -121,6 +123,15 @@ def too_large(height: int, width: int) -> str:
         f"{width}x{height} pixels do not fit into this machine's memory; free some, or scale the picture down, "
         f"for example to {max(1, width // 2)}x{max(1, height // 2)}, which takes a quarter"
     )
+
+
+def _fits(height: int, width: int) -> bool:
+    """Whether there is memory for a picture in float32 and as its decoder holds it."""
+    try:
+        np.empty((height, width, 16), np.uint8)
+    except MemoryError:
+        return False
+    return True
 
 
 @contextmanager

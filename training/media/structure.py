@@ -1,15 +1,19 @@
-"""Damage in the middle of a Matroska or AVI file: their readers skip what they cannot parse, and frames with it.
+"""Damage in the middle of a Matroska, AVI or MPEG-TS file: readers skip what they cannot parse, and frames with it.
 
 refuse_broken(Path("walk.mkv"))
 
-The elements of both formats state their own length, one after the other. Where the next one is none, bytes are lost.
-Damage within a frame is not seen here: decoders report that.
+The elements of the first two state their own length, one after the other. Where the next one is none, bytes are lost.
+The packets of MPEG-TS are of one length and numbered by track. Damage within a frame is not seen here: decoders report
+that.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
 
 from afterlens.training.media.errors import UserError
 
@@ -36,7 +40,7 @@ _UNKNOWN = -1  # the size of an element that ends where the next one begins
 
 
 def refuse_broken(path: Path) -> None:
-    """Raises UserError, with the place, for a Matroska, WebM or AVI file whose elements do not follow each other."""
+    """Raises UserError, with the place, for a Matroska, WebM, AVI or MPEG-TS file whose parts do not follow each other."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -45,6 +49,8 @@ def refuse_broken(path: Path) -> None:
                 place = _broken_matroska(file, size)
             elif head == b"RIFF":
                 place = _broken_avi(file, size)
+            elif head[:1] == b"\x47":
+                place = _broken_transport_stream(file)
             else:
                 return
     except OSError as error:
@@ -123,6 +129,64 @@ def _broken_avi(file: IO[bytes], size: int) -> int | None:
             position += 12 if kind == b"LIST" else 8 + length + length % 2
         start = end + end % 2
     return None
+
+
+_PACKET, _READ = 188, 1 << 16  # bytes of a packet; packets read at once
+
+
+def _broken_transport_stream(file: IO[bytes]) -> int | None:
+    """The first packet of MPEG-TS that is none, whose number does not follow that of its track's last one, or that
+    begins a frame in another way than its track's first one.
+    """
+    before: NDArray[np.uint8] = np.empty((0, _PACKET), np.uint8)  # the last packet of each track
+    heads: dict[int, NDArray[np.uint8]] = {}  # how frames begin, by track
+    start = 0
+    file.seek(0)
+    while data := file.read(_PACKET * _READ):
+        packets = np.frombuffer(data, np.uint8, len(data) // _PACKET * _PACKET).reshape(-1, _PACKET)
+        wrong = packets[:, 0] != 0x47
+        joined = np.concatenate([before, packets])
+        wrong[np.flatnonzero(_jumps(joined)) - len(before)] = True
+        wrong |= _other_heads(packets, heads)
+        if wrong.any():
+            return start + int(np.argmax(wrong)) * _PACKET
+        _, newest = np.unique(_track(joined)[::-1], return_index=True)
+        before = joined[len(joined) - 1 - newest]
+        start += len(data)
+    return None
+
+
+def _track(packets: NDArray[np.uint8]) -> NDArray[np.int32]:
+    return (packets[:, 1].astype(np.int32) & 0x1F) << 8 | packets[:, 2]
+
+
+def _jumps(packets: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which packets come after lost ones of their track: the counter may repeat, or go on by one with a payload."""
+    track, control = _track(packets), packets[:, 3]
+    order = np.argsort(track, kind="stable")
+    same = track[order][1:] == track[order][:-1]
+    step = (control[order][1:] - control[order][:-1]) & 15
+    follows = (step == 0) | ((step == 1) & (control[order][1:] & 0x10 > 0))
+    announced = (control & 0x20 > 0) & (packets[:, 4] > 0) & (packets[:, 5] & 0x80 > 0)
+    found = np.zeros(len(packets), np.bool_)
+    found[order[1:]] = same & ~follows
+    return found & ~announced & (track != 0x1FFF)  # the last are filling, and not numbered
+
+
+def _other_heads(packets: NDArray[np.uint8], heads: dict[int, NDArray[np.uint8]]) -> NDArray[np.bool_]:
+    """Which packets say that a frame begins in them, but do not hold the code that frames of their track begin with."""
+    wrong = np.zeros(len(packets), np.bool_)
+    starts = np.flatnonzero((packets[:, 1] & 0x40 > 0) & (packets[:, 3] & 0x10 > 0))
+    first = 4 + np.where(packets[starts, 3] & 0x20 > 0, packets[starts, 4].astype(np.int64) + 1, 0)
+    starts, first = starts[first <= _PACKET - 4], first[first <= _PACKET - 4]
+    codes = packets[starts[:, None], first[:, None] + np.arange(4)]
+    tracks = _track(packets[starts])
+    for track in np.unique(tracks):
+        of_track = tracks == track
+        head = heads.setdefault(int(track), codes[of_track][0])
+        if head[:3].tolist() == [0, 0, 1]:  # others are tables
+            wrong[starts[of_track]] = (codes[of_track] != head).any(1)
+    return wrong
 
 
 def _is_code(name: bytes) -> bool:

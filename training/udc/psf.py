@@ -12,7 +12,6 @@ Restoration for Under-Display Camera, CVPR 2021). With ``N`` samples of pitch ``
 from __future__ import annotations
 
 import math
-import zipfile
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -305,8 +304,11 @@ def read_psf(path: Path) -> Tensor:
         raise UserError(f"{path}: no such file, expected one of `afterlens psf`")
     try:
         kernel = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not a NumPy file that can be read: {error}") from error
+    except (
+        Exception
+    ) as error:  # NumPy reads the header as Python's syntax, and raises as many kinds as that has
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: not a NumPy file that can be read: {reason}") from error
     shape: tuple[int, ...] = getattr(kernel, "shape", ())  # an .npz has none
     if len(shape) != 3 or shape[0] != 3 or shape[1] != shape[2] or shape[1] % 2 == 0:
         raise UserError(

@@ -102,12 +102,13 @@ _SCATTER: dict[str, Any] = {
 
 
 def _scattered(data: Array, index: tuple[Any, ...], updates: Array, mode: str) -> Array:
-    result = data.copy()
+    # The product of all updates of one element may pass beyond the type's range and come back.
+    result = data.astype(np.float64 if data.dtype.kind == "f" else data.dtype)
     if mode == "update":
         result[index] = updates
     else:
         _SCATTER[mode].at(result, index, updates)
-    return result
+    return result.astype(data.dtype, copy=False)
 
 
 def scatter(

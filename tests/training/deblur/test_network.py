@@ -1,7 +1,9 @@
 """The deblurring network: its budget, what leaves it unchanged, and the form for streams."""
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -12,11 +14,13 @@ from afterlens.training.deblur.network import (
     MOVING,
     MULTIPLE,
     STILL,
+    ContrastStem,
     DeblurNetwork,
     for_deployment,
 )
 from afterlens.training.deblur.task import TASK, DeblurRecipe, DeblurStream, build_network
 from afterlens.training.recipe import read_recipe
+from afterlens.training.trained import load_network
 
 Widths = tuple[int, int, int]
 SMALL: Widths = (16, 16, 16)
@@ -110,6 +114,37 @@ def test_faint_contrast_is_the_same_motion() -> None:
     assert float((faint - shifted).abs().max()) < 1e-3 * spread
     # A little, since what is as faint as noise is not brought up.
     assert float((faint - strong).abs().mean()) < 0.05 * spread
+
+
+def test_extents_between_still_and_moving_count_in_proportion() -> None:
+    network = small()
+    extents = torch.tensor([STILL, MOVING, (STILL + MOVING) / 2]) / 8  # in units of 8 pixels
+    torch.testing.assert_close(network._ramp(extents), torch.tensor([0.0, 1.0, 0.5]), rtol=0, atol=1e-6)
+
+
+def test_contrast_of_the_noise_floor_is_halved() -> None:
+    stem = ContrastStem(64)
+    noise = 0.5 + stem.NOISE * torch.randn(4, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        squares = stem(noise)[..., 4:-4, 4:-4].square().mean()
+    assert stem.NOISE == 0.04
+    assert 0.45 < float(squares) < 0.55, "power / (power + floor), both the same"
+
+
+@pytest.mark.parametrize("shift", [(8, 0), (0, 8), (-4, 8)])
+def test_the_bundled_weights_see_known_motion(photo: NDArray[np.float32], shift: tuple[int, int]) -> None:
+    """Both frames are cut from one photo, the previous one ``shift`` pixels (x, y) away."""
+    network = load_network(TASK, TASK.pretrained)[0]
+    x, y = shift
+    side, left, top = 192, 300, 100
+    current, previous = (
+        torch.from_numpy(photo[b : b + side, a : a + side].transpose(2, 0, 1).copy())[None]
+        for a, b in ((left, top), (left - x, top - y))
+    )
+    with torch.inference_mode():
+        flow = network(current, previous)[1][-1][0, :2, 8:-8, 8:-8].flatten(1).median(1).values.tolist()
+    print(f"shifted by {shift}, found {flow}")
+    assert flow == [pytest.approx(x, abs=2.0), pytest.approx(y, abs=2.0)]
 
 
 def test_the_copy_for_deployment_computes_the_same() -> None:

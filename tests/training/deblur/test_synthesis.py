@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from afterlens.training.data import seeded
+from afterlens.training.deblur import synthesis
 from afterlens.training.deblur.motion import Trajectory, exposure_times, moved, random_trajectory, still
 from afterlens.training.deblur.synthesis import (
     CELL,
@@ -111,7 +112,8 @@ def test_an_object_has_its_own_motion_and_all_it_touched_is_not_sharp() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_samples_hold_what_their_kind_promises(kind: str) -> None:
     shares, damages = [], []
-    for seed in range(4):
+    moving = 0.0
+    for seed in range(4 if kind != "sharp" else 8):  # of which some move
         sample = degrade(picture(10 + seed), picture(20 + seed), kind, seeded(seed))
         again = degrade(picture(10 + seed), picture(20 + seed), kind, seeded(seed))
         assert all(torch.equal(sample[key], again[key]) for key in sample)
@@ -120,17 +122,35 @@ def test_samples_hold_what_their_kind_promises(kind: str) -> None:
             float(sample[key].min()) >= 0.0 and float(sample[key].max()) <= 1.0 for key in ("input", "target")
         )
         assert sample["motion"].isfinite().all() and sample["motion"].shape == (5, SIZE[0] // 4, SIZE[1] // 4)
+        moving = max(moving, float(sample["motion"][:2].abs().max()))
         shares.append(float(sample["sharp"].mean()))
         damage = (sample["input"] - sample["target"]).square().mean(0)
         damages.append(float(damage.mean()))
         if shares[-1] > 0.05:  # noise only
             assert float(damage[sample["sharp"][0] > 0].mean()) < 3e-4
     if kind == "sharp":
-        assert min(shares) == 1.0
+        assert min(shares) == 1.0 and moving > 1.0
     elif kind == "shake":
         assert max(shares) == 0.0 and min(damages) > 1e-4
     else:
         assert 0.02 < np.mean(shares) < 0.95
+
+
+def test_frames_have_8_bits() -> None:
+    sample = degrade(picture(1), picture(2), "shake", seeded(0))
+    for name in ("input", "previous"):
+        levels = sample[name] * 255
+        assert float((levels - levels.round()).abs().max()) < 1e-4, name
+
+
+def test_the_previous_frame_is_taken_a_frame_earlier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The light of a frame is here its time."""
+    monkeypatch.setattr(
+        synthesis, "average", lambda scene, middle: np.full((*SIZE, 3), 0.5 + middle / 4, np.float32)
+    )
+    sample = degrade(picture(1), picture(2), "shake", seeded(0))
+    assert float(to_linear(sample["input"]).mean()) == pytest.approx(0.5, abs=0.02)
+    assert float(to_linear(sample["previous"]).mean()) == pytest.approx(0.25, abs=0.02)
 
 
 def test_a_margin_is_cut_off_and_what_lies_in_it_moves_in() -> None:

@@ -52,6 +52,26 @@ def test_the_place_of_the_damage_is_named(tmp_path: Path) -> None:
         open_clip(damaged(source, cluster, 16))
 
 
+def test_a_packet_that_is_missing_from_a_transport_stream_is_named(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "c.ts", [picture(number) for number in range(24)], codec="mpeg2video")
+    data = source.read_bytes()
+    place = len(data) // 376 * 188
+    track = data[place + 1 : place + 3]
+    while (data[place + 1] & 0x1F, data[place + 2]) != (track[0] & 0x1F, track[1]) or not data[
+        place + 3
+    ] & 16:
+        place += 188
+    head = data.index(b"\0\0\1\xe0", place)  # of a frame, as a packet of its own
+    for changed in (
+        data[:place] + data[place + 188 :],
+        data[:place] + b"\0" + data[place + 1 :],
+        data[: head + 2] + b"\0" + data[head + 3 :],
+    ):
+        source.write_bytes(changed)
+        with pytest.raises(UserError, match=r"damaged at byte \d+ of \d+: frames are lost"):
+            open_clip(source)
+
+
 def test_a_live_recording_without_sizes_is_read(tmp_path: Path) -> None:
     source = write_clip(tmp_path / "c.mkv", options={"live": "1"})
     assert frames(source) == 12

@@ -17,6 +17,7 @@ from torch import Generator, Tensor
 
 from afterlens.samples import PANEL
 from afterlens.training.media.errors import UserError
+from afterlens.training.udc import patterns, psf
 from afterlens.training.udc.patterns import (
     FAMILIES,
     HELD_OUT_FAMILIES,
@@ -178,6 +179,47 @@ def test_patterns_are_transmissions_that_their_seed_decides(family: str) -> None
 def test_test_patterns_are_not_trained_on() -> None:
     assert set(TRAINING_FAMILIES) | set(HELD_OUT_FAMILIES) == set(FAMILIES)
     assert not set(TRAINING_FAMILIES) & set(HELD_OUT_FAMILIES)
+    # What each says of itself.
+    assert set(HELD_OUT_FAMILIES) == {
+        n for n, draw in FAMILIES.items() if "Held out." in (draw.__doc__ or "")
+    }
+    assert len(HELD_OUT_FAMILIES) == 2
+
+
+def test_a_honeycomb_turned_by_60_degrees_is_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def turned(angle: float) -> Tensor:
+        monkeypatch.setattr(
+            patterns, "_turned_plane", lambda size, pitch, generator: plane(size, pitch, angle)
+        )
+        return patterns.honeycomb(256, 2.0, Generator().manual_seed(3))
+
+    upright = turned(0.0)
+    assert float((turned(math.pi / 3) - upright).abs().mean()) < 0.01
+    assert float((turned(math.pi / 4) - upright).abs().mean()) > 0.1
+
+
+def test_a_fifth_of_the_panels_is_mounted_diagonally() -> None:
+    angles = []
+    for seed in range(200):
+        x, _ = patterns._turned_plane(8, 1.0, Generator().manual_seed(seed))
+        angles.append(math.atan2(float(x[1, 0] - x[0, 0]), float(x[0, 1] - x[0, 0])))
+    diagonal = [angle for angle in angles if abs(angle - math.pi / 4) < 0.04]
+    assert 20 <= len(diagonal) <= 60
+    assert all(abs(angle) < 0.04 for angle in angles if angle not in diagonal)
+
+
+def test_scattered_light_falls_with_the_square_of_the_distance(monkeypatch: pytest.MonkeyPatch) -> None:
+    halo = psf._halo(129, 4.0)
+    middle = float(halo[64, 64])
+    assert float(halo.sum()) == pytest.approx(1.0, rel=1e-4)
+    assert float(halo[64, 68]) == pytest.approx(middle / 2, rel=1e-4)
+    assert float(halo[64, 104]) == pytest.approx(middle * 16 / (16 + 1600), rel=1e-4)
+    # And a random panel has some of it: here it is all in one corner.
+    corner = torch.zeros(33, 33)
+    corner[0, 0] = 1.0
+    monkeypatch.setattr(psf, "_halo", lambda size, core: corner)
+    shares = [float(random_psf(Generator().manual_seed(seed), 33)[1, 0, 0]) for seed in range(6)]
+    assert max(shares) > 0.05 and max(shares) <= 0.36
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Generator, Tensor
 
+from afterlens.training.udc import synthesis
 from afterlens.training.udc.psf import random_psf
 from afterlens.training.udc.synthesis import (
     KINDS,
@@ -253,6 +254,38 @@ def test_held_out_panels_are_others() -> None:
     assert trained.shape == held_out.shape == (3, SIZE, SIZE)
     assert not torch.equal(trained, held_out)
     assert not torch.equal(trained, panel_psf(PANELS - 1, held_out=False))
+
+
+def test_panels_are_mounted_in_all_eight_ways(scene: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = torch.zeros(3, 5, 5)
+    kernel[:, 0, 1] = 1.0
+    seen: set[tuple[int, ...]] = set()
+
+    def remember(photo: Tensor, psf: Tensor, generator: Generator) -> Tensor:
+        seen.add(tuple(psf[0].nonzero()[0].tolist()))
+        return photo
+
+    monkeypatch.setattr(synthesis, "panel_psf", lambda index, held_out: kernel)
+    monkeypatch.setattr(synthesis, "photograph", remember)
+    for seed in range(64):
+        synthesis.degrade(scene, scene, "panel", Generator().manual_seed(seed))
+    assert seen == {(0, 1), (0, 3), (1, 0), (3, 0), (4, 1), (4, 3), (1, 4), (3, 4)}
+
+
+def test_light_from_beyond_the_kernel_veils_the_scene(monkeypatch: pytest.MonkeyPatch) -> None:
+    halves = torch.zeros(3, 8, 8)
+    halves[:, :, 4:] = 0.5
+    point = torch.ones(3, 1, 1)
+    veils = []
+
+    def remember(scene: Tensor, psf: Tensor, camera: Camera, generator: Generator) -> Tensor:
+        veils.append(float(scene[0, 0, 0] / scene[0].mean()))  # of black
+        return scene
+
+    monkeypatch.setattr(synthesis, "form_image", remember)
+    for seed in range(40):
+        synthesis.photograph(halves, point, Generator().manual_seed(seed))
+    assert 0.0 <= min(veils) < 0.01 and 0.05 < max(veils) <= 0.1
 
 
 def test_an_unknown_kind_is_refused(scene: Tensor) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from afterlens.conversion.mil.ops.gather import GATHER
+from afterlens.conversion.mil.ops.gather import GATHER, scatter, scatter_along_axis, scatter_nd
 from tests.conversion.mil.programs import INPUTS, Cases, Computed, X, names_of, normal
 
 
@@ -132,6 +132,21 @@ def test_operator_agrees_with_pytorch(computed: Computed, name: str) -> None:
 @pytest.mark.parametrize("name", names_of(older_cases))
 def test_older_form_agrees_with_pytorch(computed_by_ios16: Computed, name: str) -> None:
     computed_by_ios16.check(name)
+
+
+def test_a_product_may_pass_beyond_the_range_on_its_way() -> None:
+    """Three updates of one element, in an order that overflows in between."""
+    data, updates = np.float32([2e30, 1.0]), np.float32([1e20, 1e-30, 3.0])
+    places = np.zeros(3, np.int32)
+    expected = np.float32([6e20, 1.0])
+    for result in (
+        scatter(data, places, updates, 0, "mul"),
+        scatter_along_axis(data, places, updates, 0, "mul"),
+        scatter_nd(data, places[:, None], updates, "mul"),
+    ):
+        assert result.dtype == np.float32
+        np.testing.assert_allclose(result, expected, rtol=1e-6)
+    assert scatter(data, places[:1], np.float32([1e20]), 0, "mul")[0] == np.inf
 
 
 def test_no_operator_is_left_untested(computed: Computed) -> None:

@@ -14,7 +14,7 @@ import java.io.IOException
  *
  *     BenchmarkFolder(getExternalFilesDir(null)!!).run({ intent.getStringExtra(it) }, state, png) { line -> show(line) }
  */
-class BenchmarkFolder(private val root: File) {
+class BenchmarkFolder(private val root: File, private val liveSeconds: Double = PhoneBenchmark.LIVE_SECONDS) {
     private val results = File(root, "benchmarks")
 
     /** The line that went wrong, or null. Where not even the document's name is given, nothing can be written. */
@@ -33,7 +33,7 @@ class BenchmarkFolder(private val root: File) {
             results.mkdirs()
             val request = BenchmarkRequest.of(extra)
             val bundle = BundleCheck(FolderFiles(File(root, "bundles/${request.bundle}")))
-            val document = PhoneBenchmark(bundle, request, state, png).run { line ->
+            val document = PhoneBenchmark(bundle, request, state, png, liveSeconds).run { line ->
                 progress(line)
                 write("$name.progress.txt", line)
             }

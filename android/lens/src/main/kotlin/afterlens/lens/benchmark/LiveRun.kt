@@ -20,8 +20,8 @@ import java.util.concurrent.TimeUnit
 /** A picture in the place of a camera, [FRAME_RATE] times a second through [LivePipeline], drawn to memory. */
 internal class LiveRun(private val model: ModelThread, private val restorer: Restorer, private val picture: Picture) {
     private val size = Size(restorer.artifact.width, restorer.artifact.height)
-    private val finished = mutableListOf<Double>()
-    private val stages = mutableListOf<StageTimes>()
+    private val ready = Semaphore(0)
+    private var nextFrame = 0L
 
     /** For so many [seconds], and until there are two results. Makes an OpenGL context of its own on this thread. */
     fun run(seconds: Double): Live = EglCore().use {
@@ -35,38 +35,42 @@ internal class LiveRun(private val model: ModelThread, private val restorer: Res
 
     private fun run(seconds: Double, frame: Frame, screen: Canvas): Live {
         val geometry = FrameGeometry(size, 0, mirrored = false, size, upright = true, Scale.CROP, size, Scale.FIT)
-        val ready = Semaphore(0)
         LivePipeline(model, restorer, geometry, frame.target) { ready.release() }.use { live ->
-            val begin = System.nanoTime()
-            var offered = 0L
-            while (since(begin) < seconds * 1000 || live.restored < 2) {
-                val wait = offered * FRAME_MS - since(begin)
-                val isResult = wait > 0 && ready.tryAcquire((wait * 1e6).toLong(), TimeUnit.NANOSECONDS)
-                if (!isResult) {
-                    live.offer(frame)
-                    offered++
-                }
-                live.draw(size, divider = 0f, screen::bind)
-                note(live, since(begin))
+            nextFrame = System.nanoTime()
+            while (live.restored == 0L) step(live, frame, screen) // the first frame compiles shaders and touches memory
+            val (begin, dropped) = System.nanoTime() to live.dropped
+            fun now() = (System.nanoTime() - begin) / 1e6
+            val finished = mutableListOf<Double>()
+            val stages = mutableListOf<StageTimes>()
+            while (now() < seconds * 1000 || finished.size < 2) {
+                val before = live.restored
+                step(live, frame, screen)
+                if (live.restored == before) continue
+                finished += now()
+                stages += checkNotNull(live.stages)
             }
             return Live.of(
-                since(begin) / 1000, finished, live.dropped,
+                now() / 1000, finished, live.dropped - dropped,
                 stages.map { it.input }, stages.map { it.model }, stages.map { it.output },
             )
         }
     }
 
-    private fun note(live: LivePipeline, now: Double) {
-        if (live.restored == finished.size.toLong()) return
-        finished += now
-        stages += checkNotNull(live.stages)
+    /** Waits for a result or for the time of the next frame, and draws. */
+    private fun step(live: LivePipeline, frame: Frame, screen: Canvas) {
+        val wait = nextFrame - System.nanoTime()
+        val isResult = wait > 0 && ready.tryAcquire(wait, TimeUnit.NANOSECONDS)
+        if (!isResult) {
+            live.offer(frame)
+            // A camera does not make up for frames that nobody took.
+            nextFrame = maxOf(nextFrame, System.nanoTime() - FRAME_NS) + FRAME_NS
+        }
+        live.draw(size, divider = 0f, screen::bind)
     }
-
-    private fun since(begin: Long) = (System.nanoTime() - begin) / 1e6
 
     companion object {
         /** Frames a second, as phones' cameras have them. */
         const val FRAME_RATE = 30
-        private const val FRAME_MS = 1000.0 / FRAME_RATE
+        private const val FRAME_NS = 1_000_000_000L / FRAME_RATE
     }
 }

@@ -38,8 +38,8 @@ class PhoneBenchmark(
     private val request: BenchmarkRequest,
     private val state: DeviceState,
     private val png: PngDecoder,
-    private val liveSeconds: Double = 10.0,
-    private val sustainedMs: Double = request.minutes * 60_000.0,
+    private val liveSeconds: Double = LIVE_SECONDS,
+    private val nanoTime: () -> Long = System::nanoTime,
 ) {
     private val artifact: Artifact = chosen()
     private val inputs = artifact.inputs.associateWith { golden("input", it) ?: throw Fault("${artifact.file}: no golden input ${it.name}") }
@@ -51,9 +51,9 @@ class PhoneBenchmark(
         val powerSource = state.powerSource()
         val result = ModelThread("benchmark").use { model ->
             progress("loading ${artifact.file}")
-            val begin = System.nanoTime()
+            val begin = nanoTime()
             val restorer = model.call(::open)
-            val loaded = (System.nanoTime() - begin) / 1e6
+            val loaded = since(begin)
             try {
                 measured(model, restorer, loaded, progress)
             } finally {
@@ -84,15 +84,15 @@ class PhoneBenchmark(
     ): BenchmarkDocument.Result {
         progress("self-test")
         feed(restorer)
-        val first = model.call { BenchmarkRun(warmup = 0, runs = 1).times { restorer.run() } }
+        val first = model.call { BenchmarkRun(warmup = 0, runs = 1, nanoTime).times { restorer.run() } }
         val (test, error) = selfTest(restorer)
         progress("${request.runs} runs after ${request.warmup} warm-ups")
-        val times = first + model.call { BenchmarkRun(request.warmup, request.runs).times { restorer.run() } }
+        val times = first + model.call { BenchmarkRun(request.warmup, request.runs, nanoTime).times { restorer.run() } }
         val timing = Timing.of(times, warmup = request.warmup + first.size, loaded, peakBytes())
         progress("live for ${liveSeconds.toInt()} seconds")
         val live = live(model, restorer)
         feed(restorer) // the live path left other pictures there
-        val sustained = if (sustainedMs > 0) sustained(model, restorer, progress) else null
+        val sustained = if (request.minutes > 0) sustained(model, restorer, progress) else null
         return BenchmarkDocument.Result(
             id = "TFLite ${artifact.variant} ${request.size} ${request.processor}",
             runtime = BenchmarkDocument.Runtime(
@@ -156,15 +156,14 @@ class PhoneBenchmark(
     private fun sustained(model: ModelThread, restorer: Restorer, progress: (String) -> Unit): List<Minute> {
         val (at, times) = mutableListOf<Double>() to mutableListOf<Double>()
         val states = mutableListOf<Pair<String?, Int?>>()
-        val begin = System.nanoTime()
-        fun now() = (System.nanoTime() - begin) / 1e6
-        while (states.size * MINUTE_MS < sustainedMs) {
-            val end = minOf((states.size + 1) * MINUTE_MS, sustainedMs)
-            progress("sustained: minute ${states.size + 1} of ${request.minutes}")
+        val run = BenchmarkRun(warmup = 0, runs = 1, nanoTime)
+        val begin = nanoTime()
+        for (minute in 1..request.minutes) {
+            progress("sustained: minute $minute of ${request.minutes}")
             model.call {
-                while (now() < end) {
-                    at += now()
-                    times += BenchmarkRun(warmup = 0, runs = 1).times { restorer.run() }
+                while (since(begin) < minute * MINUTE_MS) {
+                    at += since(begin)
+                    times += run.times { restorer.run() }
                 }
             }
             states += state.thermalState() to state.batteryPercent()
@@ -178,11 +177,15 @@ class PhoneBenchmark(
 
     private fun ByteBuffer.floats(): FloatArray = FloatArray(remaining() / 4).also { asFloatBuffer().get(it) }
 
-    private companion object {
-        const val MINUTE_MS = 60_000.0
+    private fun since(begin: Long) = (nanoTime() - begin) / 1e6
+
+    companion object {
+        /** Long enough for the frame rate of a slow artifact, too short to warm a phone. */
+        const val LIVE_SECONDS = 10.0
+        private const val MINUTE_MS = 60_000.0
 
         /** The most memory that this process ever held. */
-        fun peakBytes(): Long? = File("/proc/self/status").takeIf { it.canRead() }?.useLines { lines ->
+        private fun peakBytes(): Long? = File("/proc/self/status").takeIf { it.canRead() }?.useLines { lines ->
             lines.firstOrNull { it.startsWith("VmHWM:") }?.filter(Char::isDigit)?.toLongOrNull()?.times(1024)
         }
     }

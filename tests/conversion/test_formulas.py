@@ -1,0 +1,126 @@
+"""Operators that coremltools translates by a formula of its own, written out: the same results."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from afterlens.conversion.lower import lower
+from afterlens.training.deployable import Deployable, Port
+
+PICTURE = torch.rand(1, 3, 24, 20, generator=torch.Generator().manual_seed(0))
+
+
+class _Net(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        return (self.function(x),)
+
+
+def _operators(function: Callable[[Tensor], Tensor], picture: Tensor = PICTURE) -> list[str]:
+    """The operators of the rewritten function, after a check that it computes the same."""
+    shape = (1, 3, 24, 20)
+    ports = (Port("image", shape, (0.0, 1.0)),), (Port("restored", shape, (0.0, 1.0)),)
+    program = lower(Deployable(_Net(function).eval(), "net", "Net", "1", *ports))
+    torch.testing.assert_close(program.module()(picture)[0], function(picture))
+    return [str(n.target).split(".")[1] for n in program.graph.nodes if n.op == "call_function"]
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (lambda x: 3 / (x + 0.01), ["add", "div"]),
+        (lambda x: (x + 0.01).reciprocal() + 1, ["add", "div", "add"]),
+        (lambda x: torch.rsqrt(x + 1e-6), ["add", "sqrt", "div"]),
+        (lambda x: F.rms_norm(x, (20,), eps=1e-6), ["square", "mean", "add", "sqrt", "div"]),
+        (lambda x: F.celu(x - 0.5, 0.5), ["sub", "div", "elu", "mul"]),
+        (lambda x: torch.remainder(x * 3, 1.0), ["mul", "floor", "sub"]),
+        (lambda x: F.softplus(4 * x, beta=2.0, threshold=2.0), ["mul", "mul", "gt", "softplus", "where"]),
+        (lambda x: F.softplus(4 * x), ["mul", "softplus"]),
+    ],
+    ids=[
+        "quotient",
+        "reciprocal",
+        "reciprocal root",
+        "root mean square",
+        "CELU",
+        "rest",
+        "threshold",
+        "softplus",
+    ],
+)
+def test_it_is_written_out_and_computes_the_same(
+    function: Callable[[Tensor], Tensor], expected: list[str]
+) -> None:
+    assert _operators(function) == expected
+
+
+@pytest.mark.parametrize(
+    "how", [{"stride": 4}, {"stride": 2, "padding": 1}, {"dilation": 2, "padding": 1}], ids=str
+)
+def test_windows_are_cut_out_and_put_back_by_convolutions(how: dict[str, int]) -> None:
+    def function(x: Tensor) -> Tensor:
+        cut = F.unfold(x, (4, 3), **how)
+        return F.fold(cut * cut.mean(1, keepdim=True), x.shape[2:], (4, 3), **how)
+
+    operators = _operators(function)
+    assert not {"im2col", "col2im"} & set(operators) and "conv_transpose2d" in operators
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.std((2, 3), keepdim=True),
+        lambda x: x.var(1, unbiased=False, keepdim=True),
+        lambda x: torch.std(x, -1, correction=2, keepdim=True),
+        lambda x: x.std(1)[:, None],
+    ],
+    ids=["of a picture", "of channels", "with a correction", "without the axis"],
+)
+def test_deviations_are_means_of_squares(function: Callable[[Tensor], Tensor]) -> None:
+    operators = _operators(lambda x: x / (function(x) + 0.1))
+    assert "mean" in operators and not {"std", "var"} & set(operators)
+
+
+def test_square_windows_side_by_side_are_a_shuffle() -> None:
+    operators = _operators(lambda x: F.fold(F.unfold(x, 4, stride=4) * 2, x.shape[2:], 4, stride=4))
+    assert "pixel_shuffle" in operators and "conv_transpose2d" not in operators
+
+
+def test_a_layer_norm_of_whole_pictures_is_written_out_and_of_the_last_axis_not() -> None:
+    weight, bias = torch.rand(3, 24, 20), torch.rand(3, 24, 20)
+    assert "layer_norm" not in _operators(lambda x: F.layer_norm(x, (3, 24, 20), weight, bias))
+    assert _operators(lambda x: F.layer_norm(x, (20,))) == ["layer_norm"]
+
+
+def test_a_table_is_read_by_a_list_of_places() -> None:
+    table = torch.linspace(0, 1, 256) ** 0.8
+    operators = _operators(lambda x: table[(x * 255).round().long()])
+    assert "index" not in operators and "index_select" in operators
+
+
+def test_a_slice_of_everything_leaves_nothing() -> None:
+    assert _operators(lambda x: (x * 2)[..., :99, :99]) == ["mul"]
+
+
+def test_the_root_mean_square_of_zeros_is_zero() -> None:
+    _operators(lambda x: F.rms_norm(x, (20,), eps=1e-6), torch.zeros_like(PICTURE))
+
+
+def _with_positions(x: Tensor) -> Tensor:
+    rows, columns = torch.meshgrid(torch.linspace(-1, 1, 24), torch.arange(20) / 3, indexing="ij")
+    return x + torch.stack((rows, columns, rows * columns))
+
+
+def test_what_no_picture_changes_becomes_one_constant() -> None:
+    assert _operators(_with_positions) == ["add"]
+
+
+def test_a_constant_that_is_a_result_stays_one() -> None:
+    """A mask as the only result of a branch: no operator is left, and nothing else is lost."""
+    assert _operators(lambda x: x * (torch.linspace(0, 1, 20) > 0.5).float()) == ["mul"]
