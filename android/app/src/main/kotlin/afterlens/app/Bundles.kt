@@ -35,13 +35,13 @@ class Bundles(private val context: Context) {
 
     /** Throws a [Fault] where there is no such bundle, or its model.json is broken. */
     fun open(name: String): BundleCheck {
-        val pushed = folder?.let { File(it, name) }
-        return BundleCheck(if (pushed?.isDirectory == true) FolderFiles(pushed) else AssetFiles(context.assets, "$FOLDER/$name"))
+        val pushed = folder?.let { File(it, name) }?.takeIf(File::isDirectory)
+        return BundleCheck(if (pushed != null) FolderFiles(pushed) else AssetFiles(context.assets, "$FOLDER/$name"))
     }
 
     private fun names(): List<String> {
         val pushed = folder?.listFiles(File::isDirectory).orEmpty().map { it.name }
-        val inside = context.assets.list(FOLDER).orEmpty()
+        val inside = context.assets.list(FOLDER).orEmpty().map { it.substringBefore('/') } // Robolectric lists all below
         return (pushed + inside).distinct().sorted()
     }
 

@@ -18,6 +18,7 @@ import android.hardware.camera2.params.SessionConfiguration
 import android.hardware.display.DisplayManager
 import android.os.Handler
 import android.os.Looper
+import android.util.Log
 import android.view.Display
 import android.view.Surface
 
@@ -108,7 +109,9 @@ class Camera2Source(context: Context, private val lens: Lens) : FrameSource {
 
         private fun gone(camera: CameraDevice, problem: CameraProblem) = synchronized(this@Camera2Source) {
             camera.close()
-            if (!isOver) listener.failed(problem)
+            if (isOver) return
+            this@Camera2Source.close()
+            listener.failed(problem)
         }
 
         private fun format(): FrameFormat {
@@ -122,9 +125,14 @@ class Camera2Source(context: Context, private val lens: Lens) : FrameSource {
             listener.failed(problem(error))
         } catch (_: SecurityException) {
             listener.failed(CameraProblem.FORBIDDEN)
-        } catch (_: IllegalArgumentException) { // unplugged since it was listed, or its surface is gone
-            listener.failed(CameraProblem.BROKEN)
-        } catch (_: IllegalStateException) { // closed by the system meanwhile
+        } catch (error: IllegalArgumentException) { // unplugged since it was listed, or its surface is gone
+            broken(error)
+        } catch (error: IllegalStateException) { // closed by the system meanwhile
+            broken(error)
+        }
+
+        private fun broken(error: Exception) {
+            Log.w("afterlens", "camera ${lens.id}", error)
             listener.failed(CameraProblem.BROKEN)
         }
     }

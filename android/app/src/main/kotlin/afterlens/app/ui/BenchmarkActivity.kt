@@ -26,7 +26,8 @@ class BenchmarkActivity : Activity() {
     }
 
     private fun measure(folder: BenchmarkFolder) {
-        val wrong = folder.run(intent::getStringExtra, PhoneState(applicationContext), png) { line -> runOnUiThread { tell(line) } }
+        val state = PhoneState(applicationContext)
+        val wrong = folder.run(intent::getStringExtra, state, png) { line -> runOnUiThread { tell(line) } }
         val words = if (wrong == null) getString(R.string.benchmark_done) else getString(R.string.benchmark_failed, wrong)
         runOnUiThread { tell(words) }
     }

@@ -11,7 +11,7 @@ import android.widget.Spinner
  * The list of bundles.
  *
  * @param label what a choice is called; of those that are called the same, only the first is listed.
- * @param onChosen told every choice, also the first one; null where there is none.
+ * @param onChosen told every choice, and by [refresh] what is chosen then; null where there is none.
  */
 class BundleMenu(
     private val spinner: Spinner,
@@ -20,6 +20,7 @@ class BundleMenu(
     private val onChosen: (Choice?) -> Unit,
 ) : AdapterView.OnItemSelectedListener {
     private var choices = emptyList<Choice>()
+    private var told: String? = null
 
     /** The label of what to choose as soon as it is there. */
     var wanted: String? = null
@@ -31,14 +32,20 @@ class BundleMenu(
         val before = chosen?.let(label) ?: wanted
         choices = bundles.choices().distinctBy(label)
         val labels = choices.map(label)
-        spinner.onItemSelectedListener = null
         spinner.adapter = ArrayAdapter(spinner.context, android.R.layout.simple_spinner_dropdown_item, labels)
         spinner.setSelection(labels.indexOf(before).coerceAtLeast(0), false)
         spinner.onItemSelectedListener = this
-        if (choices.isEmpty()) onChosen(null) // the spinner only tells of items
+        tell()
     }
 
-    override fun onItemSelected(parent: AdapterView<*>?, view: View?, position: Int, id: Long) = onChosen(chosen)
+    override fun onItemSelected(parent: AdapterView<*>?, view: View?, position: Int, id: Long) {
+        if (chosen?.let(label) != told) tell() // the spinner also tells what was chosen before
+    }
 
-    override fun onNothingSelected(parent: AdapterView<*>?) = onChosen(null)
+    override fun onNothingSelected(parent: AdapterView<*>?) = Unit
+
+    private fun tell() {
+        told = chosen?.let(label)
+        onChosen(chosen)
+    }
 }

@@ -13,10 +13,21 @@ import android.provider.Settings
 class CameraPermission(private val activity: Activity) {
     val isGiven get() = activity.checkSelfPermission(CAMERA) == PackageManager.PERMISSION_GRANTED
 
-    fun ask() = activity.requestPermissions(arrayOf(CAMERA), REQUEST)
+    /** Whether Android's own question is on the screen. */
+    var isAsked = false
+        private set
 
-    /** Whether these are the arguments of an onRequestPermissionsResult that is about the camera. */
-    fun isAnswer(request: Int, answers: IntArray) = request == REQUEST && answers.isNotEmpty()
+    fun ask() {
+        isAsked = true
+        activity.requestPermissions(arrayOf(CAMERA), REQUEST)
+    }
+
+    /** Takes the arguments of an onRequestPermissionsResult; false where they are not about the camera. */
+    fun answered(request: Int): Boolean {
+        if (request != REQUEST) return false
+        isAsked = false
+        return true
+    }
 
     /** Android asks no more once the user has refused twice, and then only the settings help. */
     fun message(): Message = if (activity.shouldShowRequestPermissionRationale(CAMERA)) {

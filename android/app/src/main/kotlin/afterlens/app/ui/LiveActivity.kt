@@ -16,6 +16,7 @@ import android.app.Activity
 import android.content.Intent
 import android.hardware.camera2.CameraManager
 import android.os.Bundle
+import android.view.Surface
 import android.view.SurfaceHolder
 import android.view.SurfaceView
 import android.view.View
@@ -72,8 +73,9 @@ class LiveActivity : Activity(), SurfaceHolder.Callback {
         own = LiveLens(codeCacheDir) { state -> runOnUiThread { if (lens === own) show(state) } }
         lens = own
         own.divider = divider.place
-        val surface = preview.holder
-        if (surface.surface.isValid) own.show(surface.surface, Size(preview.width, preview.height))
+        // It stays where the activity was only covered; else surfaceChanged comes.
+        val surface: Surface? = preview.holder.surface
+        if (surface?.isValid == true) own.show(surface, Size(preview.width, preview.height))
         heat = Heat(this, ::heated)
         bundles.refresh()
     }
@@ -97,7 +99,7 @@ class LiveActivity : Activity(), SurfaceHolder.Callback {
     }
 
     override fun onRequestPermissionsResult(requestCode: Int, permissions: Array<String>, grantResults: IntArray) {
-        if (permission.isAnswer(requestCode, grantResults)) startCamera()
+        if (permission.answered(requestCode)) startCamera()
     }
 
     override fun surfaceCreated(holder: SurfaceHolder) = Unit
@@ -139,8 +141,8 @@ class LiveActivity : Activity(), SurfaceHolder.Callback {
     }
 
     private fun startCamera() {
-        if (!permission.isGiven) return show(permission.message())
-        show(null as Message?)
+        show(if (permission.isGiven || permission.isAsked) null else permission.message())
+        if (!permission.isGiven) return
         cameras = service<CameraManager>().lenses()
         requireViewById<View>(R.id.lens).visibility = if (cameras.size > 1) View.VISIBLE else View.GONE
         if (cameras.isEmpty()) return show(noCamera(CameraProblem.NONE))

@@ -78,7 +78,7 @@ class LiveLens(
                 onState(LiveState.WarmingUp(artifact))
                 model.submit { openOnModelThread(load, feeding, bundle, size, processor, threads) }
             } catch (fault: Fault) {
-                onState(LiveState.Failed(fault.message.orEmpty()))
+                onState(LiveState.Failed(line(fault)))
             }
         }
     }
@@ -160,7 +160,7 @@ class LiveLens(
             // The first run is the slowest: here it delays nobody.
             open(bundle, size, processor, threads).also(Restorer::run)
         } catch (error: Throwable) { // else the thread would keep it to itself
-            return onState(LiveState.Failed(error.message ?: error.toString()))
+            return onState(LiveState.Failed(line(error)))
         }
         val taken = gl.submit {
             if (load == loads.get()) scene.load(Loaded(feeding, restorer)) else model.submit(restorer::close)
@@ -171,6 +171,8 @@ class LiveLens(
     /** On the OpenGL thread: a model or a driver that gave up. The raw preview goes on without it. */
     private fun failed(error: Throwable) {
         scene.unload()
-        onState(LiveState.Failed(error.message ?: error.toString()))
+        onState(LiveState.Failed(line(error)))
     }
+
+    private fun line(error: Throwable) = (error.message ?: error.toString()).lineSequence().first()
 }

@@ -23,17 +23,19 @@ fun Contract.artifactOf(size: Size): Artifact =
         ?: throw Fault("$task: no TFLite artifact of $size, there are ${sizes().joinToString()}")
 
 /** The best artifact of a size for a processor. Throws a [Fault] where there is none. */
-fun Contract.artifactFor(processor: Processor, size: Size): Artifact {
+fun Contract.artifactFor(processor: Processor, size: Size): Artifact = best(processor, size)
+    ?: throw Fault("$task: no TFLite artifact of $size for the $processor, there are ${sizes().joinToString()}")
+
+private fun Contract.best(processor: Processor, size: Size): Artifact? {
     val variants = preferred(processor)
     return artifacts
         .filter { it.format == "tflite" && it.width == size.width && it.height == size.height && it.variant in variants }
         .minByOrNull { variants.indexOf(it.variant) }
-        ?: throw Fault("$task: no TFLite artifact of $size for the $processor, there are ${sizes().joinToString()}")
 }
 
 /**
- * Opens the best artifact on the wanted processor. Where the GPU refuses, the CPU takes over, with the reason in
- * [Accelerator.insteadOf], to be shown. Call it on the [ModelThread].
+ * Opens the best artifact on the wanted processor. Where the GPU refuses, or the bundle has none for it, the CPU takes
+ * over, with the reason in [Accelerator.insteadOf], to be shown. Call it on the [ModelThread].
  *
  * @param kernels see [TfliteRestorer.onGpu].
  */
@@ -50,7 +52,9 @@ fun openRestorer(
     var reason: String? = null
     if (wanted == Processor.GPU) {
         try {
-            return onGpu(bundle, bundle.contract.artifactFor(Processor.GPU, size))
+            val artifact = bundle.contract.best(Processor.GPU, size)
+                ?: throw GpuRefused("${bundle.contract.task}: no float artifact of $size for it")
+            return onGpu(bundle, artifact)
         } catch (fault: GpuRefused) {
             reason = fault.message
         }
