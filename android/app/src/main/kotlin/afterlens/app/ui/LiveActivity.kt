@@ -70,7 +70,7 @@ class LiveActivity : Activity(), SurfaceHolder.Callback {
     override fun onStart() {
         super.onStart()
         lateinit var own: LiveLens
-        own = LiveLens { state -> runOnUiThread { if (lens === own) show(state) } }
+        own = LiveLens(codeCacheDir) { state -> runOnUiThread { if (lens === own) show(state) } }
         lens = own
         own.divider = divider.place
         // It stays where the activity was only covered; else surfaceChanged comes.

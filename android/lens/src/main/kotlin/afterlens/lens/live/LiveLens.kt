@@ -9,6 +9,7 @@ import afterlens.lens.runtime.Processor
 import afterlens.lens.runtime.Restorer
 import afterlens.lens.runtime.artifactOf
 import afterlens.lens.runtime.openRestorer
+import java.io.File
 import java.util.concurrent.atomic.AtomicInteger
 
 /**
@@ -24,13 +25,15 @@ import java.util.concurrent.atomic.AtomicInteger
  *
  * Every call may come on any thread and in any order; only [hide] and [close] wait, at most for one run of the model.
  *
+ * @param kernels a folder that keeps what was compiled for the GPU: an app's codeCacheDir.
  * @param onState told on other threads what a user should know.
  */
 class LiveLens(
+    private val kernels: File? = null,
     private val textureOf: (onFrame: () -> Unit) -> FrameTexture = ::CameraTexture,
     private val windowOf: (EglCore, Any, Size) -> Window = ::EglWindow,
     private val open: (BundleCheck, Size, Processor, Int) -> Restorer = { bundle, size, processor, threads ->
-        openRestorer(bundle, size, processor, threads)
+        openRestorer(bundle, size, processor, threads, kernels)
     },
     private val onState: (LiveState) -> Unit,
 ) : AutoCloseable {

@@ -5,6 +5,7 @@ import afterlens.core.BundleCheck
 import afterlens.core.Contract
 import afterlens.core.Fault
 import afterlens.core.Size
+import java.io.File
 
 /** The variants for a processor, the best first: GPUs compute in half floats, CPUs are fastest with 8-bit integers. */
 private fun preferred(processor: Processor): List<String> = when (processor) {
@@ -35,13 +36,18 @@ private fun Contract.best(processor: Processor, size: Size): Artifact? {
 /**
  * Opens the best artifact on the wanted processor. Where the GPU refuses, or the bundle has none for it, the CPU takes
  * over, with the reason in [Accelerator.insteadOf], to be shown. Call it on the [ModelThread].
+ *
+ * @param kernels see [TfliteRestorer.onGpu].
  */
 fun openRestorer(
     bundle: BundleCheck,
     size: Size,
     wanted: Processor,
     threads: Int,
-    onGpu: (BundleCheck, Artifact) -> Restorer = { checked, artifact -> TfliteRestorer.onGpu(checked, artifact) },
+    kernels: File? = null,
+    onGpu: (BundleCheck, Artifact) -> Restorer = { checked, artifact ->
+        TfliteRestorer.onGpu(checked, artifact, kernels = kernels)
+    },
 ): Restorer {
     var reason: String? = null
     if (wanted == Processor.GPU) {

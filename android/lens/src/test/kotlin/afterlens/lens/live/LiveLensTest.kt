@@ -31,7 +31,7 @@ class LiveLensTest {
     private fun lens(
         open: (BundleCheck, Size, Processor, Int) -> Restorer = { bundle, _, _, threads -> openFloats(bundle, threads) },
     ) =
-        LiveLens(::PlainTexture, { _, _, view -> MemoryWindow(view, screens::add) }, open, states::add)
+        LiveLens(null, ::PlainTexture, { _, _, view -> MemoryWindow(view, screens::add) }, open, states::add)
 
     /** The float32 file on the CPU, whose result is known. */
     private fun openFloats(bundle: BundleCheck, threads: Int): Restorer = TfliteRestorer.onCpu(bundle, artifact, threads)
