@@ -45,9 +45,9 @@ def lower(deployable: Deployable, module: nn.Module | None = None, for_onnx: boo
     Args:
         deployable: the network.
         module: in place of the deployable's own, with the same inputs.
-        for_onnx: also change what onnx2tf gets wrong, such as what is flipped. An output that is an input, a constant or another output gets a
-            zero added to it, so that an operator of its own computes it. A constant that varies over the picture is
-            spread to the picture's shape, since onnx2tf guesses the axes of any other.
+        for_onnx: also change what onnx2tf gets wrong. What is flipped is read by index. An output that is an input, a
+            constant or another output gets a zero added to it, so that an operator of its own computes it. A constant
+            that varies over the picture is spread to the picture's shape, since onnx2tf guesses the axes of any other.
     """
     program = capture(module or deployable.module, deployable)
     _refuse_complex(deployable, program)
