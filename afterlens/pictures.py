@@ -50,7 +50,7 @@ def calibration_pictures(
 def evaluation_pictures(
     contract: "Contract",
     graphs: Mapping[tuple[int, int], "Deployable"],
-    truth: Sequence[Path] | None,
+    ground_truth: Sequence[Path] | None,
     pairs: Path | None,
 ) -> dict[tuple[int, int], "list[Example]"]:
     """Pictures with ground truth, by (height, width), to evaluate a bundle by."""
@@ -58,19 +58,19 @@ def evaluation_pictures(
     from afterlens.training.media.images import find_photos
     from afterlens.training.tasks import TASKS
 
-    if pairs is not None and truth:
-        raise UserError("got --pairs and --truth, expected one of them")
+    if pairs is not None and ground_truth:
+        raise UserError("got --pairs and --ground-truth, expected one of them")
     sizes = sorted({(artifact.height, artifact.width) for artifact in contract.artifacts})
     # The smallest size is evaluated on all of them; two show that the same network still works at the larger ones.
     if pairs is not None:
         return {size: pair_examples(pairs, graphs[size], None if size == sizes[0] else 2) for size in sizes}
     if contract.task in TASKS:
-        clean, task = find_photos(truth or EVALUATION), TASKS[contract.task]
+        clean, task = find_photos(ground_truth or EVALUATION), TASKS[contract.task]
         counts = {size: 6 if size == sizes[0] else 2 for size in sizes}
         return {size: _degraded(task, clean, graphs[size], counts[size], seed=2) for size in sizes}
-    if truth:
+    if ground_truth:
         raise UserError(
-            "--truth degrades clean photos as one of our tasks does; give real pairs instead: --pairs DIR"
+            "--ground-truth degrades clean photos as one of our tasks does; give real pairs instead: --pairs DIR"
         )
     for artifact in contract.artifacts:
         if not artifact.variant.startswith("float"):

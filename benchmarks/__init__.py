@@ -1,1 +1,1 @@
-"""Measurements: image quality against ground truth, and time on this machine (later on phones)."""
+"""Measurements: image quality against ground truth, and time on this machine or on a connected phone."""

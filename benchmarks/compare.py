@@ -7,7 +7,8 @@
 Each side is a bundle, a document of `afterlens bench`, or a proof.json; what both sides know is compared. Milliseconds
 of two runs say nothing, as the machine may have been busy in one of them. So each time is taken as a multiple of the
 matrix product of the same round, the interval of the quotient of both sides' medians comes from resampling the rounds,
-and only an interval that lies wholly beyond the limit is a regression. docs/compare.md says more.
+and only an interval that lies wholly beyond the limit is a regression. Two runs on one phone under the same conditions
+are compared in milliseconds. docs/compare.md says more.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from afterlens.benchmarks.compare_phones import Timed, phone_times
 from afterlens.benchmarks.compare_sides import Key, Side, plain, read_side
 from afterlens.benchmarks.compare_text import CONFIDENCE, NAMES, allowed, in_words
 from afterlens.conversion.bundle.contract import TensorSpec
@@ -53,10 +55,10 @@ class Limits:
 class Change:
     """One number on both sides."""
 
-    measure: str  # "psnr", "ssim", "fidelity", "bytes" or "time"
+    measure: str  # "psnr", "ssim", "fidelity", "bytes", "time" or "sustained"
     base: float
     new: float
-    change: float  # dB or SSIM: the difference; bytes and time: the growth, as a fraction
+    change: float  # dB or SSIM: the difference; bytes and times: the growth, as a fraction
     low: float  # of the interval of `change`; where nothing wavers, `change` itself
     high: float
     limit: float  # how much worse it may be
@@ -176,7 +178,7 @@ def _change(
     measure: str, base: float, new: float, change: float, interval: tuple[float, float], limit: float
 ) -> dict[str, Any]:
     """The fields of a `Change` but for what it was measured on. More is better but for bytes and time."""
-    costs = measure in ("bytes", "time")
+    costs = measure in ("bytes", "time", "sustained")
     best, worst = interval if costs else (-interval[1], -interval[0])  # how much worse it is
     slack = 1e-9  # 30.05 - 30.00 is a little more than 0.05
     verdict = "same"
@@ -237,11 +239,11 @@ def _evaluate(
     found.changes.append(Change(**change, over=over, provenance=provenance))
 
 
-Timed = tuple[Mapping[str, Any], Mapping[str, Any]]  # a benchmark document and one of its results
-
-
 def _compare_times(found: Comparison, base: Timed, new: Timed, limit: float) -> None:
-    """Times as multiples of a yardstick of the same rounds."""
+    """Times as multiples of a yardstick of the same rounds, on phones in milliseconds."""
+    if any(document["provenance"] != "measured-host" for document, _ in (base, new)):
+        _compare_phone_times(found, base, new, limit)
+        return
     yardstick = _yardstick(base, new)
     if isinstance(yardstick, str):
         found.not_evaluated.append(f"time: {yardstick}")
@@ -258,16 +260,44 @@ def _compare_times(found: Comparison, base: Timed, new: Timed, limit: float) -> 
             f"time: fewer than {MIN_ROUNDS} rounds were recorded; run `afterlens bench` again"
         )
         return
-    before, after = (float(np.median(one)) for one in shares)
-    low, high = slowdown_interval(*shares)
-    change = _change("time", before, after, after / before - 1, (low, high), limit)
-    found.changes.append(Change(**change, over=name, provenance="measured-host"))
+    _evaluate_time(found, (shares[0], shares[1]), limit, name, "measured-host")
+
+
+def _compare_phone_times(found: Comparison, base: Timed, new: Timed, limit: float) -> None:
+    times = phone_times(base, new)
+    if isinstance(times, str):
+        found.not_evaluated.append(f"time: {times}")
+        return
+    if min(len(one) for one in times.runs) < MIN_ROUNDS:
+        found.not_evaluated.append(f"time: fewer than {MIN_ROUNDS} runs were recorded; use more --runs")
+    else:
+        _evaluate_time(found, times.runs, limit, "ms", "measured-device")
+    if times.sustained is not None:
+        before, after = times.sustained
+        growth = after / before - 1
+        change = _change("sustained", before, after, growth, (growth, growth), limit)
+        found.changes.append(Change(**change, over=f"minute {times.minutes}", provenance="measured-device"))
+    if times.unknown is not None:
+        found.not_evaluated.append(f"sustained time: {times.unknown}")
+
+
+def _evaluate_time(
+    found: Comparison,
+    sides: tuple[NDArray[np.float64], NDArray[np.float64]],
+    limit: float,
+    over: str,
+    provenance: str,
+) -> None:
+    before, after = (float(np.median(one)) for one in sides)
+    change = _change("time", before, after, after / before - 1, slowdown_interval(*sides), limit)
+    found.changes.append(Change(**change, over=over, provenance=provenance))
 
 
 def slowdown_interval(base: NDArray[np.float64], new: NDArray[np.float64]) -> tuple[float, float]:
     """The 95 % interval of `median(new) / median(base) - 1`, by resampling the rounds of each side.
 
-    Both are times as multiples of their yardstick, one a round. The same numbers always give the same interval.
+    Both are times as multiples of their yardstick, one a round, or a phone's times. The same numbers always give the
+    same interval.
     """
     rng = np.random.default_rng(0)
     medians = [
@@ -285,13 +315,12 @@ def _yardstick(base: Timed, new: Timed) -> tuple[str, Sequence[float], Sequence[
     that grew would slow it down as well.
     """
     documents, results = (base[0], new[0]), (base[1], new[1])
-    if any(document["provenance"] != "measured-host" for document in documents):
-        return "measured on a device, where no yardstick took turns with it"
     if not all(document["conditions"]["interleaved"] for document in documents):
         return "the graphs did not take turns"
     cpus = [document["device"]["cpu"] for document in documents]
     if cpus[0] != cpus[1]:
-        return f"measured on other processors ({plain(cpus[0])}; {plain(cpus[1])})"
+        names = (plain(cpu or "not told") for cpu in cpus)
+        return f"measured on other processors ({'; '.join(names)})"
     threads = [result["runtime"]["threads"] for result in results]
     if threads[0] != threads[1]:
         return f"{threads[0]} and {threads[1]} threads"

@@ -20,6 +20,7 @@ NAMES = {
     "ssim": "SSIM",
     "fidelity": "PSNR against PyTorch",
     "time": "time",
+    "sustained": "sustained time",
 }
 _MARKS = {"worse": "❌", "unclear": "❔", "same": "", "better": "✅"}
 
@@ -53,8 +54,8 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"Allowed: PSNR -{limits['max_psnr_drop']:g} dB, SSIM -{limits['max_ssim_drop']:g}, PSNR against PyTorch "
         f"-{limits['max_fidelity_drop']:g} dB, size +{100 * limits['max_size_growth']:g} %, time "
         f"+{100 * limits['max_slowdown']:g} %. ❌ beyond it, ✅ better by more than that, ❔ the {CONFIDENCE} % "
-        "interval of the time holds the limit. Times are multiples of a yardstick in the same rounds, on a host, "
-        "not on a phone."
+        "interval of the time holds the limit. Times in ms are of one phone, under the same conditions; the others are "
+        "multiples of a yardstick in the same rounds, on a host, not on a phone."
     )
     return "\n".join(lines) + "\n"
 
@@ -78,7 +79,10 @@ def in_words(change: Mapping[str, Any]) -> str:
         return f"{base / 1e6:.2f} → {new / 1e6:.2f} MB ({100 * difference:+.1f} %)"
     if change["measure"] == "time":
         interval = f"{100 * change['low']:+.0f} to {100 * change['high']:+.0f} %"
-        return f"{base:.3g} → {new:.3g} × {change['over']} ({100 * difference:+.0f} %, {CONFIDENCE} %: {interval})"
+        unit = "ms" if change["over"] == "ms" else f"× {change['over']}"
+        return f"{base:.3g} → {new:.3g} {unit} ({100 * difference:+.0f} %, {CONFIDENCE} %: {interval})"
+    if change["measure"] == "sustained":
+        return f"{base:.3g} → {new:.3g} ms in {change['over']} ({100 * difference:+.0f} %)"
     if change["measure"] == "ssim":
         return f"{base:.4f} → {new:.4f} ({difference:+.4f})"
     digits = 2 if change["measure"] == "psnr" else 1
@@ -87,7 +91,7 @@ def in_words(change: Mapping[str, Any]) -> str:
 
 def allowed(change: Mapping[str, Any]) -> str:
     """The limit of a change as text."""
-    if change["measure"] in ("bytes", "time"):
+    if change["measure"] in ("bytes", "time", "sustained"):
         return f"at most {100 * change['limit']:+g} % is allowed"
     return f"at most {-change['limit']:+g}{'' if change['measure'] == 'ssim' else ' dB'} is allowed"
 

@@ -25,7 +25,7 @@ from afterlens.conversion.bundle.strict_json import (
 from afterlens.training.media.errors import UserError
 
 SCHEMA_FILE = Path(__file__).with_name("schema.json")
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MAX_BYTES = 64 << 20
 
 AboveZero = Annotated[float, Field(gt=0)]
@@ -42,13 +42,15 @@ class Device(TypedDict):
     name: Text
     """Model as sold, e.g. 'Pixel 9' or 'x86_64 host'; never a host or user name."""
     os: Text
-    """Name and version."""
-    cpu: Text
-    """Processor or system-on-chip."""
+    """Name and version, e.g. 'Android 16 (API 36)'."""
+    soc: NotRequired[Text | None]
+    """Of a phone, its system-on-chip: manufacturer and model; null where it does not say."""
+    cpu: Text | None
+    """Processor; null where the system does not say."""
     cores: Positive
     """Logical cores that the process may use."""
-    memory_bytes: Positive
-    """Physical memory."""
+    memory_bytes: Positive | None
+    """Physical memory; null where the system does not say."""
 
 
 class Conditions(TypedDict):
@@ -60,9 +62,11 @@ class Conditions(TypedDict):
     """Whether the results took turns in every round, so that disturbances hit all of them."""
     load_average: NotRequired[tuple[NotNegative, NotNegative]]
     """Runnable processes over the last minute, before and after the run."""
-    thermal_state: NotRequired[tuple[str, str]]
-    """As the phone reports it, before and after the run."""
+    thermal_state: NotRequired[tuple[str, str] | None]
+    """As the phone reports it, before and after the run; null where it does not."""
     low_power_mode: NotRequired[bool]
+    power_source: NotRequired[Literal["battery", "ac", "usb", "wireless", "dock"] | None]
+    """At the start of the run; null where the phone does not say. Charging warms a phone."""
 
 
 class Machine(TypedDict):
@@ -207,6 +211,62 @@ class Operators(TypedDict):
     """In the file's order, without those that are computed when it loads."""
 
 
+class SelfTest(TypedDict):
+    """The golden input, run on the device before anything was timed, against the golden output."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+
+    psnr: float
+    """dB, of the output furthest from its golden one."""
+    floor: float
+    """dB that it had to reach: `self_test_floor_db` of model.json."""
+
+
+class Stage(TypedDict):
+    """Times of one part of the live path, over all frames."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+
+    p50_ms: NotNegative
+    p90_ms: NotNegative
+
+
+class Stages(TypedDict):
+    """Where the time of a frame goes."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+
+    input: Stage
+    """Drawn at the artifact's size and read into the model's input."""
+    model: Stage
+    output: Stage
+    """Uploaded for the screen."""
+
+
+class Live(TypedDict):
+    """The app's live path: frames come as a camera's do, one is in the model, the newest waits."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+
+    seconds: AboveZero
+    fps: NotNegative
+    """Results a second, from the first to the last."""
+    dropped: Count
+    """Frames that a newer one replaced before the model was free."""
+    stages: Stages
+
+
+class Minute(TypedDict):
+    """One minute of the sustained run, with the state at its end."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+
+    p50_ms: AboveZero | None
+    """Median inference of those begun in it; null without one."""
+    thermal_state: str | None
+    battery_percent: Annotated[int, Field(ge=0, le=100)] | None
+
+
 class Result(TypedDict):
     """One graph in one runtime."""
 
@@ -226,6 +286,12 @@ class Result(TypedDict):
     with.
     """
     operators: NotRequired[Operators]
+    self_test: NotRequired[SelfTest | None]
+    """Null where model.json sets no floor."""
+    live: NotRequired[Live | None]
+    """Null where it was not run: for artifacts that are no live filter."""
+    sustained: NotRequired[list[Minute] | None]
+    """Inference after inference without a rest, minute by minute; null where it was not asked for."""
 
 
 class Ratio(TypedDict):
@@ -242,12 +308,13 @@ class Ratio(TypedDict):
 
 class Document(TypedDict):
     """One document a run, written by the host benchmark and by the Android and iOS apps. Times are milliseconds, sizes are
-    bytes, rates are 10^9 floating-point operations a second with one multiply-accumulate counted as two.
+    bytes, rates are 10^9 floating-point operations a second with one multiply-accumulate counted as two. Version 1 had
+    neither soc, power_source, self_test, live nor sustained, and cpu and memory_bytes were never null.
     """
 
     __pydantic_config__ = STRICT  # type: ignore[misc]
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     provenance: Literal["measured-host", "measured-emulator", "measured-device"]
     """Where the numbers come from; a reader must never take a host's time for a phone's."""
     created: Text
@@ -266,8 +333,13 @@ DOCUMENT: TypeAdapter[Document] = TypeAdapter(Document)
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """Read and check a benchmark document. Raises UserError, one line, where it is none."""
+    """Read and check a benchmark document; one of version 1 becomes one of version 2, which holds all that it held.
+
+    Raises UserError, one line, where it is none.
+    """
     document = read_json(path, max_bytes=MAX_BYTES, remedy="expected a file of `afterlens bench`")
+    if isinstance(document, dict) and document.get("schema_version") == 1:
+        document["schema_version"] = SCHEMA_VERSION
     check(document, str(path))
     return dict(document)
 

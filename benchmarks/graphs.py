@@ -69,7 +69,17 @@ def _require_same_checkpoint(bundle: Bundle, checkpoint: Path) -> None:
 
 
 def artifacts(bundle: Bundle, size: tuple[int, int] | None) -> list[Artifact]:
-    """The TFLite artifacts to time, whole ones; the smallest size first."""
+    """The TFLite artifacts to time, whole ones that the runtime here can load; the smallest size first."""
+    chosen = whole_artifacts(bundle, size)
+    for artifact in chosen:
+        # Here the bytes are checked. What is timed is mapped unchecked, and a damaged file would end the process.
+        read_tflite(bundle.path(artifact))
+        open_model(artifact, bundle.path(artifact))
+    return chosen
+
+
+def whole_artifacts(bundle: Bundle, size: tuple[int, int] | None) -> list[Artifact]:
+    """The TFLite artifacts of a size, or of all, whole ones; the smallest size first, the finest variant first."""
     tflite = [artifact for artifact in bundle.contract.artifacts if artifact.format == "tflite"]
     chosen = [artifact for artifact in tflite if size is None or (artifact.width, artifact.height) == size]
     if not chosen:
@@ -79,9 +89,6 @@ def artifacts(bundle: Bundle, size: tuple[int, int] | None) -> list[Artifact]:
     for artifact in chosen:
         if fault := integrity_fault(bundle.folder, artifact):
             raise UserError(f"{fault}; convert again")
-        # Here the bytes are checked. What is timed is mapped unchecked, and a damaged file would end the process.
-        read_tflite(bundle.path(artifact))
-        open_model(artifact, bundle.path(artifact))
     return sorted(chosen, key=lambda a: (a.width * a.height, precision_rank(a.format, a.variant)))
 
 

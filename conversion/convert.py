@@ -93,7 +93,7 @@ def convert(
         golden_photo: a real photo; cropped and scaled to each size it becomes the golden input.
         earlier: for a network of several inputs, one photo for each further input: the frames before it.
         variants: their file endings, such as "float16.tflite"; see `afterlens.conversion.bundle.variants`.
-        examples: gives so many real pictures for a graph, with the truth where it is known; the integer variants take
+        examples: gives so many real pictures for a graph, with the ground truth where it is known; the integer variants take
             their ranges from them, and Core ML's mixed variant is decided on them (without any, on the golden input).
         mixed_budget: dB that `mixed` may lose on each of them.
 
@@ -307,9 +307,11 @@ def _package_plan(
         return plan_mixed(package, [picture], None, budget)
     chosen = list(examples(deployable, MEASURED_PICTURES))
     refuse_unreal(chosen)
-    truths = [example.truth for example in chosen if example.truth is not None]
+    ground_truths = [example.ground_truth for example in chosen if example.ground_truth is not None]
     pictures = [example.inputs for example in chosen]
-    return plan_mixed(package, pictures, truths if len(truths) == len(pictures) else None, budget)
+    return plan_mixed(
+        package, pictures, ground_truths if len(ground_truths) == len(pictures) else None, budget
+    )
 
 
 def reference(deployable: Deployable, photos: Sequence[NDArray[np.float32]]) -> Reference:

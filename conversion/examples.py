@@ -37,7 +37,7 @@ class Example:
 
     name: str
     inputs: dict[str, Picture]
-    truth: Picture | None
+    ground_truth: Picture | None
 
 
 def task_examples(
@@ -54,8 +54,8 @@ def task_examples(
             port.name: _array(_rounded(sample[key]))
             for port, key in zip(deployable.inputs, task.inputs, strict=True)
         }
-        truth = _array(sample["target"]) if "target" in sample else None
-        examples.append(Example(name, inputs, truth))
+        ground_truth = _array(sample["target"]) if "target" in sample else None
+        examples.append(Example(name, inputs, ground_truth))
     return examples
 
 
@@ -98,8 +98,10 @@ def refuse_unreal(examples: Sequence[Example]) -> None:
     if not examples:
         raise UserError("no pictures to calibrate on: give real photos, at least one")
     for example in examples:
-        # What is restored may be noisy by its nature; then the truth is the photo.
-        pictures = example.inputs if example.truth is None else {"its truth": example.truth}
+        # What is restored may be noisy by its nature; then the ground truth is the photo.
+        pictures = (
+            example.inputs if example.ground_truth is None else {"its ground truth": example.ground_truth}
+        )
         for name, picture in pictures.items():
             if picture.ndim != 3 or picture.shape[2] != 3:  # not an image
                 continue

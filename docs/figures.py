@@ -46,16 +46,16 @@ def before_after(out: Path) -> None:
     restorer = task.restorer(load_network(task, task.pretrained)[0])
     figure, axes = plt.subplots(len(KINDS), 4, figsize=(14, 2.05 * len(KINDS)), layout="constrained")
     for row, name in zip(axes, KINDS, strict=True):
-        degraded, truth = _photo(f"degraded/{name}.jpg"), _photo("calibration/room.jpg")
+        degraded, ground_truth = _photo(f"degraded/{name}.jpg"), _photo("calibration/room.jpg")
         with torch.no_grad():
             restored, layer = restorer(degraded)
         titles = (
-            f"{name}: input, {psnr(degraded, truth):.1f} dB",
-            f"restored, {psnr(restored, truth):.1f} dB",
+            f"{name}: input, {psnr(degraded, ground_truth):.1f} dB",
+            f"restored, {psnr(restored, ground_truth):.1f} dB",
             "removed layer",
             "ground truth",
         )
-        for axis, picture, title in zip(row, (degraded, restored, layer, truth), titles, strict=True):
+        for axis, picture, title in zip(row, (degraded, restored, layer, ground_truth), titles, strict=True):
             axis.imshow(_pixels(picture))
             axis.set_title(title, fontsize=9)
             axis.axis("off")
@@ -65,14 +65,14 @@ def before_after(out: Path) -> None:
 def under_display(out: Path) -> None:
     """The photo through a display, and a detail of it, by both networks."""
     task = find_task("udc")
-    degraded, truth = _photo("degraded/udc.jpg"), _photo("calibration/room.jpg")
-    pictures = {f"through the display, {psnr(degraded, truth):.1f} dB": degraded}
+    degraded, ground_truth = _photo("degraded/udc.jpg"), _photo("calibration/room.jpg")
+    pictures = {f"through the display, {psnr(degraded, ground_truth):.1f} dB": degraded}
     for size in ("live", "still"):
         network = load_network(task, task.pretrained.with_stem(f"udc_{size}"))[0]
         with torch.no_grad():
             (restored,) = task.restorer(network)(degraded)
-        pictures[f"{size} network, {psnr(restored, truth):.1f} dB"] = restored
-    pictures["ground truth"] = truth
+        pictures[f"{size} network, {psnr(restored, ground_truth):.1f} dB"] = restored
+    pictures["ground truth"] = ground_truth
     figure, axes = plt.subplots(2, 4, figsize=(14, 4.6), layout="constrained")
     for column, (title, picture) in zip(axes.T, pictures.items(), strict=True):
         column[0].set_title(title, fontsize=9)
@@ -96,17 +96,19 @@ def deblurred(out: Path) -> None:
             for file in (name, "hall" if name == "shelf" else "shelf")
         )
         sample = task.degrade(photo, other, kind, seeded(seed))
-        current, previous, truth = (sample[key][None] for key in ("input", "previous", "target"))
+        current, previous, ground_truth = (sample[key][None] for key in ("input", "previous", "target"))
         with torch.no_grad():
             (restored,) = restorer(current, previous)
             extent = network(current, previous)[1][-1][:, 2]
         titles = (
             "the frame before",
-            f"{kind}: current frame, {psnr(current, truth):.1f} dB",
-            f"restored, {psnr(restored, truth):.1f} dB",
+            f"{kind}: current frame, {psnr(current, ground_truth):.1f} dB",
+            f"restored, {psnr(restored, ground_truth):.1f} dB",
             "ground truth",
         )
-        for axis, picture, title in zip(row, (previous, current, restored, truth), titles, strict=False):
+        for axis, picture, title in zip(
+            row, (previous, current, restored, ground_truth), titles, strict=False
+        ):
             axis.imshow(_pixels(picture))
             axis.set_title(title, fontsize=9)
         row[4].imshow(extent[0], cmap="magma", vmin=0.0, vmax=4.0)

@@ -56,7 +56,7 @@ def _digest(path: Path) -> str:
 
 
 def sharpest(path: Path) -> Iterator[Rgb]:
-    """The sharpest frame of every second: blurred ones are no truth, and neighbours teach the same thing twice."""
+    """The sharpest frame of every second: blurred ones are no ground truth, and neighbours teach the same thing twice."""
     clip = open_clip(path)
     length = max(1, round(clip.frame_rate or 25))
     best: tuple[float, Rgb] | None = None

@@ -25,7 +25,7 @@ def verify(
     ] = None,
     checkpoint: Checkpoint = None,
     reference: Reference = None,
-    truth: Annotated[
+    ground_truth: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="PHOTO",
@@ -62,7 +62,7 @@ def verify(
         graphs, weights = references(contract, checkpoint, reference)
         budgets = recipe_budgets(contract.task) | _budgets(budget or ())
         refuse_unknown_budget(budgets)
-        evaluation = evaluation_pictures(contract, graphs, truth, pairs)
+        evaluation = evaluation_pictures(contract, graphs, ground_truth, pairs)
         failure: GateFailed | None = None
         try:
             run(

@@ -96,10 +96,10 @@ def detection(network: Any, folder: Path) -> list[dict[str, Any]]:
     """For each pair: the shares of the changed and of the unchanged cells that the gate opens for, None for none."""
     rows = []
     for pair in find_pairs(folder):
-        (image, logits), (truth, _) = (
+        (image, logits), (ground_truth, _) = (
             gate_logits(network, _tensor(path)) for path in (pair.input, pair.target)
         )
-        true, found = changed(image, truth, _DIFFERENCE).bool(), logits > network.threshold
+        true, found = changed(image, ground_truth, _DIFFERENCE).bool(), logits > network.threshold
         rows.append(
             {
                 "photo": pair.name,

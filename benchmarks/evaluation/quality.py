@@ -36,14 +36,14 @@ REACH = 8  # pixels
 
 @dataclass(frozen=True)
 class Sample:
-    """One degraded photo, with what else the network takes, and its truth: each `(1, 3, H, W)`, RGB, [0, 1].
+    """One degraded photo, with what else the network takes, and its ground truth: each `(1, 3, H, W)`, RGB, [0, 1].
 
     `sharp`, `(1, 1, H, W)`: 1 where the input needs no restoration, None where that is not known.
     """
 
     name: str
     inputs: tuple[Tensor, ...]
-    truth: Tensor
+    ground_truth: Tensor
     sharp: Tensor | None = None
 
     @property
@@ -71,7 +71,7 @@ def evaluate(
     fit_shift: bool = False,
     out: Path | None = None,
 ) -> dict[str, Any]:
-    """Restore every photo of `data` and compare it with its truth.
+    """Restore every photo of `data` and compare it with its ground truth.
 
     Args:
         task: whose checkpoint it is.
@@ -81,13 +81,13 @@ def evaluate(
             must stay itself.
         seed: of the synthesis; image number and seed alone decide each degradation.
         fit_colours: before they are scored, input and result each get the gain and offset per channel that bring
-            them nearest to the truth: for truths from another camera, whose tone differs.
+            them nearest to the ground truth: for ground truths from another camera, whose tone differs.
         fit_shift: likewise the shift by half and whole pixels, up to ``REACH``: a shaken camera has no one place, and
-            so neither has the truth. Borders of that width do not count then.
-        out: folder for `quality.json` and `quality.png` (best, median and worst: input, restored, truth).
+            so neither has the ground truth. Borders of that width do not count then.
+        out: folder for `quality.json` and `quality.png` (best, median and worst: input, restored, ground truth).
 
     Returns: a JSON-able dict: `mean`, `median` and `worst` of psnr, ssim and psnr_gain, and `images` with the
-        same for each. A gain is null where the input already equals the truth.
+        same for each. A gain is null where the input already equals the ground truth.
 
     Raises UserError for unusable data or checkpoint.
     """
@@ -124,7 +124,7 @@ def require(
         raise GateFailed(f"mean PSNR is {mean['psnr']:.2f} dB, the gate asks for {fail_under:.2f} dB")
     if fail_under_gain is not None:
         if mean["psnr_gain"] is None:
-            raise UserError("no gain to gate: every input equals its truth; use --fail-under")
+            raise UserError("no gain to gate: every input equals its ground truth; use --fail-under")
         if not mean["psnr_gain"] >= fail_under_gain:
             raise GateFailed(
                 f"mean PSNR gain is {mean['psnr_gain']:+.2f} dB, the gate asks for {fail_under_gain:+.2f} dB"
@@ -155,20 +155,20 @@ def pair_set(task: Task, folder: Path) -> TestSet:
     """The pairs of a folder (pairs.py). Raises UserError where there are none, or the task takes more than a photo."""
     if len(task.inputs) > 1 and task.stream is None:
         raise UserError(
-            f"{task.name} takes {', '.join(task.inputs)}: pairs of one input and its truth are not enough"
+            f"{task.name} takes {', '.join(task.inputs)}: pairs of one input and its ground truth are not enough"
         )
     pairs = find_pairs(folder)
 
     def load(index: int) -> Sample:
         pair = pairs[index]
-        degraded, truth = _tensor(pair.input), _tensor(pair.target)
-        if degraded.shape != truth.shape:
-            sizes = " and ".join(f"{image.shape[3]}x{image.shape[2]}" for image in (degraded, truth))
+        degraded, ground_truth = _tensor(pair.input), _tensor(pair.target)
+        if degraded.shape != ground_truth.shape:
+            sizes = " and ".join(f"{image.shape[3]}x{image.shape[2]}" for image in (degraded, ground_truth))
             raise UserError(
                 f"{pair.input} and {pair.target.name} differ in size: {sizes}; expected a pair of one size"
             )
         # A lone frame has none before it: to the network, nothing moved since.
-        return Sample(pair.name, (degraded,) * len(task.inputs), truth)
+        return Sample(pair.name, (degraded,) * len(task.inputs), ground_truth)
 
     return TestSet(len(pairs), load)
 
@@ -177,7 +177,7 @@ def synthetic_set(task: Task, data: Path, kind: str, seed: int) -> TestSet:
     """Clean photos degraded by one of the task's kinds. Raises UserError where the task has no such kind."""
     degrade = task.degrade
     if degrade is None:
-        raise UserError(f"{task.name} has no synthesis: give pairs of input and truth")
+        raise UserError(f"{task.name} has no synthesis: give pairs of input and ground truth")
     if kind not in task.kinds:
         raise UserError(
             f"cannot synthesize {kind!r} for {task.name}, expected one of {', '.join(task.kinds)}"
@@ -216,16 +216,16 @@ def _restore(restorer: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
     return restored.clamp(0.0, 1.0)
 
 
-def fitted(image: Tensor, truth: Tensor) -> Tensor:
-    """`image` with the gain and offset per channel that bring it nearest to `truth` (least squares), in [0, 1]."""
-    mean, target = (x.mean(dim=(2, 3), keepdim=True) for x in (image, truth))
+def fitted(image: Tensor, ground_truth: Tensor) -> Tensor:
+    """`image` with the gain and offset per channel that bring it nearest to `ground_truth` (least squares), in [0, 1]."""
+    mean, target = (x.mean(dim=(2, 3), keepdim=True) for x in (image, ground_truth))
     spread = (image - mean).square().mean(dim=(2, 3), keepdim=True).clamp_min(1e-12)
-    gain = ((image - mean) * (truth - target)).mean(dim=(2, 3), keepdim=True) / spread
+    gain = ((image - mean) * (ground_truth - target)).mean(dim=(2, 3), keepdim=True) / spread
     return (target + gain * (image - mean)).clamp(0.0, 1.0)
 
 
-def shifted(image: Tensor, truth: Tensor) -> Tensor:
-    """`image` moved by half pixels to where it fits `truth` best, without borders of ``REACH``."""
+def shifted(image: Tensor, ground_truth: Tensor) -> Tensor:
+    """`image` moved by half pixels to where it fits `ground_truth` best, without borders of ``REACH``."""
 
     def moved(y: int, x: int) -> Tensor:
         # In half pixels: the mean of the neighbours on both sides, as bilinear interpolation has it.
@@ -238,7 +238,7 @@ def shifted(image: Tensor, truth: Tensor) -> Tensor:
         ]
         return torch.stack(parts).mean(dim=0)
 
-    inner = truth[:, :, REACH:-REACH, REACH:-REACH]
+    inner = ground_truth[:, :, REACH:-REACH, REACH:-REACH]
 
     def error(place: tuple[int, int]) -> float:
         return float((moved(*place) - inner).square().mean())
@@ -250,28 +250,28 @@ def shifted(image: Tensor, truth: Tensor) -> Tensor:
 
 
 def _score(sample: Sample, restored: Tensor, fit_colours: bool, fit_shift: bool) -> dict[str, Any]:
-    height, width = sample.truth.shape[2:]
-    source, truth = sample.input, sample.truth
+    height, width = sample.ground_truth.shape[2:]
+    source, ground_truth = sample.input, sample.ground_truth
     sharp = None if sample.sharp is None else _psnr_where(sample.sharp, restored, source)
     if fit_colours:
-        source, restored = fitted(source, truth), fitted(restored, truth)
+        source, restored = fitted(source, ground_truth), fitted(restored, ground_truth)
     if fit_shift:
         if min(height, width) < 4 * REACH:
             raise UserError(
                 f"{sample.name}: {width}x{height} pixels, too small to fit a shift of {REACH} pixels"
             )
-        source, restored = shifted(source, truth), shifted(restored, truth)
-        truth = truth[:, :, REACH:-REACH, REACH:-REACH]
-    measurable = min(truth.shape[2:]) >= SSIM_WINDOW
-    before, after = psnr(source, truth), psnr(restored, truth)
+        source, restored = shifted(source, ground_truth), shifted(restored, ground_truth)
+        ground_truth = ground_truth[:, :, REACH:-REACH, REACH:-REACH]
+    measurable = min(ground_truth.shape[2:]) >= SSIM_WINDOW
+    before, after = psnr(source, ground_truth), psnr(restored, ground_truth)
     return {
         "name": sample.name,
         "width": width,
         "height": height,
         "psnr": after,
-        "ssim": ssim(restored, truth) if measurable else None,
+        "ssim": ssim(restored, ground_truth) if measurable else None,
         "input_psnr": before,
-        "input_ssim": ssim(source, truth) if measurable else None,
+        "input_ssim": ssim(source, ground_truth) if measurable else None,
         "psnr_gain": after - before if before < PSNR_CAP else None,
         "sharp_psnr": sharp,
     }
@@ -314,7 +314,7 @@ def _best_median_worst(
             [
                 Cell(sample.input, f"{label}: {sample.name}, input {scores['input_psnr']:.2f} dB{ssims[0]}"),
                 Cell(_restore(restorer, sample.inputs), f"restored {scores['psnr']:.2f} dB{ssims[1]}"),
-                Cell(sample.truth, "ground truth"),
+                Cell(sample.ground_truth, "ground truth"),
             ]
         )
     return rows

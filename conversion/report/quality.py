@@ -15,15 +15,24 @@ Milliseconds = Mapping[str, tuple[float, str]]
 
 
 def overview(
-    artifacts: Sequence[Artifact], proof: Proof | None, verdict: Verdict, times: Milliseconds
+    artifacts: Sequence[Artifact],
+    proof: Proof | None,
+    verdict: Verdict,
+    times: Milliseconds,
+    phones: Mapping[str, Mapping[str, float]],
 ) -> Table:
-    """All files of a bundle, a line each, by picture size, then by file size: did it pass, what does it cost and gain."""
+    """All files of a bundle, a line each, by picture size, then by file size: did it pass, what does it cost and gain.
+
+    Args:
+        phones: median times by file, for each phone.
+    """
     proved = {} if proof is None else {entry.file: entry for entry in proof.artifacts}
-    judged = any(entry.quality is not None for entry in proved.values())
+    evaluated = any(entry.quality is not None for entry in proved.values())
     columns = [
         *("file", "verdict", "size>", "vs PyTorch dB>"),
-        *(("vs ground truth dB>", "loss dB>") if judged else ()),
-        *(("ms>",) if times else ()),
+        *(("vs ground truth dB>", "loss dB>") if evaluated else ()),
+        *((("host ms>" if phones else "ms>"),) if times else ()),
+        *(f"{name} ms>" for name in phones),
     ]
     rows = []
     formats = list(FORMATS)
@@ -38,19 +47,20 @@ def overview(
             megabytes(artifact.bytes),
             "–" if entry is None or entry.psnr is None else f"{entry.psnr:.1f}",
         ]
-        if judged:
+        if evaluated:
             row.append("–" if quality is None else f"{quality.psnr:.2f}")
             row.append(_loss_cell(quality))
         if times:
             row.append(f"{times[artifact.file][0]:.1f}" if artifact.file in times else "–")
+        row += [f"{found[artifact.file]:.1f}" if artifact.file in found else "–" for found in phones.values()]
         rows.append(row)
     return Table(columns, rows)
 
 
 def quality_table(proof: Proof) -> tuple[str, Table] | None:
     """A note and the table of PSNR and SSIM against ground truth; None if nothing was compared with it."""
-    judged = _judged(proof)
-    if not judged:
+    evaluated = _evaluated(proof)
+    if not evaluated:
         return None
     rows = [
         (
@@ -62,16 +72,16 @@ def quality_table(proof: Proof) -> tuple[str, Table] | None:
             _worst_cell(quality),
             state_cell(quality.passed, entry.provenance),
         )
-        for entry, quality in judged
+        for entry, quality in evaluated
     ]
     columns = (*("file", "PSNR dB, SSIM>", "PyTorch's>", "loss dB>", "budget dB>", "loses most on", "gate"),)
-    return _note(judged), Table(columns, rows)
+    return _note(evaluated), Table(columns, rows)
 
 
 def plots(proof: Proof, times: Milliseconds) -> tuple[str, list[tuple[str, list[Picture]]]] | None:
     """A note, and for each picture size, smallest first, a plot of quality over bytes, and over time if timed."""
-    judged = [entry for entry in proof.artifacts if entry.quality is not None]
-    shown = judged or [entry for entry in proof.artifacts if entry.psnr is not None]
+    evaluated = [entry for entry in proof.artifacts if entry.quality is not None]
+    shown = evaluated or [entry for entry in proof.artifacts if entry.psnr is not None]
     if not shown:
         return None
     sizes = sorted({(entry.width * entry.height, entry.width, entry.height) for entry in shown})
@@ -84,7 +94,7 @@ def plots(proof: Proof, times: Milliseconds) -> tuple[str, list[tuple[str, list[
     ]
     worth = (
         "PSNR against the ground truth, mean over the pictures"
-        if judged
+        if evaluated
         else "PSNR against PyTorch, worst picture (nothing was compared with ground truth)"
     )
     runtimes = sorted({times[entry.file][1] for entry in shown if entry.file in times})
@@ -123,13 +133,13 @@ def _plots(entries: Sequence[ProvenArtifact], times: Milliseconds) -> list[Pictu
     return pictures
 
 
-def _judged(proof: Proof) -> list[tuple[ProvenArtifact, Quality]]:
+def _evaluated(proof: Proof) -> list[tuple[ProvenArtifact, Quality]]:
     return [(entry, entry.quality) for entry in proof.artifacts if entry.quality is not None]
 
 
-def _note(judged: Sequence[tuple[ProvenArtifact, Quality]]) -> str:
-    pairs = max(len(quality.rows) for _, quality in judged)
-    inputs = [quality.input_psnr for _, quality in judged if quality.input_psnr is not None]
+def _note(evaluated: Sequence[tuple[ProvenArtifact, Quality]]) -> str:
+    pairs = max(len(quality.rows) for _, quality in evaluated)
+    inputs = [quality.input_psnr for _, quality in evaluated if quality.input_psnr is not None]
     note = (
         f"Against the ground truth of {pairs} picture{'s' if pairs != 1 else ''}, means over them. The loss is "
         "PyTorch's PSNR minus the file's; the budget is the largest loss allowed."

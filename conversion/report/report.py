@@ -17,7 +17,7 @@ from afterlens.conversion.report.details import port_table, proof_table, provena
 from afterlens.conversion.report.heatmaps import SHOWN_DROP, heat_maps
 from afterlens.conversion.report.quality import overview, plots, quality_table
 from afterlens.conversion.report.templates import photo, render
-from afterlens.conversion.report.times import milliseconds_of, quickest, times_of
+from afterlens.conversion.report.times import milliseconds_of, phone_milliseconds_of, quickest, times_of
 from afterlens.conversion.report.verdict import Verdict, overall, verdict_of
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import atomic_path
@@ -119,7 +119,9 @@ def _sections(chapter: _Chapter) -> Mapping[str, Any]:
         "verdict": chapter.verdict,
         "tiles": _tiles(chapter),
         "golden": _golden(chapter.bundle),
-        "overview": overview(contract.artifacts, proof, chapter.verdict, times),
+        "overview": overview(
+            contract.artifacts, proof, chapter.verdict, times, phone_milliseconds_of(chapter.timings, hashes)
+        ),
         "plots": None if proof is None else plots(proof, times),
         "heat_maps": [] if proof is None else heat_maps(chapter.bundle.folder, proof),
         "shown_drop": f"{SHOWN_DROP:g}",

@@ -7,6 +7,7 @@ from typing import Any
 
 from afterlens.conversion.bundle.labels import RUNTIMES, megabytes, threads
 from afterlens.conversion.bundle.variants import label
+from afterlens.conversion.report.phones import device, minute_rows, phone_lines
 from afterlens.conversion.report.templates import Table
 
 MAX_OPERATORS = 8  # types, and single operators, of a file
@@ -36,7 +37,10 @@ class Operators:
 class Times:
     """The results of one bundle in one benchmark document."""
 
+    title: str  # where they were measured
     note: str
+    phone: Sequence[str]  # conditions, self-test, live path, sustained run
+    minutes: Sequence[Table]  # of each sustained run
     charts: Sequence[tuple[str, Sequence[Bar]]]  # size, medians
     table: Table
     operators: Sequence[Operators]
@@ -54,7 +58,18 @@ def times_of(task: str, document: Mapping[str, Any]) -> Times:
         "of matmul>",
     )
     return Times(
+        "this host" if document["provenance"] == "measured-host" else device(document),
         _note(document, results),
+        phone_lines({**document, "results": results}),
+        [
+            Table(
+                ("minute>", "median ms>", "thermal state", "battery>"),
+                minute_rows(result),
+                f"{result['id']}, minute by minute",
+            )
+            for result in results
+            if minute_rows(result)
+        ],
         [(size, _medians(group, ratios)) for size, group in groups.items()],
         Table(columns, [_row(result, ratios.get(result["id"])) for result in results]),
         [_operators(result) for result in results if "operators" in result],
@@ -82,6 +97,26 @@ def milliseconds_of(
     return {}
 
 
+def phone_milliseconds_of(
+    documents: Sequence[Mapping[str, Any]], files: Mapping[str, str]
+) -> dict[str, dict[str, float]]:
+    """Median time by file, for each phone and what computed on it: {"Example Phone GPU": {"udc.tflite": 8.5}}.
+
+    Args:
+        files: names by sha256.
+    """
+    found: dict[str, dict[str, float]] = defaultdict(dict)
+    for document in documents:
+        if document["provenance"] == "measured-host":
+            continue
+        for result in document["results"]:
+            file = files.get(result["artifact"]["sha256"])
+            if file is not None:
+                unit = result["runtime"]["compute_unit"].upper()
+                found[f"{document['device']['name']} {unit}"][file] = result["timing"]["p50_ms"]
+    return dict(found)
+
+
 def quickest(document: Mapping[str, Any], task: str) -> tuple[str, str] | None:
     """The shortest median of a bundle's own files, and what ran: ("32 ms", "TFLite int8 at 256x256 on this host")."""
     own = [
@@ -101,11 +136,11 @@ def quickest(document: Mapping[str, Any], task: str) -> tuple[str, str] | None:
 
 
 def _note(document: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> str:
-    device, machine = document["device"], document["machine"]
+    found, machine = document["device"], document["machine"]
     if document["provenance"] == "measured-host":
-        note = f"measured-host, not phone latency: {device['cpu']}, {device['cores']} cores, {device['os']}."
+        note = f"measured-host, not phone latency: {device(document)}, {found['cores']} cores, {found['os']}."
     else:
-        note = f"{document['provenance']}: {device['name']} ({device['cpu']}, {device['os']})."
+        note = f"{document['provenance']}: {device(document)}."
     if document["conditions"]["interleaved"]:
         note += " All graphs took turns in every round, so ratios hold even when times vary."
     note += f" {_versions(results)}."

@@ -15,7 +15,7 @@ from afterlens.conversion.bundle.variants import FORMATS, label
 from afterlens.conversion.report.templates import FAIL, OPEN, PASS
 
 FLOAT_VARIANTS = ("float32", "float16")
-"""These compute what PyTorch computes but for rounding; all others are judged by their pictures."""
+"""These compute what PyTorch computes but for rounding; all others are evaluated by their pictures."""
 
 
 @dataclass(frozen=True)

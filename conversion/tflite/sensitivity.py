@@ -35,8 +35,8 @@ class Bench:
         self.references = [session.run(example.inputs)[output] for example in examples]
         self.errors = [
             UNKNOWN_ERROR
-            if example.truth is None
-            else max(float(np.square(reference - example.truth).mean()), 1e-6)
+            if example.ground_truth is None
+            else max(float(np.square(reference - example.ground_truth).mean()), 1e-6)
             for example, reference in zip(examples, self.references, strict=True)
         ]
 

@@ -139,10 +139,12 @@ def evaluate(
         rows, made = [], {}
         for example, reference in zip(examples, references, strict=True):
             outputs = _run(subject, example.name, example.inputs)
-            if outputs is None or example.truth is None:
+            if outputs is None or example.ground_truth is None:
                 return
             made[example.name] = (outputs[port], reference)
-            rows.append(measure(example.name, outputs[port], reference, example.inputs[given], example.truth))
+            rows.append(
+                measure(example.name, outputs[port], reference, example.inputs[given], example.ground_truth)
+            )
         quality = evaluate_quality(rows, budgets.get(subject.artifact.variant))
         name = f"{HEATMAPS}/{subject.artifact.file}.png"
         (folder / HEATMAPS).mkdir(exist_ok=True)

@@ -153,7 +153,7 @@ def _run_all(
                 )
                 at_once(test, run)
                 progress.advance(bar)
-            known = [example for example in examples.get(size, ()) if example.truth is not None]
+            known = [example for example in examples.get(size, ()) if example.ground_truth is not None]
             for example in known:
                 progress.update(bar, description=f"verify {size[1]}x{size[0]} on {example.name}")
             evaluate(bundle.folder, deployable, known, own, budgets)

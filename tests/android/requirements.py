@@ -1,4 +1,4 @@
-"""What the Kotlin tests need of this machine, and the Debian package of each that is missing."""
+"""What the tests of the Android parts need of this machine, and the Debian package of each that is missing."""
 
 from __future__ import annotations
 
@@ -32,6 +32,11 @@ def missing_for_lens() -> list[str]:
     return missing_for_core() + [package for package, there in needed.items() if not there()]
 
 
+def missing_for_phones() -> list[str]:
+    """Packages without which the benchmark on phones is tested with a stand-in for adb alone."""
+    return [] if shutil.which("adb") else ["adb"]
+
+
 def other_machine() -> str | None:
     """Android's libraries are there for x86-64 only: what this is instead, None where it is that."""
     machine = platform.machine()
@@ -53,4 +58,4 @@ def _jdk() -> int:
 
 if __name__ == "__main__":
     # What .ci/run installs.
-    print(*missing_for_lens())
+    print(*missing_for_lens(), *missing_for_phones())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from afterlens.benchmarks.document import read_document
 from tests.android import bundles
 from tests.android.requirements import missing_for_core, missing_for_lens, other_machine
 
@@ -63,12 +64,20 @@ def check_reports(module: str) -> None:
     assert not skipped
 
 
+def check_benchmarks() -> None:
+    """What the app's benchmark wrote on the JVM is read here. It is no phone, and says so."""
+    documents = [read_document(path) for path in (BUILD / "lens" / "benchmarks").glob("*.json")]
+    assert {result["artifact"]["task"] for one in documents for result in one["results"]} == {"udc", "deblur"}
+    assert {one["provenance"] for one in documents} == {"measured-emulator"}
+
+
 def test_kotlin() -> None:
     """All of it in one run of Maven; without the native parts, only core."""
     if found := reason(missing_for_core()):
         pytest.skip(f"Kotlin: {found}")
     for module in ("core", "lens"):
         shutil.rmtree(BUILD / module / "surefire-reports", ignore_errors=True)
+    shutil.rmtree(BUILD / "lens" / "benchmarks", ignore_errors=True)
     found = other_machine() or reason(missing_for_lens())
     if found:
         run_maven("core")
@@ -79,3 +88,4 @@ def test_kotlin() -> None:
     run_maven("lens")
     check_reports("core")
     check_reports("lens")
+    check_benchmarks()

@@ -34,6 +34,15 @@ def test_a_host_document_is_read(document: dict[str, Any]) -> None:
     assert read_document(HOST) == document
 
 
+def test_a_document_of_version_1_becomes_one_of_version_2(document: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "bench.json"
+    path.write_text(json.dumps({**document, "schema_version": 1}))
+    assert read_document(path) == document
+    path.write_text(json.dumps({**document, "schema_version": 1, "machine": 3}))
+    with pytest.raises(UserError, match="machine"):
+        read_document(path)
+
+
 def test_a_phone_document_needs_neither_yardstick_nor_reference(document: dict[str, Any]) -> None:
     document.update(
         provenance="measured-device",
@@ -46,6 +55,10 @@ def test_a_phone_document_needs_neither_yardstick_nor_reference(document: dict[s
     result["runtime"].update(name="coreml", threads=None, compute_unit="all", delegate=None)
     result.update(share_of_matmul=None, max_error=None)
     result["timing"].update(peak_rss_bytes=None, init_ms=None)
+    check(document, "phone")
+    document["device"].update(cpu=None, memory_bytes=None, soc=None)
+    document["conditions"].update(thermal_state=None, power_source=None)
+    result.update(self_test=None, live=None, sustained=None)
     check(document, "phone")
 
 
@@ -66,12 +79,18 @@ def change(document: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("schema_version", 2),
+        ("schema_version", 3),
         ("provenance", "published"),
         ("device.cores", 2.0),
         ("device.memory_bytes", 10**30),
         ("provenance", ...),
         ("device.memory_bytes", "25 GB"),
+        ("device.cpu", ...),
+        ("conditions.power_source", "sun"),
+        ("conditions.thermal_state", ["none"]),
+        ("results.0.self_test", {"psnr": 50.0}),
+        ("results.0.live", {"seconds": 10.0, "fps": 30.0, "dropped": 0, "stages": {}}),
+        ("results.0.sustained", [{"p50_ms": 8.0, "thermal_state": "none", "battery_percent": 101}]),
         ("device.hostname", "my-machine"),
         ("conditions.load_average", [1.0]),
         ("machine.matmul_gflops", 0),

@@ -24,7 +24,7 @@ class Bright(nn.Module):
 
 @pytest.fixture
 def pairs(tmp_path: Path) -> Path:
-    """Left half bright in the input and dark in the truth, right half dark in both."""
+    """Left half bright in the input and dark in the ground truth, right half dark in both."""
     for name in ("input", "target"):
         (tmp_path / "pairs" / name).mkdir(parents=True)
         picture = Image.new("RGB", (128, 64), (20, 20, 20))

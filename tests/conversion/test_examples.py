@@ -28,18 +28,18 @@ def test_photos_and_kinds_take_turns_and_the_seed_decides(photo_paths: list[Path
     assert [e.name.split()[1] for e in first] == ["shadow", "clean", "shadow", "clean"]
     assert len({e.name.split()[0] for e in first}) > 1
     for one, same, different in zip(first, again, other, strict=True):
-        assert one.truth is not None and one.truth.shape == (48, 64, 3)
+        assert one.ground_truth is not None and one.ground_truth.shape == (48, 64, 3)
         assert np.array_equal(one.inputs["frame0"], same.inputs["frame0"])
         if "shadow" in one.name:
             assert not np.array_equal(one.inputs["frame0"], different.inputs["frame0"])
-            assert not np.array_equal(one.inputs["frame0"], one.truth)
+            assert not np.array_equal(one.inputs["frame0"], one.ground_truth)
         levels = one.inputs["frame0"] * 255.0
         assert np.abs(levels - np.rint(levels)).max() < 1e-3
 
 
 def test_two_inputs_get_two_pictures(photo_paths: list[Path]) -> None:
     for example in plain_examples(photo_paths, graph(inputs=2)):
-        assert example.truth is None
+        assert example.ground_truth is None
         assert not np.array_equal(example.inputs["frame0"], example.inputs["frame1"])
 
 

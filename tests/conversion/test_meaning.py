@@ -46,15 +46,15 @@ def test_flow_is_x_then_y_and_leads_to_the_frame_before(photo_paths: list[Path])
         sample = degrade(photo, photo.flip(2), "pan", generator)
         with torch.no_grad():
             fields = network(sample["input"][None], sample["previous"][None])[1]
-        found, truth = fields[-1][0, :2], sample["motion"][:2]
-        assert found.shape == truth.shape
+        found, ground_truth = fields[-1][0, :2], sample["motion"][:2]
+        assert found.shape == ground_truth.shape
         for name, flow in (
             ("right", found),
             ("exchanged", found.flip(0)),
             ("backwards", -found),
             ("none", torch.zeros_like(found)),
         ):
-            errors[name].append(float((flow - truth).norm(dim=0).mean()))
+            errors[name].append(float((flow - ground_truth).norm(dim=0).mean()))
     means = {name: float(np.mean(values)) for name, values in errors.items()}
     print(means)
     assert means["right"] < 0.7 * min(means["exchanged"], means["backwards"], means["none"])

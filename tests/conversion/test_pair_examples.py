@@ -32,8 +32,8 @@ def test_inputs_and_truth_are_the_pictures_of_one_name(tmp_path: Path, photo_pat
     found = pair_examples(tmp_path, network("current", "previous"))
     assert [example.name for example in found] == ["bottles", "room", "visitor"]
     for example in found:
-        assert set(example.inputs) == {"current", "previous"} and example.truth is not None
-        means = [float(p.mean()) for p in (example.truth, *example.inputs.values())]
+        assert set(example.inputs) == {"current", "previous"} and example.ground_truth is not None
+        means = [float(p.mean()) for p in (example.ground_truth, *example.inputs.values())]
         assert means[1] / means[0] == pytest.approx(0.8, abs=0.01), means
         assert means[2] / means[0] == pytest.approx(0.6, abs=0.01), means
         for picture in example.inputs.values():

@@ -100,7 +100,7 @@ def test_it_is_converted_proven_timed_and_reported(cli: Cli, workshop: Path, pho
         quality = artifact["quality"]
         assert quality["psnr"] > quality["input_psnr"] + 2.5, "judged by the pictures of the team"
         assert abs(quality["drop"]) < 0.05
-    lossy = cli("verify", "bundle", "--reference", FUNCTION, "--truth", photo_path)
+    lossy = cli("verify", "bundle", "--reference", FUNCTION, "--ground-truth", photo_path)
     assert lossy.code == 2 and "give real pairs instead: --pairs DIR" in lossy.stderr
 
     timed = cli(

@@ -173,7 +173,7 @@ def test_examples_hold_what_is_no_picture_as_it_is(faces: Path, judge: str) -> N
     examples = task_examples(TASK, recipe, find_photos([faces]), graph, count=3, seed=1)
     assert [example.inputs["style"].tolist() for example in examples] == np.eye(3).tolist()
     for example in examples:
-        assert example.truth is None and example.inputs["face"].shape == (32, 32, 3)
+        assert example.ground_truth is None and example.inputs["face"].shape == (32, 32, 3)
         levels = example.inputs["face"] * 255.0
         assert np.abs(levels - np.rint(levels)).max() < 1e-3
         assert example.inputs["places"].shape == (6,)

@@ -1,4 +1,4 @@
-"""bench_expected.json: what a phone measured, and the document of benchmarks/schema.json that has to come of it."""
+"""bench_expected.json: made-up times as a phone might measure them, and the document that has to come of them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,25 @@ ARTIFACT = {
 DEVICE = {
     "name": "Example Phone",
     "os": "Android 16 (API 36)",
-    "cpu": "Example SoC 1",
+    "soc": "Example SoC 1",
+    "cpu": None,
     "cores": 8,
     "memory_bytes": 8_000_000_000,
+}
+SELF_TEST = {"psnr": 61.25, "floor": 45.0}
+LIVE = {
+    "seconds": 0.25,
+    "finished_ms": [40.0, 75.0, 105.0, 140.0, 180.0, 215.0],
+    "dropped": 2,
+    "input_ms": [4.0, 1.5, 1.25, 1.5, 2.0, 1.75],
+    "model_ms": [12.0, 9.0, 8.5, 9.0, 9.5, 10.0],
+    "output_ms": [0.5, 0.25, 0.25, 0.5, 0.75, 0.25],
+}
+SUSTAINED = {
+    "at_ms": [0.0, 20_000.0, 59_000.0, 60_500.0, 90_000.0, 180_000.0],
+    "times_ms": [8.5, 8.75, 9.0, 10.0, 12.0, 14.0],
+    "thermal_state": ["none", "light", "light", "moderate"],
+    "battery_percent": [80, 79, 79, 78],
 }
 TIMES_MS = [260.0, 12.0, 10.0, 8.0, 9.0, 8.5, 8.25, 8.75]
 WARMUP = 3
@@ -35,12 +51,19 @@ def document() -> dict[str, Any]:
         "device": DEVICE,
         "thermal_state": ["none", "light"],
         "low_power_mode": False,
+        "power_source": "usb",
         "input": "golden/256x256_input_image.png",
         "results": [
-            measured("TFLite float16 256x256 GPU", "gpu", "GPU, 130 of 130 nodes", None, TIMES_MS),
-            measured(
-                "TFLite float16 256x256 CPU", "cpu", "XNNPACK", 4, [round(2.5 * time, 4) for time in TIMES_MS]
-            ),
+            {
+                **measured("TFLite float16 256x256 GPU", "gpu", "GPU, 130 of 130 nodes", None, TIMES_MS),
+                **{"self_test": SELF_TEST, "live": LIVE, "sustained": SUSTAINED},
+            },
+            {
+                **measured(
+                    "TFLite float16 256x256 CPU", "cpu", "XNNPACK", 4, [2.5 * time for time in TIMES_MS]
+                ),
+                **{"self_test": None, "live": None, "sustained": None},
+            },
         ],
     }
     return {"run": run, "document": expected(run)}
@@ -69,7 +92,7 @@ def measured(name: str, unit: str, delegate: str, threads: int | None, times: li
 def expected(run: dict[str, Any]) -> dict[str, Any]:
     """The document of a run."""
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "provenance": "measured-device",
         "created": run["created"],
         "device": run["device"],
@@ -77,6 +100,7 @@ def expected(run: dict[str, Any]) -> dict[str, Any]:
             "interleaved": False,
             "thermal_state": run["thermal_state"],
             "low_power_mode": run["low_power_mode"],
+            "power_source": run["power_source"],
         },
         "input": run["input"],
         "machine": None,
@@ -105,4 +129,27 @@ def result(entry: dict[str, Any]) -> dict[str, Any]:
         "achieved_gflops": round(2 * entry["artifact"]["macs"] / times["p50_ms"] / 1e6, 9),
         "share_of_matmul": None,
         "max_error": entry["max_error"],
+        "self_test": entry["self_test"],
+        "live": None if entry["live"] is None else live(entry["live"]),
+        "sustained": None if entry["sustained"] is None else minutes(entry["sustained"]),
     }
+
+
+def live(run: dict[str, Any]) -> dict[str, Any]:
+    """The live part of a result."""
+    stages = {}
+    for stage in ("input", "model", "output"):
+        times = timing.summary(run[f"{stage}_ms"])
+        stages[stage] = {name: times[name] for name in ("p50_ms", "p90_ms")}
+    fps = timing.frame_rate(run["finished_ms"])
+    return {"seconds": run["seconds"], "fps": fps, "dropped": run["dropped"], "stages": stages}
+
+
+def minutes(run: dict[str, Any]) -> list[dict[str, Any]]:
+    """The sustained part of a result."""
+    medians = timing.minutes(run["at_ms"], run["times_ms"])
+    states = zip(medians, run["thermal_state"], run["battery_percent"], strict=True)
+    return [
+        {"p50_ms": median, "thermal_state": thermal, "battery_percent": battery}
+        for median, thermal, battery in states
+    ]

@@ -213,7 +213,7 @@ def objective(recipe: DeblurRecipe, device: torch.device) -> Objective:
     return Objective(losses, monitor=batch_psnr)
 
 
-def motion_errors(fields: Sequence[Tensor], truth: Tensor) -> tuple[Tensor, Tensor]:
+def motion_errors(fields: Sequence[Tensor], ground_truth: Tensor) -> tuple[Tensor, Tensor]:
     """Mean squared errors of the flow and of the blur covariance, relative to their own size, the mean over the scales.
 
     Squared, since motion has no preferred direction: the median, which an absolute error asks for, is "no motion", and
@@ -221,11 +221,11 @@ def motion_errors(fields: Sequence[Tensor], truth: Tensor) -> tuple[Tensor, Tens
 
     Args:
         fields: ``(N, 5, h, w)`` in pixels, at any scales.
-        truth: ``(N, 5, H/4, W/4)``, scaled down to each by its mean.
+        ground_truth: ``(N, 5, H/4, W/4)``, scaled down to each by its mean.
     """
     flows, blurs = [], []
     for field in fields:
-        wanted = F.avg_pool2d(truth, truth.shape[-1] // field.shape[-1])
+        wanted = F.avg_pool2d(ground_truth, ground_truth.shape[-1] // field.shape[-1])
         error = (field - wanted).square()
         size = wanted[:, :2].square().sum(dim=1, keepdim=True)
         flows.append((error[:, :2] / (size + _SMALL_FLOW**2)).mean())

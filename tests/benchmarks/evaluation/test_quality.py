@@ -59,9 +59,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pairs(tmp_path: Path, photo_paths: list[Path]) -> Path:
     """Crops of three photos, each darkened by its own amount: `NAME-input.png` and `NAME-label1.png`."""
     for path, amount in zip(photo_paths, (10, 20, 40), strict=True):
-        truth = np.asarray(Image.open(path))[100:180, 200:300].clip(40)
-        Image.fromarray(truth).save(tmp_path / f"{path.stem}-label1.png")
-        Image.fromarray(truth - np.uint8(amount)).save(tmp_path / f"{path.stem}-input.png")
+        ground_truth = np.asarray(Image.open(path))[100:180, 200:300].clip(40)
+        Image.fromarray(ground_truth).save(tmp_path / f"{path.stem}-label1.png")
+        Image.fromarray(ground_truth - np.uint8(amount)).save(tmp_path / f"{path.stem}-input.png")
     return tmp_path
 
 
@@ -73,13 +73,16 @@ def test_scores_equal_scikit_image_on_the_files(checkpoint: Path, pairs: Path) -
     result = evaluate(task_that_adds(10 / 255), checkpoint, pairs)
     assert [image["name"] for image in result["images"]] == ["bottles", "room", "visitor"]
     for image in result["images"]:
-        truth, given = read(pairs / f"{image['name']}-label1.png"), read(pairs / f"{image['name']}-input.png")
+        ground_truth, given = (
+            read(pairs / f"{image['name']}-label1.png"),
+            read(pairs / f"{image['name']}-input.png"),
+        )
         restored = given + 10 / 255
         assert (image["width"], image["height"]) == (100, 80)
-        expected = peak_signal_noise_ratio(truth, given, data_range=1.0)
+        expected = peak_signal_noise_ratio(ground_truth, given, data_range=1.0)
         assert image["input_psnr"] == pytest.approx(expected, abs=1e-3)
         options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
-        expected = structural_similarity(truth, restored, data_range=1.0, channel_axis=2, **options)
+        expected = structural_similarity(ground_truth, restored, data_range=1.0, channel_axis=2, **options)
         assert image["ssim"] == pytest.approx(expected, abs=5e-4)
         assert image["psnr_gain"] == pytest.approx(image["psnr"] - image["input_psnr"])
     bottles, room, _ = result["images"]
@@ -160,14 +163,14 @@ def test_the_real_network_runs_at_the_photos_own_size_and_writes_its_files(
     assert json.loads((out / "quality.json").read_text()) == result
     assert sorted(path.name for path in out.iterdir()) == ["quality.json", "quality.png"]
     sheet = np.asarray(Image.open(out / "quality.png"))
-    # best, median and worst are the one photo: its truth stands three times, scaled up by three
-    truth = np.repeat(np.repeat(crop, 3, axis=0), 3, axis=1)
+    # best, median and worst are the one photo: its ground truth stands three times, scaled up by three
+    ground_truth = np.repeat(np.repeat(crop, 3, axis=0), 3, axis=1)
     found = sum(
-        np.array_equal(sheet[top : top + 225, left : left + 393], truth)
+        np.array_equal(sheet[top : top + 225, left : left + 393], ground_truth)
         for top in (8, 8 + 259, 8 + 2 * 259)
         for left in (8 + 2 * 401,)
     )
-    assert found == 3, f"the truth stands {found} times on a sheet of {sheet.shape}"
+    assert found == 3, f"the ground truth stands {found} times on a sheet of {sheet.shape}"
 
 
 def test_the_sheet_shows_best_median_and_worst_in_this_order(
@@ -179,9 +182,11 @@ def test_the_sheet_shows_best_median_and_worst_in_this_order(
     assert ranked == ["visitor", "room", "bottles"]  # 40, 20 and 10 levels were missing
     sheet = np.asarray(Image.open(tmp_path / "out" / "quality.png"))
     for row, name in enumerate(ranked):  # pictures of 100x80, four times as large, under them a caption
-        truth = np.asarray(Image.open(pairs / f"{name}-label1.png")).repeat(4, axis=0).repeat(4, axis=1)
+        ground_truth = (
+            np.asarray(Image.open(pairs / f"{name}-label1.png")).repeat(4, axis=0).repeat(4, axis=1)
+        )
         top, left = 8 + row * (320 + 26 + 8), 8 + 2 * (400 + 8)
-        assert np.array_equal(sheet[top : top + 320, left : left + 400], truth), name
+        assert np.array_equal(sheet[top : top + 320, left : left + 400], ground_truth), name
 
 
 def test_pairs_of_different_size_are_refused(checkpoint: Path, pairs: Path) -> None:
@@ -228,19 +233,19 @@ def test_file_names_need_not_be_valid_text_nor_plain(checkpoint: Path, tmp_path:
 def test_fitted_colours_leave_only_what_gain_and_offset_cannot_undo(
     checkpoint: Path, tmp_path: Path, photo: np.ndarray
 ) -> None:
-    truth = np.rint(photo[100:180, 200:300] * 255)
+    ground_truth = np.rint(photo[100:180, 200:300] * 255)
     rng = np.random.default_rng(0)
     # Another camera: darker, other colours, and some noise that no fit removes.
-    given = np.rint(truth * [0.5, 0.7, 0.6] + [20, 5, 12] + rng.normal(0.0, 2.0, truth.shape))
-    for name, pixels in (("a-input", given), ("a-label1", truth)):
+    given = np.rint(ground_truth * [0.5, 0.7, 0.6] + [20, 5, 12] + rng.normal(0.0, 2.0, ground_truth.shape))
+    for name, pixels in (("a-input", given), ("a-label1", ground_truth)):
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(tmp_path / f"{name}.png")
     plain = evaluate(task_that_adds(0.0), checkpoint, tmp_path)
     found = evaluate(task_that_adds(-0.02), checkpoint, tmp_path, fit_colours=True)
-    expected = np.empty_like(truth)
+    expected = np.empty_like(ground_truth)
     for channel in range(3):
-        line = np.polyfit(given[..., channel].ravel(), truth[..., channel].ravel(), 1)
+        line = np.polyfit(given[..., channel].ravel(), ground_truth[..., channel].ravel(), 1)
         expected[..., channel] = np.polyval(line, given[..., channel])
-    score = peak_signal_noise_ratio(truth, expected.clip(0, 255), data_range=255)
+    score = peak_signal_noise_ratio(ground_truth, expected.clip(0, 255), data_range=255)
     assert found["images"][0]["input_psnr"] == pytest.approx(score, abs=0.02)
     assert found["images"][0]["psnr"] == pytest.approx(score, abs=0.02)  # an offset is no loss any more
     assert plain["images"][0]["psnr"] < score - 5.0
@@ -251,13 +256,13 @@ def test_fitted_colours_leave_only_what_gain_and_offset_cannot_undo(
 @pytest.mark.parametrize(("down", "right"), [(0, 0), (3, -2), (-6, 5)])
 def test_a_shift_is_found_and_undone(down: int, right: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    truth = torch.rand(1, 3, 60, 70, generator=generator)
-    moved = truth.roll((down, right), (2, 3))
-    inner = truth[:, :, REACH:-REACH, REACH:-REACH]
-    assert torch.equal(shifted(moved, truth), inner)
+    ground_truth = torch.rand(1, 3, 60, 70, generator=generator)
+    moved = ground_truth.roll((down, right), (2, 3))
+    inner = ground_truth[:, :, REACH:-REACH, REACH:-REACH]
+    assert torch.equal(shifted(moved, ground_truth), inner)
     # Half a pixel is the mean of two neighbours, as bilinear interpolation has it.
-    between = 0.5 * (truth + truth.roll(1, 3))
-    assert float((shifted(between.roll(-2, 2), truth) - inner).square().mean()) < 0.05
+    between = 0.5 * (ground_truth + ground_truth.roll(1, 3))
+    assert float((shifted(between.roll(-2, 2), ground_truth) - inner).square().mean()) < 0.05
 
 
 class Between(nn.Module):
@@ -268,17 +273,19 @@ class Between(nn.Module):
 
 
 def test_a_second_input_is_handed_over_and_sharp_parts_are_judged_by_themselves() -> None:
-    current, previous, truth = torch.full((3, 1, 3, 32, 32), 0.5).unbind()
+    current, previous, ground_truth = torch.full((3, 1, 3, 32, 32), 0.5).unbind()
     previous = previous.clone()
     previous[..., :16] += 0.02
     sharp = torch.zeros(1, 1, 32, 32)
     sharp[..., :16] = 1.0
     (image,) = measure(
-        Between(), Samples(1, lambda _: Sample("a", (current, previous), truth, sharp)), "test"
+        Between(), Samples(1, lambda _: Sample("a", (current, previous), ground_truth, sharp)), "test"
     )
     assert image["sharp_psnr"] == pytest.approx(40.0, abs=1e-3), "half of 0.02 where it is sharp"
     assert image["psnr"] == pytest.approx(43.01, abs=0.01), "and nothing elsewhere"
-    (image,) = measure(Between(), Samples(1, lambda _: Sample("a", (current, previous), truth)), "test")
+    (image,) = measure(
+        Between(), Samples(1, lambda _: Sample("a", (current, previous), ground_truth)), "test"
+    )
     assert image["sharp_psnr"] is None
 
 

@@ -37,16 +37,16 @@ def test_a_mixed_network_keeps_its_budget(
     udc: Path, photo: NDArray[np.float32], judged: bool, share: float, tmp_path: Path
 ) -> None:
     """A share of what palettes of 4 bits everywhere cost; both measured anew, on the saved packages."""
-    truth = fit(photo, SIDE, SIDE)
-    hazy = (np.rint((0.7 * truth + 0.2) * 255) / np.float32(255)).astype(np.float32)
-    truths = [truth] if judged else None
+    ground_truth = fit(photo, SIDE, SIDE)
+    hazy = (np.rint((0.7 * ground_truth + 0.2) * 255) / np.float32(255)).astype(np.float32)
+    ground_truths = [ground_truth] if judged else None
     everywhere, mixed = tmp_path / "palettized4.mlpackage", tmp_path / "mixed.mlpackage"
     compress(udc, "palettized4", everywhere)
-    budget = share * _loss(udc, everywhere, hazy, truths)
-    plan = plan_mixed(udc, [{"image": hazy}], truths, budget)
+    budget = share * _loss(udc, everywhere, hazy, ground_truths)
+    plan = plan_mixed(udc, [{"image": hazy}], ground_truths, budget)
     compress_and_check(udc, "mixed", mixed, plan)
     assert saved(mixed) == {name: kind for name, kind in plan.items() if kind != "float16"}
-    loss = _loss(udc, mixed, hazy, truths)
+    loss = _loss(udc, mixed, hazy, ground_truths)
     sizes = [digest(path)[1] for path in (udc, mixed, everywhere)]
     print(
         f"{loss:.4f} of {budget:.4f} dB, {sizes} bytes, {[list(plan.values()).count(k) for k in REPRESENTATIONS]}"
@@ -55,7 +55,7 @@ def test_a_mixed_network_keeps_its_budget(
     assert sizes[2] < sizes[1] < 0.51 * sizes[0]  # names of tensors count as well
 
 
-def _loss(original: Path, compressed: Path, picture: Array, truths: list[Array] | None) -> float:
+def _loss(original: Path, compressed: Path, picture: Array, ground_truths: list[Array] | None) -> float:
     levels = {"image": np.rint(picture * 255).astype(np.uint8)}
     exact, got = (
         MilProgram.load(path).run(levels, round_storage=False, eight_bit=False)
@@ -64,7 +64,7 @@ def _loss(original: Path, compressed: Path, picture: Array, truths: list[Array] 
     return lost(
         [{name: value / 255 for name, value in got.items()}],
         [{name: value / 255 for name, value in exact.items()}],
-        truths,
+        ground_truths,
     )
 
 
@@ -106,27 +106,36 @@ def test_the_cheapest_plan_within_the_budget_is_found() -> None:
 
 
 def test_errors_that_happen_to_cancel_do_not_count_as_none() -> None:
-    truth = np.full((4, 4, 3), 0.5, np.float32)
-    exact = [{"restored": truth + np.float32(0.1), "layer": truth}]
-    better = [{"restored": truth + np.float32(0.05), "layer": truth}]
-    worse = [{"restored": truth + np.float32(0.2), "layer": truth}]
-    assert lost(exact, exact, [truth]) == pytest.approx(0, abs=1e-6)
-    assert lost(better, exact, [truth]) == pytest.approx(10 * np.log10((0.01 + 0.0025) / 0.01), rel=1e-4)
-    assert lost(worse, exact, [truth]) == pytest.approx(10 * np.log10(0.04 / 0.01), rel=1e-4)
-    # Without a truth, and for outputs that have none: against 30 dB.
+    ground_truth = np.full((4, 4, 3), 0.5, np.float32)
+    exact = [{"restored": ground_truth + np.float32(0.1), "layer": ground_truth}]
+    better = [{"restored": ground_truth + np.float32(0.05), "layer": ground_truth}]
+    worse = [{"restored": ground_truth + np.float32(0.2), "layer": ground_truth}]
+    assert lost(exact, exact, [ground_truth]) == pytest.approx(0, abs=1e-6)
+    assert lost(better, exact, [ground_truth]) == pytest.approx(
+        10 * np.log10((0.01 + 0.0025) / 0.01), rel=1e-4
+    )
+    assert lost(worse, exact, [ground_truth]) == pytest.approx(10 * np.log10(0.04 / 0.01), rel=1e-4)
+    # Without a ground truth, and for outputs that have none: against 30 dB.
     assert lost(better, exact, None) == pytest.approx(10 * np.log10((0.001 + 0.0025) / 0.001), rel=1e-4)
-    other = [{"restored": exact[0]["restored"], "layer": truth + np.float32(0.01)}]
-    assert lost(other, exact, [truth]) == pytest.approx(10 * np.log10((0.001 + 0.0001) / 0.001), rel=1e-4)
+    other = [{"restored": exact[0]["restored"], "layer": ground_truth + np.float32(0.01)}]
+    assert lost(other, exact, [ground_truth]) == pytest.approx(
+        10 * np.log10((0.001 + 0.0001) / 0.001), rel=1e-4
+    )
 
 
-@pytest.mark.parametrize(("budget", "pictures", "truths"), [(0.0, 1, None), (0.3, 0, None), (0.3, 1, 2)])
+@pytest.mark.parametrize(
+    ("budget", "pictures", "ground_truths"), [(0.0, 1, None), (0.3, 0, None), (0.3, 1, 2)]
+)
 def test_senseless_arguments_are_a_programming_error(
-    small: Path, budget: float, pictures: int, truths: int | None
+    small: Path, budget: float, pictures: int, ground_truths: int | None
 ) -> None:
     picture = np.zeros((32, 32, 3), np.float32)
     with pytest.raises(ValueError, match="budget"):
         plan_mixed(
-            small, [{"image": picture}] * pictures, None if truths is None else [picture] * truths, budget
+            small,
+            [{"image": picture}] * pictures,
+            None if ground_truths is None else [picture] * ground_truths,
+            budget,
         )
 
 

@@ -179,7 +179,7 @@ def write_proof(folder: Path, **changes: Any) -> None:
     (folder / "proof.json").write_text(json.dumps({**proof, **changes}))
 
 
-# format, variant, kB, PSNR and SSIM against the truth, worst image's drop
+# format, variant, kB, PSNR and SSIM against the ground truth, worst image's drop
 VARIANTS = [
     ("tflite", "float32", 3949, 22.412, 0.8912, 0.0),
     ("tflite", "float16", 2018, 22.411, 0.8912, 0.003),

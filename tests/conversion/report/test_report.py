@@ -27,6 +27,8 @@ from tests.conversion.report.bundles import (
     write_proof,
 )
 
+VECTOR = Path(__file__).parents[2] / "vectors" / "bench_expected.json"
+
 
 def test_the_tables_hold_the_numbers_of_contract_proof_and_benchmark(tiny: Path, tmp_path: Path) -> None:
     write_proof(tiny)
@@ -59,6 +61,28 @@ def test_the_tables_hold_the_numbers_of_contract_proof_and_benchmark(tiny: Path,
     assert "run on 1 photo (and on: noise), and compared" in page.text
     assert "No phone and no Mac took part" in page.text
     assert "TFLite files were executed on the CPU" in page.text
+
+
+def test_a_phones_times_stand_beside_the_hosts_under_its_name(tiny: Path, tmp_path: Path) -> None:
+    """Made-up times: no phone was measured."""
+    write_proof(tiny)
+    host, phone = benchmark_of(tiny), json.loads(VECTOR.read_text())["document"]
+    files = [result["artifact"] for result in host["results"] if result["artifact"]["file"] is not None]
+    phone["results"] = phone["results"][:1]
+    phone["results"][0]["artifact"] = files[1]
+    page = Page(report([tiny], timings=[host, phone], out=tmp_path / "report.html"))
+    (columns,) = [row for row in page.rows if row and row[0] == "file" and "verdict" in row]
+    assert columns[-2:] == ["host ms", "Example Phone GPU ms"]
+    (row,) = [
+        row for row in page.rows if row and row[0].startswith("TFLite float16") and len(row) == len(columns)
+    ]
+    assert row[-1] == "8.5" and row[-2] not in ("–", "8.5")
+    assert "measured-device: Example Phone (Example SoC 1, Android 16 (API 36))" in page.text
+    assert "Times on Example Phone (Example SoC 1, Android 16 (API 36)): medians, percentiles" in page.text
+    for words in ("live 28.6 frames/s", "self-test 61.2 dB", "thermal state none → light, power source usb"):
+        assert words in page.text
+    assert ["4", "14.0", "moderate", "78 %"] in page.rows
+    assert "No phone and no Mac took part" not in page.text
 
 
 def test_nothing_is_requested_from_elsewhere_and_only_the_own_script_runs(tiny: Path, tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ def test_the_layer_that_does_the_harm_stays_in_float(
 
 
 def test_loss_counts_distance_whatever_its_direction(model: Any, examples: list[Example]) -> None:
-    """A file that is nearer to the truth than PyTorch by luck must not count as a gain."""
+    """A file that is nearer to the ground truth than PyTorch by luck must not count as a gain."""
     bench = Bench(model, examples[:1], "restored")
     assert bench.losses(pack(model)) == [pytest.approx(0.0, abs=1e-6)]
 

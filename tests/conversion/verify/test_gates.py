@@ -127,9 +127,9 @@ def test_values_that_are_not_finite_fail_and_stay_out_of_the_json(
 def test_values_outside_the_declared_range_fail(expected: NDArray[np.float32]) -> None:
     got = expected.copy()
     got[0, 0] = 1.0
-    truth = got.copy()
+    ground_truth = got.copy()
     got[0, 0] += 5e-5  # inside the error gate, and yet no picture
-    row = check_output(gate("tflite", "float32"), UNIT, "room", got, truth)
+    row = check_output(gate("tflite", "float32"), UNIT, "room", got, ground_truth)
     assert (
         len(row.faults) == 1
         and "leave the range [0, 1]; furthest at x 0, y 0, R: got 1.00005" in row.faults[0]

@@ -1,4 +1,4 @@
-"""Artifacts judged by their pictures: the loss against the truth, the worst tile, the budget, the heat-map."""
+"""Artifacts judged by their pictures: the loss against the ground truth, the worst tile, the budget, the heat-map."""
 
 import math
 from pathlib import Path
@@ -20,13 +20,17 @@ Picture = NDArray[np.float32]
 
 
 @pytest.fixture
-def truth() -> Picture:
+def ground_truth() -> Picture:
     return np.random.default_rng(0).random((64, 80, 3), np.float32) * 0.5 + 0.25
 
 
-def test_losses_are_what_they_are_defined_to_be(truth: Picture) -> None:
-    reference, got, given = truth + np.float32(0.01), truth + np.float32(0.02), truth + np.float32(0.1)
-    row = measure("one", got, reference, given, truth)
+def test_losses_are_what_they_are_defined_to_be(ground_truth: Picture) -> None:
+    reference, got, given = (
+        ground_truth + np.float32(0.01),
+        ground_truth + np.float32(0.02),
+        ground_truth + np.float32(0.1),
+    )
+    row = measure("one", got, reference, given, ground_truth)
     assert row.reference_psnr == pytest.approx(40.0, abs=1e-3)
     assert row.psnr == pytest.approx(40.0 - 20.0 * math.log10(2.0), abs=1e-3)
     assert row.drop == pytest.approx(20.0 * math.log10(2.0), abs=1e-3)
@@ -35,26 +39,26 @@ def test_losses_are_what_they_are_defined_to_be(truth: Picture) -> None:
     assert row.ssim <= row.reference_ssim <= 1.0
 
 
-def test_a_picture_that_is_not_finite_loses_everything(truth: Picture) -> None:
-    broken = truth.copy()
+def test_a_picture_that_is_not_finite_loses_everything(ground_truth: Picture) -> None:
+    broken = ground_truth.copy()
     broken[:32] = np.nan
-    assert measure("nan", broken, truth, truth, truth).psnr < 12.0
+    assert measure("nan", broken, ground_truth, ground_truth, ground_truth).psnr < 12.0
 
 
-def test_the_worst_tile_is_where_the_damage_is(truth: Picture) -> None:
-    reference = truth + np.float32(0.01)
+def test_the_worst_tile_is_where_the_damage_is(ground_truth: Picture) -> None:
+    reference = ground_truth + np.float32(0.01)
     got = reference.copy()
     got[40:48, 30:40] += 0.2
-    tile = worst_tile(got, reference, truth)
+    tile = worst_tile(got, reference, ground_truth)
     assert (tile.x, tile.y, tile.width, tile.height) == (30, 40, 10, 8)
     assert tile.drop > 10.0
 
 
-def test_the_mean_loss_is_gated_and_the_worst_picture_named(truth: Picture) -> None:
-    reference = truth + np.float32(0.01)
+def test_the_mean_loss_is_gated_and_the_worst_picture_named(ground_truth: Picture) -> None:
+    reference = ground_truth + np.float32(0.01)
     rows = [
-        measure("good", reference, reference, truth, truth),
-        measure("bad", truth + np.float32(0.0113), reference, truth, truth),
+        measure("good", reference, reference, ground_truth, ground_truth),
+        measure("bad", ground_truth + np.float32(0.0113), reference, ground_truth, ground_truth),
     ]
     verdict = evaluate_quality(rows, 0.6)
     assert verdict.passed and over_budget(verdict) is None
@@ -66,13 +70,13 @@ def test_the_mean_loss_is_gated_and_the_worst_picture_named(truth: Picture) -> N
     assert evaluate_quality(rows, None).passed
 
 
-def test_the_heat_map_is_black_where_nothing_differs(truth: Picture, tmp_path: Path) -> None:
-    got = truth.copy()
+def test_the_heat_map_is_black_where_nothing_differs(ground_truth: Picture, tmp_path: Path) -> None:
+    got = ground_truth.copy()
     got[10, 20] += 0.02
     got[11, 20] += 0.5
-    write_heatmap(tmp_path / "heat.png", got, truth)
+    write_heatmap(tmp_path / "heat.png", got, ground_truth)
     heat = read_photo(tmp_path / "heat.png").rgb
-    assert heat.shape == truth.shape
+    assert heat.shape == ground_truth.shape
     assert heat[11, 20].tolist() == [1.0, 1.0, 1.0]
     assert heat[10, 20, 0] > 0.8 and heat[10, 20, 2] == 0.0
     heat[10:12, 20] = 0.0
@@ -81,24 +85,26 @@ def test_the_heat_map_is_black_where_nothing_differs(truth: Picture, tmp_path: P
 
 @pytest.mark.parametrize("channel", [0, 1, 2])
 def test_the_heat_map_shows_the_channel_that_differs_most(
-    truth: Picture, tmp_path: Path, channel: int
+    ground_truth: Picture, tmp_path: Path, channel: int
 ) -> None:
-    got = truth.copy()
+    got = ground_truth.copy()
     got[30, 40, channel] += 0.5
-    write_heatmap(tmp_path / "heat.png", got, truth)
+    write_heatmap(tmp_path / "heat.png", got, ground_truth)
     assert read_photo(tmp_path / "heat.png").rgb[30, 40].tolist() == [1.0, 1.0, 1.0]
 
 
-def test_values_outside_the_range_count_as_a_screen_would_show_them(truth: Picture) -> None:
-    white = np.ones_like(truth)
-    row = measure("overshoot", white + np.float32(0.5), white, truth, white)
+def test_values_outside_the_range_count_as_a_screen_would_show_them(ground_truth: Picture) -> None:
+    white = np.ones_like(ground_truth)
+    row = measure("overshoot", white + np.float32(0.5), white, ground_truth, white)
     assert row.psnr == row.reference_psnr  # nobody sees what is whiter than white
 
 
-def test_means_over_the_pictures_are_means(truth: Picture) -> None:
-    reference = truth + np.float32(0.01)
+def test_means_over_the_pictures_are_means(ground_truth: Picture) -> None:
+    reference = ground_truth + np.float32(0.01)
     rows = [
-        measure(str(off), truth + np.float32(off), reference, truth + np.float32(off), truth)
+        measure(
+            str(off), ground_truth + np.float32(off), reference, ground_truth + np.float32(off), ground_truth
+        )
         for off in (0.01, 0.012, 0.1)
     ]
     verdict = evaluate_quality(rows, None)

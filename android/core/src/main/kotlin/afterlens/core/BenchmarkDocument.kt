@@ -12,7 +12,7 @@ data class BenchmarkDocument(
     val conditions: Conditions,
     val input: String,
     val results: List<Result>,
-    @SerialName("schema_version") val schemaVersion: Int = 1,
+    @SerialName("schema_version") val schemaVersion: Int = 2,
     val provenance: String = "measured-device",
     val machine: Nothing? = null, // the host's yardstick
     val ratios: List<Nothing> = emptyList(),
@@ -20,16 +20,18 @@ data class BenchmarkDocument(
     @Serializable
     data class Device(
         val name: String,
-        val os: String,
-        val cpu: String,
+        val os: String, // "Android 16 (API 36)"
+        val soc: String?, // manufacturer and model; null where the phone does not say
+        val cpu: String?,
         val cores: Int,
-        @SerialName("memory_bytes") val memoryBytes: Long,
+        @SerialName("memory_bytes") val memoryBytes: Long?,
     )
 
     @Serializable
     data class Conditions(
-        @SerialName("thermal_state") val thermalState: List<String>, // before and after
+        @SerialName("thermal_state") val thermalState: List<String>?, // before and after; null where it is not told
         @SerialName("low_power_mode") val lowPowerMode: Boolean,
+        @SerialName("power_source") val powerSource: String?, // "battery", "usb" and so on
         val interleaved: Boolean = false,
     )
 
@@ -95,7 +97,60 @@ data class BenchmarkDocument(
         @SerialName("achieved_gflops") val achievedGflops: Double = 2 * artifact.macs / timing.p50 / 1e6,
         @SerialName("share_of_matmul") val shareOfMatmul: Nothing? = null,
         @SerialName("max_error") val maxError: Double? = null,
+        @SerialName("self_test") val selfTest: Checked? = null,
+        val live: Live? = null,
+        val sustained: List<Minute>? = null,
     )
+
+    /** How close the output of a golden input came to the golden output, and how close it had to come, in dB. */
+    @Serializable
+    data class Checked(val psnr: Double, val floor: Double) {
+        constructor(test: SelfTest) : this(test.psnr, test.floor)
+    }
+
+    /** Two percentiles of times in ms. */
+    @Serializable
+    data class Stage(@SerialName("p50_ms") val p50: Double, @SerialName("p90_ms") val p90: Double) {
+        companion object {
+            fun of(times: List<Double>): Stage = Summary.of(times).let { Stage(it.p50, it.p90) }
+        }
+    }
+
+    /** Each part of the time of a frame. */
+    @Serializable
+    data class Stages(val input: Stage, val model: Stage, val output: Stage)
+
+    /** The whole live path. */
+    @Serializable
+    data class Live(val seconds: Double, val fps: Double, val dropped: Long, val stages: Stages) {
+        companion object {
+            /** Of the moments at which results were [finished], in ms, and the times of each stage. */
+            fun of(
+                seconds: Double,
+                finished: List<Double>,
+                dropped: Long,
+                input: List<Double>,
+                model: List<Double>,
+                output: List<Double>,
+            ) = Live(seconds, frameRate(finished), dropped, Stages(Stage.of(input), Stage.of(model), Stage.of(output)))
+        }
+    }
+
+    /** One minute of a long run; the state is that of its end. */
+    @Serializable
+    data class Minute(
+        @SerialName("p50_ms") val p50: Double?, // null where no run ended in it
+        @SerialName("thermal_state") val thermalState: String?,
+        @SerialName("battery_percent") val batteryPercent: Int?,
+    ) {
+        companion object {
+            /** Of runs that began [at] so many ms and took [times], with the thermal state and battery of each minute. */
+            fun of(at: List<Double>, times: List<Double>, states: List<Pair<String?, Int?>>): List<Minute> {
+                val medians = minuteMedians(at, times)
+                return states.mapIndexed { index, (thermal, battery) -> Minute(medians.getOrNull(index), thermal, battery) }
+            }
+        }
+    }
 
     /** As it is written to a file. */
     fun json(): String = JSON.encodeToString(this) + "\n"

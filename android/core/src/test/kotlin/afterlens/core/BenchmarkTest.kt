@@ -7,6 +7,7 @@ import kotlinx.serialization.json.JsonObject
 import kotlinx.serialization.json.JsonPrimitive
 import kotlinx.serialization.json.decodeFromJsonElement
 import kotlinx.serialization.json.doubleOrNull
+import kotlinx.serialization.json.int
 import kotlinx.serialization.json.jsonObject
 import kotlinx.serialization.json.jsonPrimitive
 import kotlinx.serialization.json.long
@@ -25,6 +26,7 @@ class BenchmarkTest {
             conditions = BenchmarkDocument.Conditions(
                 thermalState = run.list("thermal_state").map { it.jsonPrimitive.content },
                 lowPowerMode = run.flag("low_power_mode"),
+                powerSource = run.text("power_source"),
             ),
             input = run.text("input"),
             results = run.entries("results").map {
@@ -39,6 +41,9 @@ class BenchmarkTest {
                         it.getValue("peak_rss_bytes").jsonPrimitive.long,
                     ),
                     maxError = it.double("max_error"),
+                    selfTest = it.part("self_test")?.let { part -> Json.decodeFromJsonElement(part) },
+                    live = it.part("live")?.let(::live),
+                    sustained = it.part("sustained")?.let(::sustained),
                 )
             },
         )
@@ -63,6 +68,22 @@ class BenchmarkTest {
         assertEquals(
             "got 0 warm-ups and 0 runs, expected at least 0 and 1",
             assertThrows<Fault> { BenchmarkRun(0, 0) }.message,
+        )
+    }
+
+    private fun JsonObject.part(key: String): JsonObject? = getValue(key) as? JsonObject
+
+    private fun live(run: JsonObject) = BenchmarkDocument.Live.of(
+        run.double("seconds"), run.doubles("finished_ms"), run.int("dropped").toLong(),
+        run.doubles("input_ms"), run.doubles("model_ms"), run.doubles("output_ms"),
+    )
+
+    private fun sustained(run: JsonObject): List<BenchmarkDocument.Minute> {
+        val states = run.list("thermal_state").zip(run.list("battery_percent"))
+        return BenchmarkDocument.Minute.of(
+            run.doubles("at_ms"),
+            run.doubles("times_ms"),
+            states.map { (thermal, battery) -> thermal.jsonPrimitive.content to battery.jsonPrimitive.int },
         )
     }
 

@@ -3,9 +3,6 @@ package afterlens.lens.pipeline
 import afterlens.core.Artifact
 import afterlens.core.BundleCheck
 import afterlens.core.Fault
-import afterlens.core.FrameGeometry
-import afterlens.core.Picture
-import afterlens.core.Scale
 import afterlens.core.Size
 import afterlens.lens.Native
 import afterlens.lens.TestBundles
@@ -16,15 +13,9 @@ import afterlens.lens.gl.Frame
 import afterlens.lens.gl.PixelReader
 import afterlens.lens.gl.upload
 import afterlens.lens.golden
-import afterlens.lens.runtime.Accelerator
 import afterlens.lens.runtime.ModelThread
-import afterlens.lens.runtime.Processor
-import afterlens.lens.runtime.Restorer
 import afterlens.lens.runtime.TfliteRestorer
 import afterlens.lens.worst
-import java.io.File
-import java.nio.ByteBuffer
-import java.nio.ByteOrder
 import java.util.concurrent.Semaphore
 import java.util.concurrent.TimeUnit
 import kotlin.math.abs
@@ -105,39 +96,7 @@ class LivePipelineTest {
         }
     }
 
-    @Test
-    fun `200 starts and stops while the model runs leave nothing behind`() {
-        val bundle = TestBundles.open("udc")
-        val artifact = bundle.contract.artifacts.first { it.variant == "mixed" }
-        val picture = bundle.golden(artifact, "input", "image")
-        var before = 0L
-        repeat(CYCLES) { cycle ->
-            if (cycle == CYCLES / 4) before = residentBytes()
-            EglCore().use {
-                val frame = Frame.photo(upload(picture))
-                ModelThread().use { model ->
-                    val restorer = model.call { TfliteRestorer.onCpu(bundle, artifact, threads = 1) }
-                    LivePipeline(model, restorer, geometry(artifact), TEXTURE_2D).use { live ->
-                        repeat(2) { live.offer(frame) }
-                    }
-                    model.call { restorer.close() }
-                }
-            }
-        }
-        val growth = (residentBytes() - before) shr 20
-        println("$CYCLES starts and stops: $growth MB more than after the first ${CYCLES / 4}")
-        assertTrue(growth <= MOST_GROWTH, "$growth MB more than after the first ${CYCLES / 4} starts and stops")
-        assertEquals(emptyList<String>(), Thread.getAllStackTraces().keys.map { it.name }.filter { it == "model" })
-    }
-
     private fun BundleCheck.floatArtifact(): Artifact = contract.artifacts.first { it.variant == "float32" }
-
-    private fun geometry(artifact: Artifact): FrameGeometry {
-        val size = Size(artifact.width, artifact.height)
-        return FrameGeometry(size, 0, mirrored = false, size, upright = true, Scale.CROP, size, Scale.FIT)
-    }
-
-    private fun grey(level: Float): Frame = Frame.photo(upload(Picture(SIDE, SIDE, FloatArray(SIDE * SIDE * 3) { level })))
 
     /** All of it restored, as RGB levels, row by row from the top. */
     private fun screenOf(live: LivePipeline, view: Size): FloatArray {
@@ -160,56 +119,7 @@ class LivePipelineTest {
         return levels
     }
 
-    /** What the process holds in memory, after what can be freed was freed. */
-    private fun residentBytes(): Long {
-        repeat(3) {
-            System.gc()
-            Thread.sleep(100)
-        }
-        return File("/proc/self/statm").readText().split(" ")[1].toLong() * 4096
-    }
-
-    /** A model that hands its input on, after [work]. */
-    private class StandIn(private val work: () -> Unit) : Restorer {
-        private val tensors = listOf("image", "restored").associateWith {
-            ByteBuffer.allocateDirect(SIDE * SIDE * 12).order(ByteOrder.nativeOrder())
-        }
-
-        /** The first value of each input. */
-        val seen = mutableListOf<Float>()
-
-        override val artifact = small(TestBundles.open("udc").contract.artifacts.first())
-        override val accelerator = Accelerator(Processor.CPU, "stand-in")
-
-        override fun input(name: String): ByteBuffer = tensors.getValue(name).apply { rewind() }
-
-        override fun output(name: String): ByteBuffer = tensors.getValue(name).apply { rewind() }
-
-        override fun run() {
-            seen += input("image").floats().first()
-            work()
-            output("restored").put(input("image"))
-        }
-
-        override fun close() = Unit
-    }
-
     companion object {
-        const val TEXTURE_2D = 0x0DE1
-        const val SIDE = 8
-        const val CYCLES = 200
-        const val MOST_GROWTH = 64L // MB; a forgotten interpreter has about 10
-
-        /** The same with a picture of [SIDE] pixels in and out. */
-        fun small(real: Artifact): Artifact {
-            val shape = listOf(1, SIDE, SIDE, 3)
-            return real.copy(
-                width = SIDE, height = SIDE,
-                inputs = listOf(real.inputs.single().copy(name = "image", shape = shape)),
-                outputs = listOf(real.outputs.first().copy(name = "restored", shape = shape)),
-            )
-        }
-
         @JvmStatic
         @BeforeAll
         fun load() = Native.load()
