@@ -35,6 +35,7 @@ from afterlens.training.media.errors import UserError
 # Largest absolute difference on the photo that identifies the outputs: that of the float32 variant's gate. A float16
 # file has the same graph, and `verify` has the gate of its weights.
 _LIMITS = {"float32": 1e-4, "float16": 5e-2}
+_TOOL = "afterlens.conversion.tflite.onnx2tf_float32"
 _CODES = re.compile(r"\x1b\[[0-9;]*m")  # colours
 
 
@@ -62,7 +63,7 @@ class Onnx2tf:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "onnx2tf", "-i", "graph.onnx", "-o", "out", "-v", "error"),
+                    *(sys.executable, "-m", _TOOL, "-i", "graph.onnx", "-o", "out", "-v", "error"),
                     *(["-kat", *keep] if keep else []),
                 ],
                 cwd=folder,
@@ -85,7 +86,8 @@ class Onnx2tf:
     def finish(self) -> dict[str, Path]:
         """Wait for the tool and return its files by variant; UserError, with what it says last, where it fails.
 
-        The float16 file is made from the float32 one (`float16_constants`): the tool's own loses tiny constants.
+        The float16 file is made from the float32 one (`float16_constants`): the tool's own loses tiny constants, and is
+        not waited for (onnx2tf_float32.py).
         """
         code = self.process.wait()
         whole = self.folder / "out" / "graph_float32.tflite"

@@ -20,6 +20,8 @@ class BundlesTest {
         )
         val broken = bundles.choices().filterIsInstance<Choice.Broken>().single()
         assertEquals("model.json: is not valid JSON", broken.reason)
+        Device.push("photo", "{") // goes before the one inside the app
+        assertEquals(listOf("photo", "stranger"), bundles.choices().filterIsInstance<Choice.Broken>().map { it.name })
     }
 
     @Test
@@ -27,11 +29,5 @@ class BundlesTest {
         val inside = bundles.open("photo")
         assertEquals(emptyList<String>(), inside.faults())
         assertNull(AssetFiles(Device.app.assets, "bundles/photo").open("nothing"))
-    }
-
-    @Test
-    fun `a pushed bundle goes before the one inside the app`() {
-        Device.push("photo", "{")
-        assertEquals(listOf("photo"), bundles.choices().filterIsInstance<Choice.Broken>().map { it.name })
     }
 }

@@ -1,12 +1,10 @@
 package afterlens.app
 
-import afterlens.app.camera.nearest
 import afterlens.app.ui.CompareView
 import afterlens.app.ui.LiveActivity
 import afterlens.app.ui.PhotoActivity
 import afterlens.app.ui.PhotoJob
 import afterlens.app.ui.words
-import afterlens.core.Size
 import afterlens.lens.live.CameraProblem
 import afterlens.lens.live.LiveReport
 import afterlens.lens.live.LiveState
@@ -119,13 +117,5 @@ class ScreenshotTest {
             assertSimilar(expected, screen.getPixel(screen.width * 3 / 4, middle))
             assertTrue(photo.get().requireViewById<Button>(R.id.save).isEnabled)
         }
-    }
-
-    @Test
-    fun `the camera is asked for the size that comes nearest`() {
-        val sizes = listOf(Size(4000, 3000), Size(1920, 1080), Size(1280, 720), Size(640, 480))
-        assertEquals(Size(1280, 720), nearest(sizes, Size(1280, 720)))
-        assertEquals(Size(1920, 1080), nearest(sizes - Size(1280, 720), Size(1280, 720)))
-        assertEquals(Size(640, 480), nearest(sizes, Size(512, 512)))
     }
 }
