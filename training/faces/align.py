@@ -50,11 +50,11 @@ def cut(picture: NDArray[np.float32], into: Floats, side: int) -> NDArray[np.flo
     scale = float(np.hypot(into[0, 0], into[1, 0]))
     if scale < 0.5:  # bilinear sampling would skip pixels
         sigma = 0.4 / scale
-        picture = cv2.GaussianBlur(picture, (0, 0), sigma)
-    square: NDArray[np.float32] = cv2.warpAffine(
+        picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma), np.float32)
+    square = cv2.warpAffine(
         picture, into, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
     )
-    return square
+    return np.asarray(square, np.float32)
 
 
 def pasted(photo: NDArray[np.float32], change: NDArray[np.float32], into: Floats) -> NDArray[np.float32]:
