@@ -101,7 +101,10 @@ def test_variations_change_image_and_target_alike(records: list[Record]) -> None
         if mirrored:
             assert torch.equal(changed["beard"], one["beard"].flip(-1))
             untouched = untouched.flip(-1)
-        assert torch.equal(changed["image"][untouched], changed["target"][untouched])
+        # The last digit of a power depends on a pixel's place in the vector registers.
+        torch.testing.assert_close(
+            changed["image"][untouched], changed["target"][untouched], atol=1e-6, rtol=0
+        )
         assert not torch.equal(changed["image"], one["image"])
         assert torch.equal(changed["wanted"], one["wanted"])
     assert seen == {True, False}
