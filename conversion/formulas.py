@@ -192,12 +192,30 @@ def _single_ones(channels: int, kernel: Any) -> Tensor:
     return torch.eye(places).reshape(places, 1, *kernel).repeat(channels, 1, 1, 1)
 
 
+def _logical(module: torch.fx.GraphModule, node: Node) -> bool:
+    """`&`, `|` and `^` of masks, whose names coremltools does not know."""
+    operands = [value for value in node.args if isinstance(value, Node)]
+    masks = len(operands) == 2 and all(value.meta["val"].dtype == torch.bool for value in operands)
+    return masks and call(node, _LOGICAL[node.target], *node.args)
+
+
+_LOGICAL: dict[Any, Callable[..., Tensor]] = {
+    **dict.fromkeys((_aten.__and__.Tensor, _aten.bitwise_and.Tensor), torch.logical_and),
+    **dict.fromkeys((_aten.__or__.Tensor, _aten.bitwise_or.Tensor), torch.logical_or),
+    **dict.fromkeys((_aten.__xor__.Tensor, _aten.bitwise_xor.Tensor), torch.logical_xor),
+}
+
+
 def _table(module: torch.fx.GraphModule, node: Node) -> bool:
-    """A list of numbers read by place: the places as a list too."""
-    table, (places, *others) = node.args
-    if others or not isinstance(table, Node) or len(shape_of(table)) != 1:
+    """Read by place along one axis: the places as a list too."""
+    table, indices = node.args
+    given = [(axis, places) for axis, places in enumerate(indices) if places is not None]  # type: ignore[arg-type]
+    if len(given) != 1 or not isinstance(table, Node) or given[0][1].meta["val"].dtype == torch.bool:
         return False
-    return shape_of(places) != () and call(node, _looked_up, table, places)
+    ((axis, places),) = given
+    if len(shape_of(places)) == 1:
+        return call(node, torch.index_select, table, axis, places)
+    return len(shape_of(table)) == 1 and shape_of(places) != () and call(node, _looked_up, table, places)
 
 
 def _looked_up(table: Tensor, places: Tensor) -> Tensor:
@@ -218,4 +236,5 @@ _FORMULAS: dict[Any, Callable[[torch.fx.GraphModule, Node], bool]] = {
     _aten.im2col.default: _windows,
     _aten.col2im.default: _windows_back,
     _aten.index.Tensor: _table,
+    **dict.fromkeys(_LOGICAL, _logical),
 }

@@ -59,8 +59,8 @@ def shape_of(node: Node) -> tuple[int, ...]:
     return tuple(int(side) for side in node.meta["val"].shape)
 
 
-def fold_constants(module: torch.fx.GraphModule) -> bool:
-    """Replace what is computed of constants alone by its value. Whether anything was."""
+def constant_nodes(module: torch.fx.GraphModule) -> set[Node]:
+    """What no input changes."""
     known: set[Node] = set()
     for node in module.graph.nodes:
         if (
@@ -69,6 +69,12 @@ def fold_constants(module: torch.fx.GraphModule) -> bool:
             else node.op == "call_function" and known.issuperset(node.all_input_nodes)
         ):
             known.add(node)
+    return known
+
+
+def fold_constants(module: torch.fx.GraphModule) -> bool:
+    """Replace what is computed of constants alone by its value. Whether anything was."""
+    known = constant_nodes(module)
     folded = False
     for node in list(module.graph.nodes):
         if node not in known or node.op == "get_attr" or known.issuperset(node.users):

@@ -21,7 +21,15 @@ from torch.export import ExportedProgram
 from afterlens.conversion.affine import fold_affine
 from afterlens.conversion.capture import capture, operator_of, place_of
 from afterlens.conversion.formulas import write_out
-from afterlens.conversion.graph_edit import call, constant_of, constants, fold_constants, named, shape_of
+from afterlens.conversion.graph_edit import (
+    call,
+    constant_nodes,
+    constant_of,
+    constants,
+    fold_constants,
+    named,
+    shape_of,
+)
 from afterlens.training.deployable import Deployable
 from afterlens.training.media.errors import UserError
 
@@ -37,9 +45,9 @@ def lower(deployable: Deployable, module: nn.Module | None = None, for_onnx: boo
     Args:
         deployable: the network.
         module: in place of the deployable's own, with the same inputs.
-        for_onnx: also change what onnx2tf gets wrong. An output that is an input, a constant or another output gets a
-            zero added to it, so that an operator of its own computes it. A constant that varies over the picture is
-            spread to the picture's shape, since onnx2tf guesses the axes of any other.
+        for_onnx: also change what onnx2tf gets wrong. What is flipped is read by index. An output that is an input, a
+            constant or another output gets a zero added to it, so that an operator of its own computes it. A constant
+            that varies over the picture is spread to the picture's shape, since onnx2tf guesses the axes of any other.
     """
     program = capture(module or deployable.module, deployable)
     _refuse_complex(deployable, program)
@@ -67,14 +75,30 @@ def _rewrite(module: GraphModule) -> bool:
     calls = [node for node in module.graph.nodes if node.op == "call_function" and node.target in _REWRITES]
     changed = [_REWRITES[node.target](module, node) for node in calls]
     # Each is looked for in what the one before it has left.
-    changed += [write_out(module), fold_constants(module), fold_affine(module)]
-    # Core ML would keep a constant output in float32.
-    return any([*changed, _own_outputs(module.graph, lambda node, before: node.op == "get_attr")])
+    changed += [write_out(module), _computed_outputs(module), fold_constants(module), fold_affine(module)]
+    return any(changed)
 
 
 def _for_onnx(module: GraphModule) -> bool:
-    changed = [_own_outputs(module.graph, _is_borrowed), _spread_maps(module.graph)]
+    flips = [node for node in module.graph.nodes if node.target is _aten.flip.default]
+    changed = [_flipped(module, node) for node in flips]
+    changed += [_own_outputs(module.graph, _is_borrowed), _spread_maps(module.graph)]
     return any(changed)
+
+
+def _flipped(module: GraphModule, node: Node) -> bool:
+    """Rows, columns or channels in reverse, by index: onnx2tf reverses another axis."""
+    x, axes = named(node, "self", "dims")
+    shape = shape_of(node)
+    axes = [axis % len(shape) for axis in axes]
+    places = constants(module, node, *(torch.arange(shape[axis] - 1, -1, -1) for axis in axes))
+    return call(node, _reversed, x, axes, places)
+
+
+def _reversed(x: Tensor, axes: Sequence[int], places: Sequence[Tensor]) -> Tensor:
+    for axis, order in zip(axes, places, strict=True):
+        x = x.index_select(axis, order)
+    return x
 
 
 def _refuse_complex(deployable: Deployable, program: ExportedProgram) -> None:
@@ -105,6 +129,24 @@ def _own_outputs(graph: torch.fx.Graph, lacks: Callable[[Node, Sequence[Any]], b
             outputs[place] = graph.call_function(_plus_zero, (outputs[place], first))
     last.args = (type(returned)(outputs),)
     return bool(places)
+
+
+def _computed_outputs(module: GraphModule) -> bool:
+    """Let outputs that are constants be computed: Core ML would keep them in float32.
+
+    Where one is a multiple of a constant, as a picture of levels is, the constant itself gets the zero: float16 rounds it
+    as it is in the network.
+    """
+    graph, known = module.graph, constant_nodes(module)
+    changed = _own_outputs(graph, lambda node, before: node.op == "get_attr")
+    first = next(node for node in graph.nodes if node.op == "placeholder")
+    for node in graph.output_node().all_input_nodes:
+        source = node.args[0] if node in known and node.op == "call_function" and node.args else None
+        if isinstance(source, Node):
+            with graph.inserting_before(node):
+                node.update_arg(0, graph.call_function(_plus_zero, (source, first)))
+            changed = True
+    return changed
 
 
 def _plus_zero(value: Tensor, source: Tensor) -> Tensor:

@@ -194,8 +194,23 @@ def prove_package(path: Path, deployable: Deployable, reference: Reference) -> N
         if not error <= limit:  # NaN too
             raise UserError(
                 f"{path.name}: output {port.name!r} differs by {error:.3g} from what PyTorch computes with float16 "
-                f"weights, at most {limit:g} is allowed: coremltools translated an operator wrongly"
+                f"weights, at most {limit:g} is allowed: {_suspect(deployable)}"
             )
+
+
+def _suspect(deployable: Deployable) -> str:
+    """What may be wrong with a package: a number that float16 does not have, or else the translation."""
+    for node in lower(deployable).graph.nodes:
+        for value in node.args if node.op == "call_function" else ():
+            if type(value) is float and 0 < abs(value) < SMALLEST_FLOAT16:
+                return (
+                    f"{value:g} ({operator_of(node)}, {place_of(node)}) becomes {SMALLEST_FLOAT16:.2g}, the smallest "
+                    "number of float16; take a larger one"
+                )
+    return "coremltools translated an operator wrongly"
+
+
+SMALLEST_FLOAT16 = 2.0**-24
 
 
 def _fix_identifiers(path: Path) -> None:

@@ -206,6 +206,7 @@ class_of = "class Bad(Net):\n    def forward(self, image):\n        "
             f"{class_of}return (image * 2,)\ndef make(): return graph(Bad().eval())",
             "declared is [0, 1]: end the module with clamp(0, 1)",
         ),
+        (f"{class_of}return (image - 0.5,)\ndef make(): return graph(Bad().eval())", "values in [-0.49"),
         (f"{class_of}return (image / 0,)\ndef make(): return graph(Bad().eval())", "values in [inf, inf]"),
         (
             f"{class_of}return (image * torch.rand(()),)\ndef make(): return graph(Bad().eval())",

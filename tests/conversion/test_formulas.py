@@ -104,6 +104,16 @@ def test_a_table_is_read_by_a_list_of_places() -> None:
     assert "index" not in operators and "index_select" in operators
 
 
+def test_channels_are_chosen_by_a_list_of_places() -> None:
+    assert _operators(lambda x: (x * 2)[:, torch.tensor([2, 0, 1])]) == ["mul", "index_select"]
+
+
+def test_masks_are_joined_by_logic() -> None:
+    operators = _operators(lambda x: torch.where((x > 0.3) & ~(x > 0.7) | (x < 0.1) ^ (x > 0.9), x, 1 - x))
+    assert {"logical_and", "logical_or", "logical_xor"} <= set(operators)
+    assert not [name for name in operators if name.startswith("__")]
+
+
 def test_a_slice_of_everything_leaves_nothing() -> None:
     assert _operators(lambda x: (x * 2)[..., :99, :99]) == ["mul"]
 

@@ -166,6 +166,30 @@ def test_each_output_gets_an_operator_of_its_own_where_it_is_asked_for() -> None
     assert plain[2] is plain[3]
 
 
+class _Fixed(nn.Module):
+    """A constant as a picture of levels, as a Core ML package gives it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mask", torch.linspace(0, 1, 20).expand(1, 3, 24, 20).clone())
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x * 255, self.mask * 255  # type: ignore[operator, return-value]
+
+
+def test_a_constant_output_is_computed_from_the_networks_own_numbers() -> None:
+    shape, module = (1, 3, 24, 20), _Fixed().eval()
+    outputs = tuple(Port(name, shape, (0.0, 1.0)) for name in "ab")
+    deployable = Deployable(module, "s", "S", "1", (Port("image", shape, (0.0, 1.0)),), outputs)
+    program = lower(deployable)
+    (returned,) = program.graph.output_node().args
+    assert isinstance(returned, tuple | list)
+    assert [node.op for node in returned if isinstance(node, torch.fx.Node)] == ["call_function"] * 2
+    picture = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(program.module()(picture)[1], module(picture)[1])
+    assert all(float(value.max()) <= 1.0 for value in program.state_dict.values()), "not multiplied by 255"
+
+
 @pytest.mark.parametrize("shape", [(20,), (24, 1), (1, 1, 24, 20), (1, 3, 24, 20), (3, 24, 1)], ids=str)
 def test_maps_are_spread_to_the_pictures_shape(shape: tuple[int, ...]) -> None:
     map_ = torch.rand(shape, generator=torch.Generator().manual_seed(1))
@@ -180,6 +204,15 @@ def test_maps_are_spread_to_the_pictures_shape(shape: tuple[int, ...]) -> None:
         if str(node.target) in ("aten.mul.Tensor", "aten.div.Tensor"):
             sides = [tuple(value.meta["val"].shape) for value in node.args]
             assert sides[1] in ((1, 3, 24, 20), (1, 1, 24, 20)), sides
+
+
+@pytest.mark.parametrize("axes", [(3,), (1, -2)])
+def test_what_is_flipped_is_read_by_index(axes: tuple[int, ...]) -> None:
+    picture = torch.rand(1, 3, 24, 20, generator=torch.Generator().manual_seed(0))
+    program = lower(_deployable(lambda x: x.flip(axes), 24, 20), for_onnx=True)
+    assert torch.equal(program.module()(picture)[0], picture.flip(axes))
+    used = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
+    assert used == ["aten.index_select.default"] * len(axes)
 
 
 def test_factors_of_channels_stay_as_they_are() -> None:

@@ -177,8 +177,10 @@ def test_the_start_weights_count_as_the_first_of_the_average() -> None:
     with torch.no_grad():
         network.weight.fill_(0.0)
         average = _averaged(network, 0.999)
+        before = 0.0
         for step, share in ((1, 2 / 11), (2, 3 / 12)):
-            before = float(average.module.weight)
             network.weight.fill_(float(step))
             average.update_parameters(network)
-            assert float(average.module.weight) == pytest.approx(share * before + (1 - share) * step)
+            (mean,) = average.module.parameters()
+            before = share * before + (1 - share) * step
+            assert float(mean) == pytest.approx(before)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from afterlens.training.faces.detect import Floats
 
@@ -44,19 +45,19 @@ def moved(points: Floats, into: Floats) -> Floats:
     return placed
 
 
-def cut(picture: Floats, into: Floats, side: int) -> Floats:
+def cut(picture: NDArray[np.float32], into: Floats, side: int) -> NDArray[np.float32]:
     """The aligned square ``(side, side, C)`` of ``(H, W, C)``; beyond its border the picture is mirrored."""
     scale = float(np.hypot(into[0, 0], into[1, 0]))
     if scale < 0.5:  # bilinear sampling would skip pixels
         sigma = 0.4 / scale
-        picture = cv2.GaussianBlur(picture, (0, 0), sigma)
-    square: Floats = cv2.warpAffine(
+        picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma), np.float32)
+    square = cv2.warpAffine(
         picture, into, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
     )
-    return square
+    return np.asarray(square, np.float32)
 
 
-def pasted(photo: Floats, change: Floats, into: Floats) -> Floats:
+def pasted(photo: NDArray[np.float32], change: NDArray[np.float32], into: Floats) -> NDArray[np.float32]:
     """The photo ``(H, W, 3)`` with the ``change`` of its aligned square, ``(side, side, 3)``, added at its place.
 
     Only the change is scaled, so that the photo keeps its own detail. It fades out towards the square's border.
@@ -68,5 +69,5 @@ def pasted(photo: Floats, change: Floats, into: Floats) -> Floats:
     placed = cv2.warpAffine(
         change * window, cv2.invertAffineTransform(into), (width, height), flags=cv2.INTER_CUBIC
     )
-    pasted_photo: Floats = (photo + placed).clip(0.0, 1.0)
+    pasted_photo: NDArray[np.float32] = (photo + placed).clip(0.0, 1.0)
     return pasted_photo

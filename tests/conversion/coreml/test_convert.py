@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from afterlens.conversion.bundle.contract import Bundle
+from afterlens.conversion.bundle.runtimes import CoremlModel
 from afterlens.conversion.convert import reference
-from afterlens.conversion.coreml.convert import convert_coreml, minimum_coreml
+from afterlens.conversion.coreml.convert import convert_coreml, minimum_coreml, prove_package
 from afterlens.conversion.mil.interpret import MilProgram
 from afterlens.conversion.mil.package import read_package
 from afterlens.training.deployable import Deployable, Port
@@ -94,6 +95,34 @@ def test_a_graph_that_cannot_be_converted_is_one_line(module: nn.Module, tmp_pat
         convert_coreml(_deployable(module), tmp_path / "odd.mlpackage")
     assert "\n" not in str(caught.value)
     assert not any(tmp_path.iterdir())
+
+
+class _Logarithm(nn.Module):
+    """Of the light plus a number: where the picture is black, the number decides."""
+
+    def __init__(self, least: float) -> None:
+        super().__init__()
+        self.least = least
+
+    def forward(self, image: Tensor) -> tuple[Tensor]:
+        return (((image + self.least).log() / 20 + 1).clamp(0.0, 1.0),)
+
+
+def test_in_float32_white_is_white_and_a_number_that_float16_lacks_is_named(tmp_path: Path) -> None:
+    """The factor 1/255 of a package is a float16 number, 1.5e-5 too small, for which float32 runs make up."""
+    graph = _deployable(_Logarithm(1e-8))
+    convert_coreml(graph, tmp_path / "logarithm.mlpackage")
+    white = np.ones((32, 32, 3), np.float32)
+    made = CoremlModel(tmp_path / "logarithm.mlpackage").run(
+        {"image": white}, eight_bit=False, round_storage=False
+    )["restored"]
+    assert float(np.abs(made - 1).max()) < 1e-7 * 20
+    half_black = np.concatenate([white[:16], 0 * white[:16]])
+    values = reference(graph, [half_black])
+    with pytest.raises(
+        UserError, match=r"1e-08 \(add, .*line \d+\) becomes 6e-08, the smallest number of float16"
+    ):
+        prove_package(tmp_path / "logarithm.mlpackage", graph, values)
 
 
 def test_ports_that_are_no_rgb_pictures_are_a_programming_error(tmp_path: Path) -> None:
