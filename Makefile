@@ -1,5 +1,6 @@
 # make demo    photos and a clip -> restored -> proven mobile artifacts -> build/demo/report.html
 # make test    formatter, linter, type checker, tests: what CI runs
+# make android   the app, build/android/afterlens.apk, with the demo's bundles (JDK, Maven, apksigner)
 # make android-test   the Kotlin libraries, by Maven, on Android's own runtime (a JDK of at least 17, gcc, Mesa)
 # make retrain-reflection DATA=folder    train the bundled reflection weights anew; run it again to continue a stopped run
 # make clean   remove what these made
@@ -8,7 +9,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test android-test clean retrain-reflection
+.PHONY: demo test android android-test clean retrain-reflection
 unexport PYTHONPATH PYTHONHOME
 
 VENV := .venv
@@ -74,6 +75,11 @@ test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# The app with the demo's bundles inside, or those of another folder: make android BUNDLES=folder
+BUNDLES ?= $(DEMO)
+android: $(STAMP)
+	$(BIN)/python -m android.apk --bundles $(BUNDLES)
 
 android-test: $(STAMP)
 	$(BIN)/python -m pytest tests/android

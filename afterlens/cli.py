@@ -28,6 +28,7 @@ from afterlens.verbs.bench import bench
 from afterlens.verbs.compare import compare
 from afterlens.verbs.convert import convert
 from afterlens.verbs.evaluate import evaluate
+from afterlens.verbs.heads import heads
 from afterlens.verbs.info import info
 from afterlens.verbs.lint import lint
 from afterlens.verbs.psf import psf
@@ -50,7 +51,21 @@ app = typer.Typer(
     Exit codes: 0 done, 1 a gate failed or an input was skipped, 2 bad usage or input.
     """,
 )
-for verb in (train, evaluate, align, psf, restore, convert, verify, lint, bench, compare, report, info):
+for verb in (
+    train,
+    evaluate,
+    align,
+    psf,
+    heads,
+    restore,
+    convert,
+    verify,
+    lint,
+    bench,
+    compare,
+    report,
+    info,
+):
     app.command(cls=Verb)(verb)
 
 

@@ -8,7 +8,7 @@ import typer
 
 from afterlens.training.media.errors import UserError
 
-TaskName = Annotated[str, typer.Argument(metavar="TASK", help="The task: reflection, udc or deblur.")]
+TaskName = Annotated[str, typer.Argument(metavar="TASK", help="The task: reflection, udc, deblur or beard.")]
 BundlePath = Annotated[
     Path, typer.Argument(metavar="BUNDLE", help="A folder written by `afterlens convert`.")
 ]

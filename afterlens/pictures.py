@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from afterlens.samples import CALIBRATION, DEGRADED, EVALUATION, FRAMES
+from afterlens.samples import CALIBRATION, DEGRADED, EVALUATION, FACES, FRAMES, HELD_OUT_FACES
 from afterlens.training.media.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def calibration_pictures(
     if is_external(task):
         found = find_photos(photos) if photos else []
         return (lambda graph, count: plain_examples(found, graph)) if found else None
-    own, clean = find_task(task), find_photos(photos or CALIBRATION)
+    own = find_task(task)
+    clean = find_photos(photos or (FACES if own.faces else CALIBRATION))
     return lambda graph, count: _degraded(own, clean, graph, count, seed=1)
 
 
@@ -65,7 +66,8 @@ def evaluation_pictures(
     if pairs is not None:
         return {size: pair_examples(pairs, graphs[size], None if size == sizes[0] else 2) for size in sizes}
     if contract.task in TASKS:
-        clean, task = find_photos(ground_truth or EVALUATION), TASKS[contract.task]
+        task = TASKS[contract.task]
+        clean = find_photos(ground_truth or (HELD_OUT_FACES if task.faces else EVALUATION))
         counts = {size: 6 if size == sizes[0] else 2 for size in sizes}
         return {size: _degraded(task, clean, graphs[size], counts[size], seed=2) for size in sizes}
     if ground_truth:

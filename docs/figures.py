@@ -3,12 +3,13 @@
     python docs/figures.py photos
     python docs/figures.py curve runs/reflection/metrics.csv
     python docs/figures.py variants docs/quantization.md
+    python docs/figures.py heads makehuman/              # and --base as for `afterlens heads`
 
 photos: docs/before_after.jpg (the photos of afterlens/samples/degraded), docs/under_display.jpg (a photo through a
 display, by the live and the still network), docs/deblurred.jpg (frames with known motion, and a real clip), docs/psf.jpg
 (a panel and its point-spread function). curve: docs/curve.png, mean PSNR on the held-out photos; several metrics files
 are drawn one after the other. variants: docs/variants.png, what each variant loses beside its size and its time, from
-the tables of a page.
+the tables of a page. heads: docs/heads.jpg, people who do not exist, and docs/beards.jpg, what is drawn on their faces.
 """
 
 import csv
@@ -25,9 +26,17 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
+from PIL import Image
 
 from afterlens.conversion.report.pareto import COLOURS, MARKERS, label_points
+from afterlens.samples import EVALUATION, FACES, HELD_OUT_FACES
 from afterlens.training.data import seeded
+from afterlens.training.faces.beards import CLASSES, draw_beard
+from afterlens.training.faces.heads.assets import read_assets
+from afterlens.training.faces.heads.identity import sample_expression
+from afterlens.training.faces.heads.render import Studio
+from afterlens.training.faces.heads.scene import sample_scene
+from afterlens.training.faces.portraits import read_labels
 from afterlens.training.media.images import read_photo
 from afterlens.training.metrics import psnr
 from afterlens.training.tasks import find_task
@@ -234,8 +243,38 @@ def _losses(
     ]
 
 
+def heads(assets: Path, base: Path | None, out: Path) -> None:
+    """Twelve people, two of each pair of the Monk scale and two more, as the beard network is trained on."""
+    studio = Studio(read_assets(assets, base))
+    backdrops = [read_photo(path).rgb for path in EVALUATION]
+    people = [studio.person(seed) for seed in range(40)]
+    by_tone = sorted(people, key=lambda person: person.identity.tone)[::3][:12]
+    pictures = []
+    for person in by_tone:
+        rng = np.random.default_rng([person.identity.seed, 3])
+        photo = backdrops[rng.integers(len(backdrops))]
+        expression = sample_expression(studio.assets, rng)
+        pictures.append(studio.portrait(person, expression, sample_scene(rng), rng, photo=photo).picture)
+    rows = [np.hstack(pictures[start : start + 6]) for start in (0, 6)]
+    Image.fromarray(np.rint(np.vstack(rows) * 255).astype(np.uint8)).save(out, **JPEG)
+
+
+def beards(out: Path) -> None:
+    """The bundled portraits, bare, with a beard of each class, and the last one's exact mask."""
+    rows = []
+    for number, path in enumerate((FACES[3], HELD_OUT_FACES[1], HELD_OUT_FACES[2], HELD_OUT_FACES[3])):
+        labels = read_labels(path)
+        assert labels is not None
+        face = read_photo(path).rgb
+        landmarks, hair = (np.array(values, np.float32) for values in (labels.landmarks, labels.hair_colour))
+        drawn = [draw_beard(face, landmarks, kind, np.random.default_rng(number), hair) for kind in CLASSES]
+        mask = np.repeat(drawn[-1].mask[..., None], 3, axis=2)
+        rows.append(np.hstack([*(beard.over(face) for beard in drawn), mask]))
+    Image.fromarray(np.rint(np.vstack(rows).clip(0, 1) * 255).astype(np.uint8)).save(out, **JPEG)
+
+
 def main(what: str, *files: str) -> None:
-    """Draw photos, curve or variants."""
+    """Draw photos, curve, variants or heads."""
     if what == "photos":
         before_after(DOCS / "before_after.jpg")
         under_display(DOCS / "under_display.jpg")
@@ -245,8 +284,12 @@ def main(what: str, *files: str) -> None:
         curve([Path(file) for file in files], DOCS / "curve.png")
     elif what == "variants":
         variants(Path(files[0]), DOCS / "variants.png")
+    elif what == "heads":
+        assets, *base = (Path(file) for file in files if file != "--base")
+        heads(assets, base[0] if base else None, DOCS / "heads.jpg")
+        beards(DOCS / "beards.jpg")
     else:
-        sys.exit(f"error: {what!r}, expected photos, curve or variants")
+        sys.exit(f"error: {what!r}, expected photos, curve, variants or heads")
 
 
 if __name__ == "__main__":

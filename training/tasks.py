@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from afterlens.training.beard.task import TASK as BEARD
 from afterlens.training.deblur.task import TASK as DEBLUR
 from afterlens.training.media.errors import UserError
 from afterlens.training.reflection.task import TASK as REFLECTION
 from afterlens.training.task import Task
 from afterlens.training.udc.task import TASK as UDC
 
-TASKS: dict[str, Task] = {task.name: task for task in (REFLECTION, UDC, DEBLUR)}
+TASKS: dict[str, Task] = {task.name: task for task in (REFLECTION, UDC, DEBLUR, BEARD)}
 
 
 def find_task(name: str) -> Task:

@@ -35,6 +35,10 @@ def load_trainable(task: Task, path: Path) -> tuple[nn.Module, dict[str, Any]]:
 
     Raises UserError where the file is no checkpoint, belongs to another task, or does not fit its recipe.
     """
+    if path == task.pretrained and not path.exists():
+        raise UserError(
+            f"{task.name} has no bundled weights yet: train some (afterlens train {task.name} -h) and give them with -c"
+        )
     tensors, metadata = load_checkpoint(path)
     if metadata.get("task") != task.name:
         raise UserError(f"{path}: is a checkpoint of task {metadata.get('task')!r}, expected {task.name!r}")

@@ -1,6 +1,6 @@
 """Pictures and a clip that come with the package: the verbs take them where the user names none; so do the tests.
 
-All are frames of CC BY clips (SOURCE.md).
+Photos are frames of CC BY clips, portraits are rendered heads of nobody (SOURCE.md).
 """
 
 from pathlib import Path
@@ -27,3 +27,9 @@ CAPTURED = FOLDER / "captured"
 
 PANEL = FOLDER / "panels" / "pentile.png"
 """One period of a display's openings."""
+
+FACES = sorted((FOLDER / "faces" / "calibration").glob("*.jpg"))
+"""Rendered portraits, each with a .json beside it: what files of a task for faces are calibrated on."""
+
+HELD_OUT_FACES = sorted((FOLDER / "faces" / "evaluation").glob("*.jpg"))
+"""Portraits of other people who do not exist, which nothing is calibrated on."""

@@ -48,6 +48,14 @@ def restore(
     bundle: Annotated[
         Path | None, typer.Option(metavar="BUNDLE", help="The artifacts for tflite and coreml.")
     ] = None,
+    wanted: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BEARD",
+            help="For beard: none, stubble, moustache, goatee or full; or three numbers from 0 to 1, for the hair above "
+            "the lip, on the chin and on the cheeks, such as 1,0.5,0.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """
@@ -62,7 +70,11 @@ def restore(
     A task whose network also takes the previous frame restores a clip instead: one video file (MP4, MOV, MKV, WebM, AVI,
     MPEG-TS) into a .mp4, .mov, .mkv or .webm, or a folder of frames into a folder of PNGs. Size, frame
     times, sound and subtitles are kept: `afterlens restore deblur clip.mp4 -o sharp.mp4`.
+
+    A task for faces changes all faces of a photo:
+    `afterlens restore beard me.jpg --wanted full -o beard.png -c best.safetensors`.
     """
+    from afterlens.conversion.restore.faces import face_engine
     from afterlens.conversion.restore.photo import restore as run
     from afterlens.training.tasks import find_task
 
@@ -70,8 +82,15 @@ def restore(
     if found.stream:
         _restore_clip(found, inputs, out, runtime, checkpoint, bundle, as_json)
         return
+    if not found.faces and wanted is not None:
+        raise UserError(f"got --wanted {wanted}, which is for beard; leave it out for {task}")
     with library_output_on_stderr():
-        result = run(found, inputs, out, runtime=runtime.value, checkpoint=checkpoint, bundle=bundle)
+        engine = None
+        if found.faces:
+            engine = face_engine(found, runtime.value, checkpoint, bundle, amounts(wanted))
+        result = run(
+            found, inputs, out, runtime=runtime.value, checkpoint=checkpoint, bundle=bundle, engine=engine
+        )
     rows = [
         (image["input"], image["output"], f"{image['width']}x{image['height']}") for image in result["images"]
     ]
@@ -80,6 +99,22 @@ def restore(
         raise InputsSkipped(
             f"{len(failed)} of {len(failed) + len(rows)} photos could not be restored; they are named above"
         )
+
+
+def amounts(wanted: str | None) -> tuple[float, ...]:
+    """The numbers behind the name of a beard, or those that are given. Raises UserError for anything else."""
+    from afterlens.training.faces.beards import AMOUNTS
+
+    if wanted in AMOUNTS:
+        return AMOUNTS[wanted]
+    try:
+        numbers = tuple(float(word) for word in (wanted or "").split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != 3 or not all(0.0 <= number <= 1.0 for number in numbers):
+        given = "nothing" if wanted is None else repr(wanted)
+        raise UserError(f"--wanted: got {given}, expected {', '.join(AMOUNTS)}, or three numbers from 0 to 1")
+    return numbers
 
 
 def _restore_clip(

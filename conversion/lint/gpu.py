@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from afterlens.conversion.lint.finding import Hit, hit, operator_detail, shape_text
-from afterlens.conversion.lint.graph import Graph, Node
+from afterlens.conversion.lint.graph import Graph, Node, Tensor
 from afterlens.conversion.lint.rules import RULES
 
 # What gpu_compatibility.cc has a case for, and up to which version model_builder.cc takes it (None: it does not look).
@@ -103,6 +103,8 @@ def _gpu_tensor_hits(node: Node, batch: int | None) -> Iterator[Hit]:
     if loose is not None:
         yield hit("gpu-dynamic", node, f"{operator} on a tensor of open shape {shape_text(loose.shape)}")
     flat = [tensor for tensor in moving if tensor.shape]
+    if operator == "CONV_2D" and (groups := _groups(*node.inputs[:2])) > 1:
+        yield hit("gpu-groups", node, f"CONV_2D of {groups} groups")
     split = next((t for t in flat if t.shape[0] not in (batch, None)), None)
     if batch is not None and split is not None:
         yield hit(
@@ -176,6 +178,11 @@ def _gpu_refusal(node: Node, consumers: Mapping[str, Sequence[Node]]) -> str | N
     if operator == "DEQUANTIZE" and node.inputs and node.inputs[0].dtype == "int16":
         return "unsupported type int16"
     return None
+
+
+def _groups(data: Tensor, weights: Tensor) -> int:
+    """Each group sees as many channels as the weights' last dimension says."""
+    return (data.shape[-1] or 0) // (weights.shape[-1] or 1)
 
 
 def _broadcasts(first: Sequence[int | None], second: Sequence[int | None]) -> bool:

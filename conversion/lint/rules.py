@@ -38,6 +38,10 @@ _HELPER = (
     f"{_TENSORFLOW}/blob/1a768bcaac2c8d631bdc0dba30c86ae9accce7cf"
     "/tensorflow/lite/delegates/gpu/common/model_builder_helper.cc"
 )
+_OPENGL = (
+    f"{_TENSORFLOW}/blob/c7ffe90138b2a238b8dd80da9aed0922208f4ccc"
+    "/tensorflow/lite/delegates/gpu/gl/kernels/conv.cc"
+)
 _GPU_GUIDE = "https://www.tensorflow.org/lite/performance/gpu"
 _APPLE_RESEARCH = "https://machinelearning.apple.com/research/neural-engine-transformers"
 _HOLLANCE = "https://github.com/hollance/neural-engine/blob/master/docs"
@@ -135,6 +139,14 @@ RULES = (
         "Refused by the delegate of TensorFlow 2.3 (Operation is not supported); accepted by today's.",
         f"{_TENSORFLOW}/issues/42577",
         ("SPLIT", "SPLIT_V"),
+    ),
+    Rule(
+        "gpu-groups",
+        _GPU,
+        "fallback",
+        "note",
+        "Phones without OpenCL use OpenGL, which refuses a convolution of more than one group; OpenCL takes it.",
+        _OPENGL,
     ),
     Rule(
         "gpu-dynamic",

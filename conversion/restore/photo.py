@@ -43,6 +43,7 @@ def restore(
     runtime: Runtime = "torch",
     checkpoint: Path | None = None,
     bundle: Path | None = None,
+    engine: Engine | None = None,
 ) -> dict[str, Any]:
     """Restore the photos in `inputs` (files and folders) and write them as PNG.
 
@@ -52,6 +53,7 @@ def restore(
         runtime: "torch", or "tflite" / "coreml" to run the artifacts of `bundle`, Core ML by our own executor.
         checkpoint: for "torch"; None for the bundled one.
         bundle: for the other two, a folder written by `afterlens convert`.
+        engine: restores one photo; None makes it of the arguments before. Its UserError is given the photo's name.
 
     Returns: `{"task", "runtime", "images": [{"input", "output", "width", "height"}], "failed": [{"input", "reason"}]}`.
         If one of several files cannot be restored, a warning names it and "failed" lists it; the others are still
@@ -62,9 +64,10 @@ def restore(
     """
     inputs, failed = _present(inputs)
     jobs = plan(inputs, out)
-    engine = (
-        _torch_engine(task, checkpoint) if runtime == "torch" else _artifact_engine(task, bundle, runtime)
-    )
+    if engine is None:
+        engine = (
+            _torch_engine(task, checkpoint) if runtime == "torch" else _artifact_engine(task, bundle, runtime)
+        )
     images: list[dict[str, Any]] = []
     with progress_bar() as progress:
         for missing in failed:
@@ -112,7 +115,11 @@ def _restore_file(engine: Engine, source: Path, target: Path) -> tuple[int, int]
             f"{source}: is a video, expected a photo: this task restores single photos, not clips"
         )
     photo = read_photo(source)
-    write_png(target, engine(photo.rgb), photo.exif, photo.icc)
+    try:
+        restored = engine(photo.rgb)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+    write_png(target, restored, photo.exif, photo.icc)
     height, width = photo.rgb.shape[:2]
     return width, height
 

@@ -13,12 +13,15 @@ import numpy as np
 
 from afterlens.conversion.bundle.contract import Bundle, digest, read_bundle
 from afterlens.conversion.bundle.runtimes import TfliteModel
+from afterlens.conversion.restore.photo import open_runtime, restore_by_artifact
 from afterlens.training.media.errors import UserError
-from afterlens.training.media.images import read_photo
+from afterlens.training.media.images import read_photo, write_png
 from afterlens.training.tasks import find_task
 
 FOLDER = Path(__file__).parents[2] / "build" / "android" / "bundles"
+SAMPLES = Path(__file__).parents[2] / "afterlens" / "samples"
 SIZE = "256x256"
+PHOTO = (300, 420)  # height, width
 FLOATS = "float32.tflite,float16.tflite"
 # Deciding on "mixed" takes most of the time.
 VARIANTS = {"udc": f"{FLOATS},mixed.tflite", "reflection": FLOATS, "deblur": FLOATS}
@@ -73,7 +76,7 @@ def write_references(found: Bundle) -> None:
     folder = FOLDER / "reference" / found.folder.name
     folder.mkdir(parents=True, exist_ok=True)
     stamp = folder / "of"
-    key = hashlib.sha256((found.folder / "model.json").read_bytes()).hexdigest()
+    key = hashlib.sha256((found.folder / "model.json").read_bytes() + Path(__file__).read_bytes()).hexdigest()
     if stamp.exists() and stamp.read_text() == key:
         return
     for artifact in found.contract.artifacts:
@@ -86,7 +89,19 @@ def write_references(found: Bundle) -> None:
             (folder / f"{artifact.file}.{name}.float32").write_bytes(
                 np.ascontiguousarray(value, "<f4").tobytes()
             )
+    write_photo(found, folder)
     stamp.write_text(key)
+
+
+def write_photo(found: Bundle, folder: Path) -> None:
+    """A photo larger than the artifact, and what `afterlens restore --runtime tflite` makes of it, unrounded."""
+    photo = read_photo(SAMPLES / "degraded" / "udc.jpg").rgb[: PHOTO[0], : PHOTO[1]]
+    write_png(folder / "photo.png", photo)
+    choose = open_runtime(find_task(found.contract.task), found.folder, "tflite")
+    fit, run = choose(*photo.shape[:2])
+    others = [photo] * (len(fit.artifact.inputs) - 1)  # at the start of a clip
+    restored = restore_by_artifact(photo, fit, run, *others)
+    (folder / "photo.float32").write_bytes(np.ascontiguousarray(restored, "<f4").tobytes())
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ def missing_for_core() -> list[str]:
 
 
 def missing_for_lens() -> list[str]:
-    """Packages without which the runtime and the renderer cannot run: a compiler, EGL and OpenGL ES with a driver."""
+    """Packages without which the runtime and the renderer cannot run: a compiler, EGL, OpenGL ES and OpenCL with drivers."""
     needed: dict[str, Callable[[], bool]] = {
         "gcc": lambda: shutil.which("gcc") is not None,
         "libc6-dev": Path("/usr/include/stdio.h").exists,
@@ -28,8 +28,15 @@ def missing_for_lens() -> list[str]:
         "libgl1-mesa-dri": lambda: (
             _there("/usr/lib", "*/dri/swrast_dri.so") or _there("/usr/lib", "*/libgallium*.so")
         ),
+        "ocl-icd-libopencl1": lambda: _there("/usr/lib", "*/libOpenCL.so.1"),
+        "pocl-opencl-icd": Path("/etc/OpenCL/vendors/pocl.icd").exists,
     }
     return missing_for_core() + [package for package, there in needed.items() if not there()]
+
+
+def missing_for_apk() -> list[str]:
+    """Packages without which the APK cannot be signed and checked."""
+    return [package for package in ("apksigner", "zipalign") if shutil.which(package) is None]
 
 
 def missing_for_phones() -> list[str]:
@@ -58,4 +65,4 @@ def _jdk() -> int:
 
 if __name__ == "__main__":
     # What .ci/run installs.
-    print(*missing_for_lens(), *missing_for_phones())
+    print(*missing_for_lens(), *missing_for_apk(), *missing_for_phones())

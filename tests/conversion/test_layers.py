@@ -110,7 +110,7 @@ def test_folders_do_not_import_what_builds_on_them(folder: str, forbidden: set[s
 
 def test_conversion_imports_no_task_by_name() -> None:
     tasks = {path.parent.name for path in (ROOT / "training").glob("*/task.py")}
-    assert {"reflection", "udc", "deblur"} <= tasks
+    assert {"reflection", "udc", "deblur", "beard"} <= tasks
     found = {
         f"{module} imports {'.'.join(path)}"
         for module in modules("conversion")

@@ -1,6 +1,7 @@
 #!/bin/sh
 # build.sh OUT ANDROID_ALL_JAR LIBRARY.so...: what a desktop JVM needs beside Android's own classes and libraries.
 #   OUT/lib{c,m,dl,log,EGL,GLESv3}.so  the names that Android's x86_64 libraries ask for; load them first
+#   OUT/libOpenCL.so                   this machine's OpenCL, whose CPU says that it is a GPU
 #   OUT/libgl_natives.so               the native methods of android.opengl, over this machine's EGL and GLES
 set -eu
 out=$1 jar=$2
@@ -29,6 +30,9 @@ for pair in EGL:EGL GLESv3:GLESv2; do
   echo "int shim_$name;" | gcc -fPIC -shared -xc - -o "lib$name.so" -Wl,-soname,"lib$name.so" \
     -Wl,--no-as-needed "-l${pair#*:}"
 done
+
+# The GPU delegate looks for this name by itself.
+gcc -O2 -Wall -fPIC -shared -o libOpenCL.so "$here/opencl.c" -Wl,-soname,libOpenCL.so -Wl,--no-as-needed -l:libOpenCL.so.1
 
 java_home=$(dirname "$(dirname "$(readlink -f "$(command -v javac)")")")
 python3 "$here/gl_natives.py" "$jar" gl_natives.c

@@ -98,6 +98,11 @@ FAULTS: dict[str, tuple[str, list[TensorEntry], OperatorEntry]] = {
         ("BROADCAST_TO", 2, [0, 1], [2], None),
     ),
     "SPLIT": ("gpu-split", [VALUE, integers(3), VALUE, VALUE], ("SPLIT", 1, [1, 0], [2, 3], None)),
+    "a convolution of two groups": (
+        "gpu-groups",
+        [VALUE, ((4, 3, 3, 2), FLOAT32, np.ones((4, 3, 3, 2), np.float32)), VALUE],
+        ("CONV_2D", 1, [0, 1], [2], options("Conv2DOptions", strideH=1, strideW=1)),
+    ),
     "a version too new": ("gpu-version", [VALUE, VALUE, VALUE], ("ADD", 4, [0, 1], [2], None)),
     "rank 5": (
         "gpu-rank",

@@ -6,7 +6,7 @@ import java.io.File
 internal object Native {
     init {
         val folder = File(System.getProperty("native"))
-        for (name in listOf("EGL", "GLESv3", "c", "m", "dl", "log", "gl_natives")) {
+        for (name in listOf("EGL", "GLESv3", "c", "m", "dl", "log", "OpenCL", "gl_natives")) {
             System.load(File(folder, "lib$name.so").absolutePath)
         }
     }

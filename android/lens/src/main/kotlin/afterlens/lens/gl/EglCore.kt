@@ -17,10 +17,9 @@ class EglCore : AutoCloseable {
     init {
         val version = IntArray(2)
         check(EGL14.eglInitialize(display, version, 0, version, 1)) { failure("eglInitialize") }
-        val configs = arrayOfNulls<EGLConfig>(1)
-        val count = IntArray(1)
-        check(EGL14.eglChooseConfig(display, CONFIG, 0, configs, 0, 1, count, 0)) { failure("eglChooseConfig") }
-        config = checkNotNull(configs[0]) { "this device has no OpenGL ES 3 with 8-bit colours" }
+        // A machine without a screen has none for windows.
+        val found = choose(EGL14.EGL_PBUFFER_BIT or EGL14.EGL_WINDOW_BIT) ?: choose(EGL14.EGL_PBUFFER_BIT)
+        config = checkNotNull(found) { "this device has no OpenGL ES 3 with 8-bit colours" }
         context = EGL14.eglCreateContext(display, config, EGL14.EGL_NO_CONTEXT, CONTEXT, 0)
         check(context != EGL14.EGL_NO_CONTEXT) { failure("eglCreateContext") }
         offscreen = EGL14.eglCreatePbufferSurface(display, config, ONE_PIXEL, 0)
@@ -53,12 +52,19 @@ class EglCore : AutoCloseable {
         // No eglTerminate: the display is the process's, and other contexts may be on it.
     }
 
+    private fun choose(surfaces: Int): EGLConfig? {
+        val configs = arrayOfNulls<EGLConfig>(1)
+        val count = IntArray(1)
+        val wanted = intArrayOf(EGL14.EGL_SURFACE_TYPE, surfaces) + CONFIG
+        check(EGL14.eglChooseConfig(display, wanted, 0, configs, 0, 1, count, 0)) { failure("eglChooseConfig") }
+        return configs[0]
+    }
+
     private fun failure(call: String) = "$call failed with 0x${EGL14.eglGetError().toString(16)}"
 
     private companion object {
         val CONFIG = intArrayOf(
             EGL14.EGL_RENDERABLE_TYPE, EGLExt.EGL_OPENGL_ES3_BIT_KHR,
-            EGL14.EGL_SURFACE_TYPE, EGL14.EGL_PBUFFER_BIT,
             EGL14.EGL_RED_SIZE, 8, EGL14.EGL_GREEN_SIZE, 8, EGL14.EGL_BLUE_SIZE, 8, EGL14.EGL_ALPHA_SIZE, 8,
             EGL14.EGL_NONE,
         )

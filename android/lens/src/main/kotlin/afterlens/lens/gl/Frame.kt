@@ -10,6 +10,18 @@ import android.opengl.GLES30
  * @param textureFromSensor from the sensor's coordinates (y down) to the texture's.
  */
 class Frame(val texture: Int, val target: Int, val textureFromSensor: FloatArray) {
+    /** Its middle, [across] and [down] as parts of its sides, as a frame of its own. */
+    fun middle(across: Float, down: Float): Frame {
+        val matrix = textureFromSensor.copyOf()
+        for (row in 0..3) {
+            val (x, y) = textureFromSensor[row] to textureFromSensor[4 + row]
+            matrix[row] = x * across
+            matrix[4 + row] = y * down
+            matrix[12 + row] += (x * (1 - across) + y * (1 - down)) / 2
+        }
+        return Frame(texture, target, matrix)
+    }
+
     internal fun bind(unit: Int) {
         GLES30.glActiveTexture(GLES30.GL_TEXTURE0 + unit)
         GLES30.glBindTexture(target, texture)

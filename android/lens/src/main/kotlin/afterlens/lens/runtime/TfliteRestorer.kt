@@ -5,6 +5,7 @@ import afterlens.core.BundleCheck
 import afterlens.core.Fault
 import afterlens.core.SIGNATURE
 import afterlens.core.TensorSpec
+import java.io.File
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import org.tensorflow.lite.Delegate
@@ -85,16 +86,21 @@ class TfliteRestorer private constructor(
          *
          * @param halfFloats lets the GPU compute in float16, which is what makes it fast.
          * @param backend null for OpenCL, or OpenGL where there is none.
+         * @param kernels a folder that keeps what was compiled for the GPU, which takes seconds, for the next time; an app's
+         *   codeCacheDir. Null compiles anew.
          */
         fun onGpu(
             bundle: BundleCheck,
             artifact: Artifact,
             halfFloats: Boolean = true,
             backend: GpuDelegateFactory.Options.GpuBackend? = null,
+            kernels: File? = null,
         ): TfliteRestorer {
             val delegate = try {
                 val wanted = GpuDelegateFactory.Options().setPrecisionLossAllowed(halfFloats)
-                GpuDelegate(if (backend == null) wanted else wanted.setForceBackend(backend))
+                if (backend != null) wanted.setForceBackend(backend)
+                if (kernels != null) wanted.setSerializationParams(kernels.path, artifact.sha256)
+                GpuDelegate(wanted)
             } catch (error: UnsatisfiedLinkError) {
                 throw GpuRefused("the GPU library is missing (${line(error)})")
             }

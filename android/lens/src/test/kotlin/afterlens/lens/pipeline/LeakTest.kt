@@ -22,8 +22,8 @@ import org.junit.jupiter.api.BeforeAll
 import org.junit.jupiter.api.Test
 
 /**
- * What the process holds in memory must stay. The pom gives it a heap of one size and a malloc that returns what is
- * freed: without these, the same code without a leak grew by 36 to 129 MB.
+ * What the process holds in memory must stay. The pom gives it a heap of one size, a compiler that needs little, and a
+ * malloc that returns what is freed: without these, the same code without a leak grew by 36 to 129 MB.
  */
 class LeakTest {
     private val bundle: BundleCheck = TestBundles.open("udc")
@@ -99,7 +99,7 @@ class LeakTest {
     }
 
     companion object {
-        const val MOST_GROWTH = 8L // MB; a forgotten interpreter has about 10
+        const val MOST_GROWTH = 8L // MB; interpreters left open add 67, a texture left behind with each frame 23
 
         @JvmStatic
         @BeforeAll

@@ -1,0 +1,122 @@
+package afterlens.app
+
+import afterlens.app.ui.CompareView
+import afterlens.app.ui.PhotoActivity
+import afterlens.app.ui.PhotoJob
+import android.app.Activity
+import android.content.Intent
+import android.graphics.Bitmap
+import android.graphics.BitmapFactory
+import android.net.Uri
+import android.provider.MediaStore
+import android.view.View
+import android.widget.Button
+import android.widget.TextView
+import java.io.ByteArrayOutputStream
+import org.junit.After
+import org.junit.Assert.assertArrayEquals
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertFalse
+import org.junit.Assert.assertNull
+import org.junit.Test
+import org.junit.runner.RunWith
+import org.robolectric.Robolectric
+import org.robolectric.RobolectricTestRunner
+import org.robolectric.Shadows.shadowOf
+import org.robolectric.annotation.Config
+
+@RunWith(RobolectricTestRunner::class)
+@Config(qualifiers = "w411dp-h731dp-xhdpi")
+class PhotoActivityTest {
+    private val controller = Robolectric.buildActivity(PhotoActivity::class.java)
+    private val activity: PhotoActivity get() = controller.get()
+    private val pictures get() = activity.requireViewById<CompareView>(R.id.pictures)
+    private val status get() = activity.requireViewById<TextView>(R.id.status).text.toString()
+
+    @After
+    fun end() {
+        controller.close()
+    }
+
+    private fun click(id: Int) = activity.requireViewById<Button>(id).performClick()
+
+    private fun isEnabled(id: Int) = activity.requireViewById<Button>(id).isEnabled
+
+    /** As the system's picker answers. */
+    private fun pick(photo: Uri?, result: Int = Activity.RESULT_OK) {
+        click(R.id.open)
+        val asked = shadowOf(activity).nextStartedActivityForResult
+        shadowOf(activity).receiveResult(asked.intent, result, Intent().setData(photo))
+    }
+
+    private fun waitForPhoto() =
+        Device.waitFor("the photo") { activity.requireViewById<View>(R.id.working).visibility == View.GONE }
+
+    private fun pixels(of: Bitmap) = IntArray(of.width * of.height).also {
+        of.getPixels(it, 0, of.width, 0, 0, of.width, of.height)
+    }
+
+    private fun restored() = PhotoJob.Outcome(Device.photo(), Device.photo(), "photo, 0.5 s")
+
+    @Test
+    fun `it opens the system's picker, which needs no permission`() {
+        controller.setup()
+        click(R.id.open)
+        val intent = shadowOf(activity).nextStartedActivityForResult.intent
+        assertEquals(MediaStore.ACTION_PICK_IMAGES, intent.action)
+        assertNull(shadowOf(activity).lastRequestedPermission)
+    }
+
+    @Test
+    fun `a picker that was left without a choice changes nothing`() {
+        controller.setup()
+        pick(null, Activity.RESULT_CANCELED)
+        assertEquals(activity.getString(R.string.photo_hint), status)
+        assertFalse(isEnabled(R.id.save) || isEnabled(R.id.share))
+    }
+
+    @Test
+    fun `a photo that cannot be read says so`() {
+        controller.setup()
+        pick(Device.picked("no picture".toByteArray()))
+        waitForPhoto()
+        assertEquals(activity.getString(R.string.photo_unreadable), status)
+    }
+
+    @Test
+    fun `the photo stays in sight where its bundle is broken, and nothing can be saved`() {
+        Device.push("a", "{")
+        controller.setup()
+        pick(Device.picked())
+        waitForPhoto()
+        assertEquals("a cannot be used. model.json: is not valid JSON", status)
+        val before = checkNotNull(pictures.before)
+        assertArrayEquals("into a network and back", pixels(before), pixels(before.picture().bitmap()))
+        assertNull(pictures.after)
+        assertFalse(isEnabled(R.id.save))
+    }
+
+    @Test
+    @Suppress("DEPRECATION") // the shadow's, which would rather have a content provider of the test's own
+    fun `the result goes into the pictures of the device, complete, and is shared from there`() {
+        controller.setup()
+        activity.show(restored())
+        val written = ByteArrayOutputStream()
+        val uri = Uri.parse("content://media/external/images/media/1")
+        shadowOf(activity.contentResolver).apply {
+            setNextDatabaseIdForInserts(1)
+            registerOutputStream(uri, written)
+        }
+        click(R.id.share)
+        Device.waitFor("the photo to be saved") { status == activity.getString(R.string.photo_saved) }
+        val saved = checkNotNull(BitmapFactory.decodeByteArray(written.toByteArray(), 0, written.size()))
+        assertArrayEquals(pixels(Device.photo()), pixels(saved))
+        val values = shadowOf(activity.contentResolver).insertStatements.single().contentValues
+        assertEquals("Pictures/Afterlens", values.getAsString(MediaStore.Images.Media.RELATIVE_PATH))
+        val update = shadowOf(activity.contentResolver).updateStatements.single().contentValues
+        assertEquals(0, update.getAsInteger(MediaStore.Images.Media.IS_PENDING))
+        val chooser = shadowOf(activity).nextStartedActivity
+        val send = chooser.getParcelableExtra(Intent.EXTRA_INTENT, Intent::class.java)
+        assertEquals(uri, send?.getParcelableExtra(Intent.EXTRA_STREAM, Uri::class.java))
+    }
+}

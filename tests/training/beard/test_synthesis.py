@@ -1,0 +1,116 @@
+"""The preset class ratio of the set, the preset sampling ratio of the batches, and what a sample holds."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from afterlens.samples import FACES, HELD_OUT_FACES
+from afterlens.training.beard.synthesis import BeardSamples, beard_sample, gathered, varied
+from afterlens.training.beard.task import TASK, BeardRecipe
+from afterlens.training.data import seeded
+from afterlens.training.faces.beards import AMOUNTS, CLASSES
+from afterlens.training.faces.portraits import index_portraits
+from afterlens.training.loop import StepSampler
+from afterlens.training.media.errors import UserError
+from afterlens.training.recipe import read_recipe
+from afterlens.training.task import Record, Sample
+
+
+@pytest.fixture(scope="module")
+def records() -> list[Record]:
+    return gathered(index_portraits([*FACES, *HELD_OUT_FACES]), (0.2, 0.2, 0.2, 0.2, 0.2))
+
+
+def faces(count: int) -> list[Record]:
+    return [Record(Path(f"{number:04d}.png"), f"person {number}") for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    "ratio", [(0.3, 0.2, 0.1, 0.15, 0.25), (1.0, 1.0, 1.0, 1.0, 1.0), (0.0, 0.0, 0.01, 0.0, 0.99)]
+)
+@pytest.mark.parametrize("count", [101, 1000])
+def test_the_set_has_the_preset_class_ratio(count: int, ratio: tuple[float, ...]) -> None:
+    set_ = gathered(faces(count), ratio)
+    found = Counter(record.label for record in set_)
+    assert len({record.photo for record in set_}) == count
+    for label, share in enumerate(ratio):
+        assert abs(found[label] - share / sum(ratio) * count) < 1.0, (label, found)
+
+
+def test_who_gets_which_class_depends_on_names_alone() -> None:
+    first, again = gathered(faces(50), (1, 1, 1, 1, 1)), gathered(faces(50)[::-1], (1, 1, 1, 1, 1))
+    assert {r.photo: r.label for r in first} == {r.photo: r.label for r in again}
+    assert len({record.label for record in sorted(first, key=lambda r: r.photo)[:10]}) > 2  # not in blocks
+
+
+def test_a_class_that_would_stay_empty_is_named() -> None:
+    with pytest.raises(UserError, match=r"3 faces are too few for a share of 0.1 of moustache"):
+        gathered(faces(3), (0.3, 0.2, 0.1, 0.15, 0.25))
+
+
+def test_every_batch_has_the_preset_sampling_ratio_also_after_a_resume(records: list[Record]) -> None:
+    recipe = read_recipe(BeardRecipe, TASK.recipe_path, ["training.steps=12", "training.batch=20"])
+    samples = BeardSamples(records, recipe.classes.batches, (1.0, 1.0, 1.0), 32, 20, 7)
+    batches = list(StepSampler(recipe.training, 0, 0, 1))
+    for batch in batches:
+        found = Counter(samples.strata.label(index) for index in batch)
+        wanted = [share * 20 for share in recipe.classes.batches]
+        assert [found[label] for label in range(5)] == [round(count) for count in wanted], found
+    resumed = list(StepSampler(recipe.training, 5, 0, 1))
+    assert resumed == batches[5:]
+    for key, value in samples[resumed[0][3]].items():
+        assert torch.equal(value, samples[batches[5][3]][key]), key
+
+
+def sample(records: list[Record], kind: str, direction: str, seed: int = 0) -> Sample:
+    record = next(record for record in records if record.label == CLASSES.index(kind))
+    return beard_sample(record, direction, 64, seeded(seed))
+
+
+def test_removing_adding_and_keeping(records: list[Record]) -> None:
+    removed, added = sample(records, "full", "remove"), sample(records, "full", "add")
+    assert torch.equal(removed["image"], added["target"]) and torch.equal(removed["target"], added["image"])
+    assert removed["wanted"].tolist() == [0.0, 0.0, 0.0]
+    assert tuple(added["wanted"].tolist()) == AMOUNTS["full"]
+    assert (float(removed["adding"]), float(added["adding"])) == (0.0, 1.0)
+    for one in (removed, added):
+        untouched = (one["image"] == one["target"]).all(dim=0, keepdim=True)
+        assert one["beard"][~untouched].min() > 0.0
+        assert torch.equal(one["changed"], one["beard"])
+        assert (one["face"] >= one["beard"]).all()
+    kept = [sample(records, "full", "keep", seed) for seed in range(8)]
+    assert all(torch.equal(one["image"], one["target"]) and one["changed"].max() == 0.0 for one in kept)
+    assert {tuple(one["wanted"].tolist()) for one in kept} == {AMOUNTS["none"], AMOUNTS["full"]}
+    bare = sample(records, "none", "add")
+    assert torch.equal(bare["image"], bare["target"]) and bare["beard"].max() == 0.0
+
+
+def test_variations_change_image_and_target_alike(records: list[Record]) -> None:
+    one = sample(records, "goatee", "remove")
+    seen = set()
+    for seed in range(6):
+        changed = varied(one, seeded(seed))
+        untouched = (one["beard"] == 0.0).expand(3, -1, -1)
+        mirrored = not torch.equal(changed["beard"], one["beard"])
+        seen.add(mirrored)
+        if mirrored:
+            assert torch.equal(changed["beard"], one["beard"].flip(-1))
+            untouched = untouched.flip(-1)
+        # The last digit of a power depends on a pixel's place in the vector registers.
+        torch.testing.assert_close(
+            changed["image"][untouched], changed["target"][untouched], atol=1e-6, rtol=0
+        )
+        assert not torch.equal(changed["image"], one["image"])
+        assert torch.equal(changed["wanted"], one["wanted"])
+    assert seen == {True, False}
+
+
+def test_pictures_without_labels_train_too(tmp_path: Path) -> None:
+    shutil.copy(FACES[0], tmp_path / "photo.jpg")  # without its .json: the face is found
+    (record,) = gathered(index_portraits([tmp_path / "photo.jpg"]), (0.0, 0.0, 0.0, 0.0, 1.0))
+    assert beard_sample(record, "remove", 64, seeded(1))["beard"].max() > 0.5

@@ -1,0 +1,139 @@
+"""Samples for the beard task: aligned faces, a class of beard drawn on each, and what is wanted of the network.
+
+records = gathered(index_portraits(photos), ratio)       # each face with its class, in the set's preset ratio
+sample = beard_sample(record, "remove", 256, seeded(7))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import Dataset
+
+from afterlens.training.data import Strata, ranked, seeded, uniform
+from afterlens.training.faces.beards import AMOUNTS, CLASSES, draw_beard
+from afterlens.training.faces.detect import Floats
+from afterlens.training.faces.portraits import aligned_square, read_labels
+from afterlens.training.faces.regions import face_mask
+from afterlens.training.media.errors import UserError
+from afterlens.training.task import Record, Sample
+
+DIRECTIONS = ("remove", "add", "keep")
+"""What is wanted: no beard, the drawn one, or what there is already."""
+
+
+def gathered(faces: Sequence[Record], ratio: Sequence[float]) -> list[Record]:
+    """Bare faces dealt to the classes in a preset ratio: each gets the ``label`` of the beard that it will wear.
+
+    Counts are exact but for rounding (largest remainders). Who gets which class depends on the names alone, and looks
+    random.
+
+    Raises UserError where there are too few faces for a class with a share to get one.
+    """
+    quotas = np.array(ratio) / np.sum(ratio) * len(faces)
+    counts = np.floor(quotas).astype(int)
+    remainders = np.argsort(counts - quotas, kind="stable")
+    counts[remainders[: len(faces) - counts.sum()]] += 1
+    for name, share, count in zip(CLASSES, ratio, counts, strict=True):
+        if share > 0.0 and count == 0:
+            raise UserError(f"{len(faces)} faces are too few for a share of {share} of {name}; give more")
+    by_photo = {face.photo: face for face in faces}
+    dealt = zip(ranked(list(by_photo)), np.repeat(np.arange(len(CLASSES)), counts).tolist(), strict=True)
+    return [replace(by_photo[photo], label=label) for photo, label in dealt]
+
+
+class BeardSamples(Dataset[Sample]):
+    """Training samples: sample ``index`` depends on the seed and the index alone.
+
+    Every batch has each class in its preset share (`Strata`), whatever the set's own ratio is.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        shares: Sequence[float],
+        directions: Sequence[float],
+        crop: int,
+        batch: int,
+        seed: int,
+    ) -> None:
+        self.strata = Strata(records, shares, batch, seed)
+        self.directions, self.crop, self.seed = torch.tensor(directions), crop, seed
+
+    def __len__(self) -> int:
+        return 2**40
+
+    def __getitem__(self, index: int) -> Sample:
+        generator = seeded(self.seed, index)
+        record = self.strata.record(index, generator)
+        direction = DIRECTIONS[int(torch.multinomial(self.directions, 1, generator=generator))]
+        return varied(beard_sample(record, direction, self.crop, generator), generator)
+
+
+class HeldOutBeards(Dataset[Sample]):
+    """Each held-out face with its beard, which is to be removed; bare ones are to stay."""
+
+    def __init__(self, records: Sequence[Record], crop: int) -> None:
+        self.records, self.crop = list(records), crop
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Sample:
+        return beard_sample(self.records[index], "remove", self.crop, seeded(-1, index))
+
+
+def beard_sample(record: Record, direction: str, side: int, generator: Generator) -> Sample:
+    """One face, with and without the beard of the record's class.
+
+    Returns: "image" and "target", ``(3, side, side)`` RGB [0, 1]; "wanted", ``(3,)``; "face", the soft mask of the face
+        that carries the beard, "beard", that of the drawn beard, and "changed", that of what has to change, each
+        ``(1, side, side)``; "label", the class drawn; "adding", 1 where a beard is to be put on.
+    """
+    assert record.label is not None
+    bare, landmarks = aligned_square(record, side)
+    rng = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
+    labels = read_labels(record.photo)
+    hair = None if labels is None else np.array(labels.hair_colour, np.float32)
+    beard = draw_beard(bare, landmarks, CLASSES[record.label], rng, hair)
+    worn = beard.over(bare)
+    face = np.maximum(face_mask(landmarks, side), beard.mask)
+    keeps_bare = direction == "keep" and rng.random() < 0.5
+    image, target, wanted = {
+        "remove": (worn, bare, AMOUNTS["none"]),
+        "add": (bare, worn, beard.amounts),
+        "keep": (bare, bare, AMOUNTS["none"]) if keeps_bare else (worn, worn, beard.amounts),
+    }[direction]
+    changed = np.zeros_like(beard.mask) if direction == "keep" else beard.mask
+    return {
+        "image": _picture(image),
+        "target": _picture(target),
+        "wanted": torch.tensor(wanted),
+        "face": torch.from_numpy(face)[None],
+        "beard": torch.from_numpy(beard.mask)[None],
+        "changed": torch.from_numpy(changed)[None],
+        "label": torch.tensor(record.label),
+        "adding": torch.tensor(float(direction == "add")),
+    }
+
+
+def varied(sample: Sample, generator: Generator) -> Sample:
+    """The sample perhaps mirrored, in another light: the same for the image and its target."""
+    mirrored = uniform(generator, 0, 1) < 0.5
+    gamma = 2.0 ** uniform(generator, -0.4, 0.4)
+    gains = 1.0 + 0.06 * torch.randn(3, 1, 1, generator=generator)
+
+    def change(name: str, value: Tensor) -> Tensor:
+        if value.ndim == 3 and mirrored:
+            value = value.flip(-1)
+        return (value**gamma * gains).clamp(0.0, 1.0) if name in ("image", "target") else value
+
+    return {name: change(name, value) for name, value in sample.items()}
+
+
+def _picture(picture: Floats) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).contiguous()

@@ -1,0 +1,245 @@
+"""The beard task: its recipe, its samples and its objective, put together as ``TASK``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Self
+
+import torch
+import torch.nn.functional as F
+from pydantic import model_validator
+from torch import Tensor, nn
+
+from afterlens.training.beard.losses import area_adjusted, over_the_face
+from afterlens.training.beard.network import AMOUNTS, MULTIPLE, BeardGraph, BeardNetwork
+from afterlens.training.beard.synthesis import BeardSamples, HeldOutBeards, beard_sample, gathered
+from afterlens.training.beard.validation import validate
+from afterlens.training.blocks import GROUP_WIDTH
+from afterlens.training.data import seeded
+from afterlens.training.deployable import Deployable, Port
+from afterlens.training.faces.portraits import index_portraits
+from afterlens.training.losses import PatchDiscriminator, adversarial_loss, discriminator_loss
+from afterlens.training.media.errors import UserError
+from afterlens.training.recipe import Count, Recipe, Share, TrainingRecipe, Weight, expect, require
+from afterlens.training.task import Discriminator, Objective, Outputs, Record, Sample, Task
+
+_FOLDER = Path(__file__).parent
+
+Width = Annotated[int, expect(lambda n: n > 0 and n % GROUP_WIDTH == 0, f"multiples of {GROUP_WIDTH}")]
+ClassShares = tuple[Share, Share, Share, Share, Share]  # of beards.CLASSES
+
+
+class NetworkRecipe(Recipe):
+    """Arguments of ``BeardNetwork``."""
+
+    widths: tuple[Width, Width, Width]
+    depths: tuple[Count, Count, Count]
+    decoder_depths: tuple[Count, Count]
+
+
+class ClassRecipe(Recipe):
+    """Shares of the classes: in the training set, and in every batch."""
+
+    set: ClassShares
+    batches: ClassShares
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        require("set", self.set, sum(self.set) > 0.0, "a share above zero")
+        require("batches", self.batches, sum(self.batches) > 0.0, "a share above zero")
+        missing = [own == 0.0 < drawn for own, drawn in zip(self.set, self.batches, strict=True)]
+        require(
+            "batches", self.batches, not any(missing), f"no share of a class that set leaves out ({self.set})"
+        )
+        return self
+
+
+class DirectionRecipe(Recipe):
+    """Shares of what is wanted."""
+
+    remove: Share
+    add: Share
+    keep: Share
+
+    @model_validator(mode="after")
+    def _some_share(self) -> Self:
+        require(
+            "directions", self.model_dump(), self.remove + self.add + self.keep > 0.0, "a share above zero"
+        )
+        return self
+
+
+class LossRecipe(Recipe):
+    """Weights of the loss terms; zero = not built."""
+
+    pixel: Weight
+    area_adjusted: bool
+    adding: Weight
+    gradient: Weight
+    outside: Weight
+    mask: Weight
+    adversarial: Weight
+    adversarial_start: Share
+
+
+class BeardRecipe(Recipe):
+    """training/beard/recipe.toml."""
+
+    training: TrainingRecipe
+    network: NetworkRecipe
+    classes: ClassRecipe
+    directions: DirectionRecipe
+    loss: LossRecipe
+    budgets: dict[str, float]  # dB that a converted variant may lose, where it is not the usual one
+
+    @model_validator(mode="after")
+    def _fits_the_network(self) -> Self:
+        crop = self.training.crop
+        require("training.crop", crop, crop % MULTIPLE == 0, f"a multiple of {MULTIPLE}")
+        return self
+
+
+def build_network(recipe: BeardRecipe) -> BeardNetwork:
+    """The network of a recipe, with start weights."""
+    network = recipe.network
+    return BeardNetwork(network.widths, network.depths, network.decoder_depths)
+
+
+def index(recipe: BeardRecipe, photos: Sequence[Path]) -> list[Record]:
+    """The faces of bare photos, each with the class of beard that will be drawn on it, in the set's class ratio."""
+    return gathered(index_portraits(photos), recipe.classes.set)
+
+
+def training_set(recipe: BeardRecipe, records: Sequence[Record]) -> BeardSamples:
+    """As many samples as any run could ask for, each batch in the preset sampling ratio."""
+    directions = recipe.directions
+    return BeardSamples(
+        records,
+        recipe.classes.batches,
+        (directions.remove, directions.add, directions.keep),
+        recipe.training.crop,
+        recipe.training.batch,
+        recipe.training.seed,
+    )
+
+
+def validation_set(recipe: BeardRecipe, records: Sequence[Record]) -> HeldOutBeards:
+    """Each held-out face with a fixed beard to remove."""
+    return HeldOutBeards(records, recipe.training.crop)
+
+
+def with_wanted(picture: Tensor, wanted: Tensor) -> Tensor:
+    """What the class-conditional discriminator sees: the picture, and the wanted amounts as flat layers, ``(N, 6, H, W)``."""
+    layers = wanted[:, :, None, None].expand(-1, -1, *picture.shape[2:])
+    return torch.cat([picture, layers], dim=1)
+
+
+def objective(recipe: BeardRecipe, device: torch.device) -> Objective:
+    """The area-adjusted loss, the mask, what lies outside of the face, and a discriminator where it has a weight."""
+    weights = recipe.loss
+    of_face = area_adjusted if weights.area_adjusted else over_the_face
+    judge = PatchDiscriminator(inputs=3 + AMOUNTS).to(device) if weights.adversarial > 0.0 else None
+
+    def losses(network: nn.Module, batch: Sample, progress: float) -> tuple[Outputs, dict[str, Tensor]]:
+        image, target, face = batch["image"], batch["target"], batch["face"]
+        made, mask = (output.float() for output in network(image, batch["wanted"]))
+        passed = image + face * (made - image)  # outside of the face the picture passes through
+        outputs: Outputs = {"result": passed, "mask": mask}
+        error = ((made - target).square() + 1e-6).sqrt() - 1e-3
+        # A beard that is added can look in many ways: the drawn one is a hint.
+        each = torch.where(batch["adding"] > 0.5, weights.adding, 1.0)
+        terms: dict[str, Tensor] = {}
+        if weights.pixel > 0.0:
+            terms["pixel"] = weights.pixel * (each * of_face(error, batch["beard"], face)).mean()
+        if weights.gradient > 0.0:
+            terms["gradient"] = weights.gradient * (each * gradient_error(passed, target)).mean()
+        if weights.outside > 0.0:
+            terms["outside"] = weights.outside * ((1.0 - face) * (made - image).abs()).mean()
+        if weights.mask > 0.0:
+            terms["mask"] = weights.mask * F.binary_cross_entropy(
+                mask.clamp(1e-4, 1 - 1e-4), batch["changed"]
+            )
+        if judge is not None and progress >= weights.adversarial_start:
+            seen = with_wanted(passed, batch["wanted"])
+            terms["adversarial"] = weights.adversarial * adversarial_loss(judge, seen)
+        return outputs, terms
+
+    def judge_loss(discriminator: nn.Module, outputs: Outputs, batch: Sample) -> Tensor:
+        made, real = (
+            with_wanted(picture, batch["wanted"]) for picture in (outputs["result"], batch["target"])
+        )
+        return discriminator_loss(discriminator, made, real)
+
+    discriminators = {"discriminator": Discriminator(judge, judge_loss)} if judge is not None else {}
+    return Objective(losses, discriminators=discriminators)
+
+
+def gradient_error(result: Tensor, target: Tensor) -> Tensor:
+    """``(N,)``: mean absolute difference of the differences of neighbouring pixels, across and down."""
+    error = result - target
+    across, down = error[..., 1:] - error[..., :-1], error[..., 1:, :] - error[..., :-1, :]
+    return across.abs().mean(dim=(1, 2, 3)) + down.abs().mean(dim=(1, 2, 3))
+
+
+def examples(
+    recipe: BeardRecipe, photos: Sequence[Path], height: int, width: int, count: int, seed: int
+) -> Iterator[tuple[str, Sample]]:
+    """Faces with beards to remove and without ones to keep: faces and classes take turns.
+
+    Raises UserError where the size is not square, or no photo has a face.
+    """
+    if height != width:
+        raise UserError(f"{width}x{height}: faces are aligned in squares; give a square size")
+    faces = gathered(index_portraits(photos), (1.0, 0.0, 0.0, 0.0, 0.0))
+    for number in range(count):
+        face, label = faces[(number + number // 5) % len(faces)], (number + 1) % 5
+        record = Record(face.photo, face.group, label=label, landmarks=face.landmarks)
+        yield f"{face.photo.stem} {number}", beard_sample(record, "remove", height, seeded(seed, number))
+
+
+def deployable(network: nn.Module, height: int, width: int) -> Deployable:
+    """An aligned face and the wanted amounts in; the face as it should be, and where it was changed."""
+    shape = (1, 3, height, width)
+    return Deployable(
+        module=BeardGraph(network).eval(),
+        task=TASK.name,
+        title=TASK.title,
+        version="1.0.0",
+        inputs=(
+            Port("image", shape, (0.0, 1.0), meaning="face, aligned: eyes and mouth at fixed places"),
+            Port(
+                "wanted",
+                (1, AMOUNTS),
+                (0.0, 1.0),
+                meaning="how much beard: above the lip, on the chin, on the cheeks",
+                kind="vector",
+            ),
+        ),
+        outputs=(
+            Port("result", shape, (0.0, 1.0), meaning="the face with the wanted beard"),
+            Port("mask", shape, (0.0, 1.0), meaning="where the face was changed: grey, 1 = there"),
+        ),
+    )
+
+
+TASK = Task(
+    name="beard",
+    title="Beard transformation",
+    recipe_type=BeardRecipe,
+    recipe_path=_FOLDER / "recipe.toml",
+    pretrained=_FOLDER.parent / "pretrained" / "beard.safetensors",
+    default_sizes=((256, 256),),
+    inputs=("image", "wanted"),
+    ports=("image", "wanted"),
+    build_network=build_network,
+    index=index,
+    training_set=training_set,
+    validation_set=validation_set,
+    objective=objective,
+    validate=validate,
+    restorer=BeardGraph,
+    deployable=deployable,
+    examples=examples,
+    faces=True,
+)
