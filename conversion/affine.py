@@ -47,7 +47,7 @@ def _fold(module: torch.fx.GraphModule, node: Node) -> bool:
         return False
     given = convolution.args[2] if len(convolution.args) > 2 else None
     bias = torch.zeros(channels) if given is None else constant_of(module, given)
-    affine = _affine(node.target, value.reshape(-1).expand(channels), flipped)
+    affine = affine_of(node.target, value.reshape(-1).expand(channels), flipped)
     if bias is None or affine is None:
         return False
     factor, offset = affine
@@ -65,8 +65,11 @@ def _fold(module: torch.fx.GraphModule, node: Node) -> bool:
     return True
 
 
-def _affine(operator: Any, value: Tensor, flipped: bool) -> tuple[Tensor, Tensor] | None:
-    """Factor and offset of an operator for each channel; ``flipped``: the constant comes first."""
+def affine_of(operator: Any, value: Tensor, flipped: bool) -> tuple[Tensor, Tensor] | None:
+    """Factor and offset of an operator with a constant for each channel; ``flipped``: the constant comes first.
+
+    None for other operators, and for a quotient by what the network computes.
+    """
     one, none = torch.ones_like(value), torch.zeros_like(value)
     if operator is _aten.add.Tensor:
         return one, value
@@ -76,7 +79,7 @@ def _affine(operator: Any, value: Tensor, flipped: bool) -> tuple[Tensor, Tensor
         return (-one, value) if flipped else (one, -value)
     if operator is _aten.mul.Tensor:
         return value, none
-    return None if flipped else (1 / value, none)
+    return (1 / value, none) if operator is _aten.div.Tensor and not flipped else None
 
 
 _OPERATORS = (

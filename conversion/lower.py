@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from afterlens.conversion.affine import fold_affine
+from afterlens.conversion.affine import affine_of, fold_affine
 from afterlens.conversion.capture import capture, operator_of, place_of
 from afterlens.conversion.formulas import write_out
 from afterlens.conversion.graph_edit import (
@@ -82,7 +82,7 @@ def _rewrite(module: GraphModule) -> bool:
 def _for_onnx(module: GraphModule) -> bool:
     flips = [node for node in module.graph.nodes if node.target is _aten.flip.default]
     changed = [_flipped(module, node) for node in flips]
-    changed += [_own_outputs(module.graph, _is_borrowed), _spread_maps(module.graph)]
+    changed += [_own_outputs(module.graph, _is_borrowed), _spread_maps(module)]
     return any(changed)
 
 
@@ -155,28 +155,44 @@ def _plus_zero(value: Tensor, source: Tensor) -> Tensor:
     return value + F.relu(-F.relu(one)).reshape([1] * value.ndim)
 
 
-def _spread_maps(graph: torch.fx.Graph) -> bool:
-    """Constants that vary along rows or columns, added to or multiplied with a picture."""
-    constants: set[Node] = set()
-    for node in graph.nodes:
-        read = node.all_input_nodes
-        if node.op == "get_attr" or (node.op == "call_function" and constants.issuperset(read)):
-            constants.add(node)
-    spread = False
-    for node in [n for n in graph.nodes if n.target in _ELEMENTWISE and n not in constants]:
+def _spread_maps(module: GraphModule) -> bool:
+    """Constants that vary along rows or columns, or by channel, added to or multiplied with a picture."""
+    graph, known = module.graph, constant_nodes(module)
+    changed = []
+    for node in [n for n in graph.nodes if n.target in _ELEMENTWISE and n not in known]:
         operands = [value for value in node.args[:2] if isinstance(value, Node)]
-        if len(operands) != 2 or len(shape_of(node)) != 4:
+        if len(operands) != 2 or len(shape_of(node)) != 4 or not known & set(operands):
             continue
-        for place, constant in enumerate(operands):
-            picture = operands[1 - place]
-            shape = (1,) * (4 - len(shape_of(constant))) + shape_of(constant)
-            if constant not in constants or max(shape[2:]) == 1 or shape_of(picture) != shape_of(node):
-                continue
-            with graph.inserting_before(node):
-                laid_out = graph.call_function(_spread, (constant, picture))
-            node.update_arg(place, laid_out)
-            spread = True
-    return spread
+        place = 0 if operands[0] in known else 1
+        constant, picture = operands[place], operands[1 - place]
+        shape = (1,) * (4 - len(shape_of(constant))) + shape_of(constant)
+        if shape_of(picture) != shape_of(node):
+            continue
+        if max(shape[2:]) == 1:
+            changed.append(_by_channel(module, node, constant, picture, flipped=place == 0))
+            continue
+        with graph.inserting_before(node):
+            laid_out = graph.call_function(_spread, (constant, picture))
+        node.update_arg(place, laid_out)
+        changed.append(True)
+    return any(changed)
+
+
+def _by_channel(module: GraphModule, node: Node, constant: Node, picture: Node, flipped: bool) -> bool:
+    """Factors and offsets of channels that are as many as rows or columns, by a convolution: onnx2tf mixes them up."""
+    channels, height, width = shape_of(picture)[1:]
+    value = constant_of(module, constant)
+    if value is None or value.numel() != channels or channels not in (height, width):
+        return False
+    affine = affine_of(node.target, value.reshape(-1), flipped)
+    if affine is None:
+        return False
+    factor, offset = affine
+    return call(node, _scaled, picture, *constants(module, node, factor.reshape(-1, 1, 1, 1), offset))
+
+
+def _scaled(x: Tensor, factor: Tensor, offset: Tensor) -> Tensor:
+    return F.conv2d(x, factor, offset, groups=x.shape[1])
 
 
 def _spread(constant: Tensor, picture: Tensor) -> Tensor:

@@ -446,6 +446,26 @@ def test_benchmarks_beside_bundles_must_be_of_them(bundle: Path, tmp_path: Path)
         compare(times[0], times[1], bench=(times[0], times[1]))
 
 
+def test_one_slow_round_is_no_regression(tmp_path: Path) -> None:
+    base, new = (benchmark(tmp_path / f"{side}.json", seed=1) for side in "bn")
+    document = json.loads(new.read_text("utf-8"))
+    for result in document["results"]:
+        result["timing"]["samples_ms"][3] *= 100
+    new.write_text(json.dumps(document), "utf-8")
+    time = changes(compare(base, new))["time"]
+    assert abs(time["change"]) < 0.02, time
+
+
+def test_a_benchmark_with_two_results_of_one_artifact_is_refused(bundle: Path, tmp_path: Path) -> None:
+    path = benchmark(tmp_path / "b.json", seed=0)
+    document = json.loads(path.read_text("utf-8"))
+    double = next(r for r in document["results"] if r["artifact"]["file"] is not None)
+    document["results"].append({**double, "id": f"{double['id']}-again"})
+    path.write_text(json.dumps(document), "utf-8")
+    with pytest.raises(UserError, match="two results are of TFLite"):
+        compare(path, path)
+
+
 def test_a_damaged_bundle_is_not_compared(bundle: Path) -> None:
     new = second(bundle)
     (new / "tiny_256x256_float16.tflite").write_bytes(b"short")

@@ -2,13 +2,16 @@
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from afterlens.benchmarks import probe as probing
 from afterlens.benchmarks.bench import bench
 from afterlens.benchmarks.probe import probe
 from afterlens.benchmarks.runners import Graph, open_graph
@@ -94,6 +97,30 @@ def test_the_probe_measures_its_own_process_and_not_the_one_that_started_it(blur
     assert figures.peak_rss_bytes < 400e6, figures
     assert figures.peak_rss_bytes - figures.idle_rss_bytes > 2 * image_bytes, figures  # two outputs at least
     assert figures.init_ms > 0 and figures.first_ms > 0
+
+
+def test_loading_feeding_and_the_first_run_are_told_apart(
+    blur: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that only these three move."""
+    now = [100.0]
+
+    def takes(seconds: float) -> Callable[..., None]:
+        def work(*_: object) -> None:
+            now[0] += seconds
+
+        return work
+
+    def opened(_: Graph) -> SimpleNamespace:
+        now[0] += 0.5
+        return SimpleNamespace(feed=takes(0.25), run=takes(2.0))
+
+    monkeypatch.setattr(probing, "open_graph", opened)
+    monkeypatch.setattr(probing.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(probing, "_memory", {"VmRSS": 10, "VmHWM": 70}.__getitem__)
+    figures = probing.measure(blur)
+    assert (figures.init_ms, figures.first_ms) == (500.0, 2000.0)
+    assert (figures.idle_rss_bytes, figures.peak_rss_bytes) == (10, 70)
 
 
 def test_a_probe_that_fails_says_why_in_one_line(tmp_path: Path) -> None:

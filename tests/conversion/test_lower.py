@@ -206,6 +206,19 @@ def test_maps_are_spread_to_the_pictures_shape(shape: tuple[int, ...]) -> None:
             assert sides[1] in ((1, 3, 24, 20), (1, 1, 24, 20)), sides
 
 
+def test_factors_of_channels_that_are_as_many_as_columns_are_a_convolution() -> None:
+    factors = torch.rand(3, 1, 1) + 0.5
+
+    def function(x: Tensor) -> Tensor:
+        return 1 - (factors - (x - factors) / factors * factors + factors)
+
+    picture = torch.rand(1, 3, 24, 3, generator=torch.Generator().manual_seed(0))
+    program = lower(_deployable(function, 24, 3), for_onnx=True)
+    torch.testing.assert_close(program.module()(picture)[0], function(picture))
+    used = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
+    assert used == ["aten.conv2d.default"] * 5 + ["aten.rsub.Scalar"]
+
+
 @pytest.mark.parametrize("axes", [(3,), (1, -2)])
 def test_what_is_flipped_is_read_by_index(axes: tuple[int, ...]) -> None:
     picture = torch.rand(1, 3, 24, 20, generator=torch.Generator().manual_seed(0))

@@ -9,7 +9,7 @@ from PIL import Image
 from afterlens.training.media.clips import open_clip
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import find_photos, read_photo
-from afterlens.training.media.structure import refuse_broken
+from afterlens.training.media.structure import _jumps, refuse_broken
 from tests.clip_files import picture, write_clip
 
 
@@ -70,6 +70,22 @@ def test_a_packet_that_is_missing_from_a_transport_stream_is_named(tmp_path: Pat
         source.write_bytes(changed)
         with pytest.raises(UserError, match=r"damaged at byte \d+ of \d+: frames are lost"):
             open_clip(source)
+
+
+def test_packets_are_numbered_by_track_and_only_where_they_carry_something() -> None:
+    """(track, counter, control bits, length of the adaptation field and its flags) of packets in a row."""
+    rows = [
+        *((256, 3, 0x10, 0, 0), (257, 9, 0x10, 0, 0), (256, 4, 0x10, 0, 0)),  # each by its own numbers
+        *((256, 4, 0x10, 0, 0), (256, 4, 0x20, 1, 0)),  # sent twice; a packet without a payload
+        (256, 5, 0x20, 1, 0),  # without a payload it must not go on
+        (256, 9, 0x30, 1, 0x80),  # a jump that is announced
+        (256, 11, 0x10, 0, 0),  # one that is not
+        *((0x1FFF, 1, 0x10, 0, 0), (0x1FFF, 7, 0x10, 0, 0)),  # filling
+    ]
+    packets = np.zeros((len(rows), 188), np.uint8)
+    for packet, (track, counter, control, length, flags) in zip(packets, rows, strict=True):
+        packet[:6] = 0x47, track >> 8, track & 255, control | counter, length, flags
+    assert np.flatnonzero(_jumps(packets)).tolist() == [5, 7]
 
 
 def test_a_live_recording_without_sizes_is_read(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from afterlens.training.metrics import psnr
 from afterlens.training.reflection.network import ReflectionNetwork
-from afterlens.training.reflection.pyramid import LONGEST_BASE, PyramidRestorer, levels_for
+from afterlens.training.reflection.pyramid import LONGEST_BASE, PyramidRestorer, _gate, levels_for
 
 SMALL = ((16, 16, 16), (1, 1, 1), (16, 16))
 
@@ -74,3 +74,12 @@ def test_gate_keeps_the_layers_edges_out(photo: NDArray[np.float32]) -> None:
     print(f"gated {psnr(gated, background):.2f} dB, plain {psnr(plain, background):.2f} dB")
     assert psnr(gated, background) > psnr(plain, background) + 1.0
     assert psnr(gated[left], background[left]) > 45.0, "the gate must not soften what has no layer"
+
+
+def test_half_of_the_detail_passes_where_the_layer_has_the_gates_floor() -> None:
+    """A flat background, and a layer whose energy of detail is 0.002."""
+    checks = torch.ones(1, 3, 16, 16)
+    checks[..., ::2, 1::2] = checks[..., 1::2, ::2] = -1.0
+    layer = checks * 0.002**0.5 / 8
+    gate = _gate(torch.full_like(layer, 0.5), layer)
+    torch.testing.assert_close(gate, torch.full_like(gate, 0.5), rtol=1e-3, atol=0)

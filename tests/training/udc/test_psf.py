@@ -142,6 +142,15 @@ def test_the_amplitude_is_the_root_of_the_transmission() -> None:
     assert psf.transmission == pytest.approx(0.625, abs=0.01)
 
 
+def test_a_channels_spectrum_falls_to_half_at_half_its_bandwidth() -> None:
+    wavelengths, weights = Optics(wavelengths_nm=(600.0, 540.0, 460.0), bandwidth_nm=50.0).spectrum()
+    assert torch.allclose(weights.sum(1), torch.ones(3, dtype=torch.float64))
+    peak = float(weights[0].max())
+    for away, weight in zip((wavelengths[0] - 600.0).tolist(), weights[0].tolist(), strict=True):
+        assert weight / peak == pytest.approx(0.5 ** ((away / 25.0) ** 2))
+    assert float((wavelengths[1] - 540.0).abs().max()) == 50.0
+
+
 def test_bandwidth_smears_the_orders_but_not_the_middle() -> None:
     narrow = Optics(2.0, 4.0, 1.5, 1.25, GREEN, 0.0)
     sharp = display_psf(grating(32, 16), narrow, 151).kernel[0].sum(dim=0)
