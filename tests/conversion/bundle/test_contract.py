@@ -201,7 +201,7 @@ def test_broken_json_is_one_line(folder: Path, text: str) -> None:
 
 def test_a_contract_of_4_mb_is_read_and_a_larger_one_is_not(folder: Path) -> None:
     path = folder / CONTRACT_FILE
-    path.write_text(path.read_text("utf-8").ljust(4 << 20), "utf-8")
+    path.write_bytes(path.read_bytes().ljust(4 << 20))
     read_bundle(folder)
     with path.open("a") as file:
         file.write(" ")
