@@ -163,7 +163,7 @@ def test_helpers_are_loaded_frozen(tmp_path: Path) -> None:
 
 
 def test_each_network_learns_at_its_own_multiple_of_the_rate() -> None:
-    optimizers = {name: torch.optim.SGD([nn.Parameter(torch.zeros(1))], 1.0) for name in ("network", "judge")}
+    optimizers = {name: torch.optim.SGD([nn.Parameter(torch.zeros(1))], 9.0) for name in ("network", "judge")}
     settings = {"network": OptimizerSettings(), "judge": OptimizerSettings(rate=4.0)}
     TrainingState.set_learning_rate(SimpleNamespace(optimizers=optimizers, settings=settings), 0.25)  # type: ignore[arg-type]
     assert {name: found.param_groups[0]["lr"] for name, found in optimizers.items()} == {

@@ -199,6 +199,15 @@ def test_broken_json_is_one_line(folder: Path, text: str) -> None:
     assert CONTRACT_FILE in _refused(folder)
 
 
+def test_a_contract_of_4_mb_is_read_and_a_larger_one_is_not(folder: Path) -> None:
+    path = folder / CONTRACT_FILE
+    path.write_bytes(path.read_bytes().ljust(4 << 20))
+    read_bundle(folder)
+    with path.open("a") as file:
+        file.write(" ")
+    assert "larger than 4194304 bytes" in _refused(folder)
+
+
 def test_bytes_that_are_no_text_are_one_line(folder: Path) -> None:
     (folder / CONTRACT_FILE).write_bytes(b"\xff\xfe\x00")
     assert CONTRACT_FILE in _refused(folder)

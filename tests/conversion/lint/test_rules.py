@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from afterlens.conversion.lint.gpu import GPU_OPERATORS
-from afterlens.conversion.lint.graph import read_graph
+from afterlens.conversion.lint.graph import Graph, Node, Tensor, read_graph
 from afterlens.conversion.lint.lint import lint
 from afterlens.conversion.lint.rules import CATEGORIES, RULES, markdown
 from afterlens.conversion.tflite.graph import pack
@@ -264,6 +265,52 @@ def test_a_damaged_graph_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="damaged") as caught:
         read_graph(path)
     assert "\n" not in str(caught.value)
+
+
+# --- on both sides of each limit -------------------------------------------------------------------------------
+
+NEWEST = {
+    **dict.fromkeys(("ADD", "CONCATENATION", "LEAKY_RELU", "LOGISTIC", "PAD", "RELU", "SOFTMAX", "SUB"), 2),
+    **dict.fromkeys(("MUL", "RESIZE_BILINEAR", "TRANSPOSE_CONV"), 3),
+    **{"CONV_2D": 6, "DEPTHWISE_CONV_2D": 6, "FULLY_CONNECTED": 9, "PRELU": 1, "RESHAPE": 1},
+}
+"""Of the operators that image networks use, read from model_builder.cc once more."""
+
+
+def one_node(operator: str, version: int, *shapes: tuple[int, ...]) -> Graph:
+    """A graph of one operator, with a value of its own for each shape; the last is its output."""
+    *read, made = (Tensor(f"t{index}", "float32", shape) for index, shape in enumerate(shapes))
+    return Graph((Node(operator, version, tuple(read), (made,), {}),), (read[0],), ())
+
+
+@pytest.mark.parametrize("operator", NEWEST)
+def test_the_newest_version_that_the_delegate_takes(operator: str) -> None:
+    taken, refused = (
+        rules_of(one_node(operator, NEWEST[operator] + more, NHWC, NHWC, NHWC)) for more in (0, 1)
+    )
+    assert "gpu-version" not in taken and refused["gpu-version"] == 1
+
+
+@pytest.mark.parametrize(("operator", "found"), [("ADD", 0), ("MUL", 0), ("SUB", 1), ("MAXIMUM", 1)])
+def test_only_sums_and_products_may_be_of_a_tensor_with_itself(operator: str, found: int) -> None:
+    value = Tensor("t", "float32", NHWC)
+    graph = Graph((Node(operator, 1, (value, value), (replace(value, name="u"),), {}),), (value,), ())
+    assert rules_of(graph).get("gpu-identical-inputs", 0) == found
+
+
+@pytest.mark.parametrize(
+    ("rule", "within", "beyond"),
+    [
+        ("ane-rank-5", (1, 2, 4, 64), (1, 1, 2, 4, 64)),
+        ("ane-rank", (1, 1, 2, 4, 64), (1, 1, 1, 2, 4, 64)),
+        ("ane-dimension", (1, 1, 16384, 32), (1, 1, 16385, 32)),
+        # A single float16 is padded to 64 bytes, so that 62 of each row are wasted: 16912 * 62 is below 2^20.
+        ("ane-last-axis", (1, 2, 8456, 1), (1, 2, 8457, 1)),
+    ],
+)
+def test_the_neural_engines_limits(rule: str, within: tuple[int, ...], beyond: tuple[int, ...]) -> None:
+    found = [rules_of(one_node("relu", 0, (1, 3, 8, 64), shape), coreml=True) for shape in (within, beyond)]
+    assert rule not in found[0] and found[1][rule] == 1, found
 
 
 # --- the rules ------------------------------------------------------------------------------------------------

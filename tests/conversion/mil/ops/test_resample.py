@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from afterlens.conversion.mil.ops.resample import RESAMPLE
+from afterlens.conversion.mil.ops.resample import RESAMPLE, crop_resize
 from tests.conversion.mil.definitions import (
     bilinear_at,
 )
@@ -194,3 +194,27 @@ def test_older_form_agrees_with_its_definition(computed_by_ios16: Computed, name
 
 def test_no_operator_is_left_untested(computed: Computed) -> None:
     assert set(RESAMPLE) - computed.operators == set()
+
+
+def test_unaligned_corners_of_the_whole_image_are_pytorchs() -> None:
+    """Away from the border, where PyTorch repeats the edge and a box of MIL ends."""
+    image = np.random.default_rng(0).random((1, 2, 5, 6), np.float32)
+    whole = np.array([[0.0, 0.0, 4.0, 5.0]], np.float32)
+    got = crop_resize(
+        image,
+        boxes=whole,
+        box_indices=np.zeros(1),
+        target_height=10,
+        target_width=18,
+        sampling_mode="UNALIGN_CORNERS",
+    )
+    expected = torch.nn.functional.interpolate(torch.from_numpy(image), (10, 18), mode="bilinear").numpy()
+    np.testing.assert_allclose(got[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("mode", "place"), [("ALIGN_CORNERS", 2), ("STRICT_ALIGN_CORNERS", 1)])
+def test_a_single_sample_is_the_middle_of_a_box_or_its_corner(mode: str, place: int) -> None:
+    image = np.arange(36, dtype=np.float32).reshape(1, 1, 6, 6)
+    box = np.array([[1.0, 1.0, 3.0, 3.0]], np.float32)
+    got = crop_resize(image, boxes=box, box_indices=np.zeros(1), sampling_mode=mode)
+    assert got.reshape(()) == image[0, 0, place, place]
