@@ -44,8 +44,9 @@ $(STAMP): pyproject.toml constraints.txt
 TASKS := reflection udc deblur
 KINDS := reflection shadow stain occlusion
 
-# One size shows every step; without --size, `afterlens convert TASK` also makes 1280x720. The slowest network goes without
-# integer variants: which layers stay in float takes minutes to find out.
+# One size and one network with all variants show every step; without these options, `afterlens convert TASK` also makes
+# 1280x720 and all variants. Which layers of the larger networks must stay in float takes minutes to find out.
+FLOATS := --variants float32.tflite,float16.tflite,float16.mlpackage
 demo: $(STAMP)
 	@echo "== Restore photos: remove a reflection, a shadow, water stains and something in front of the lens"
 	$(BIN)/afterlens restore reflection $(KINDS:%=afterlens/samples/degraded/%.jpg) -o $(DEMO)/restored
@@ -54,10 +55,9 @@ demo: $(STAMP)
 	@echo "== Deblur frames of a clip of moving hands (a video file works, too)"
 	$(BIN)/afterlens restore deblur afterlens/samples/clips/hands -o $(DEMO)/restored/hands
 	@echo "== Convert the networks for phones: TFLite and Core ML, float and quantized"
-	$(BIN)/afterlens convert reflection -o $(DEMO)/reflection --size 256x256
+	$(BIN)/afterlens convert reflection -o $(DEMO)/reflection --size 256x256 $(FLOATS)
 	$(BIN)/afterlens convert udc -o $(DEMO)/udc --size 256x256
-	$(BIN)/afterlens convert deblur -o $(DEMO)/deblur --size 256x256 \
-		--variants float32.tflite,float16.tflite,float16.mlpackage
+	$(BIN)/afterlens convert deblur -o $(DEMO)/deblur --size 256x256 $(FLOATS)
 	@echo "== Prove that every converted file computes what PyTorch computes, and that its pictures are as good"
 	$(foreach task,$(TASKS),$(BIN)/afterlens verify $(DEMO)/$(task) &&) true
 	@echo "== Time the TFLite files on this machine, beside PyTorch and ONNX Runtime (this does not predict phones)"
