@@ -76,6 +76,12 @@ class TrainingRecipe(Recipe):
     keep: Count  # checkpoints kept
 
 
+def require_crop(training: TrainingRecipe, multiple: int) -> None:
+    """ValueError unless a network whose input's sides are multiples of ``multiple`` can take the crops."""
+    crop = training.crop
+    require("training.crop", crop, crop % multiple == 0, f"a multiple of {multiple}")
+
+
 def read_recipe(kind: type[R], path: Path, overrides: Sequence[str] = ()) -> R:
     """Reads ``path`` into the model ``kind``; ``overrides`` are "table.key=value" with a TOML value.
 

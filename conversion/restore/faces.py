@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from afterlens.conversion.bundle.runtimes import to_levels
 from afterlens.conversion.restore.photo import Engine, Image, Runtime, by_torch, open_runtime
 from afterlens.training.faces.align import SIDE, alignment, cut, moved, pasted
 from afterlens.training.faces.detect import find_faces
@@ -52,7 +53,7 @@ def face_engine(
     numbers = np.array(wanted, np.float32)
 
     def engine(rgb: Image) -> Image:
-        faces = find_faces(np.rint(rgb * 255.0).clip(0, 255).astype(np.uint8))
+        faces = find_faces(to_levels(rgb))
         if not faces:
             raise UserError(
                 "no face found; it must be turned to the camera, and a tenth of the picture or larger"

@@ -21,7 +21,16 @@ from afterlens.training.deployable import Deployable, Port
 from afterlens.training.faces.portraits import index_portraits
 from afterlens.training.losses import PatchDiscriminator, adversarial_loss, discriminator_loss
 from afterlens.training.media.errors import UserError
-from afterlens.training.recipe import Count, Recipe, Share, TrainingRecipe, Weight, expect, require
+from afterlens.training.recipe import (
+    Count,
+    Recipe,
+    Share,
+    TrainingRecipe,
+    Weight,
+    expect,
+    require,
+    require_crop,
+)
 from afterlens.training.task import Discriminator, Objective, Outputs, Record, Sample, Task
 
 _FOLDER = Path(__file__).parent
@@ -95,8 +104,7 @@ class BeardRecipe(Recipe):
 
     @model_validator(mode="after")
     def _fits_the_network(self) -> Self:
-        crop = self.training.crop
-        require("training.crop", crop, crop % MULTIPLE == 0, f"a multiple of {MULTIPLE}")
+        require_crop(self.training, MULTIPLE)
         return self
 
 

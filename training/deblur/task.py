@@ -28,6 +28,7 @@ from afterlens.training.recipe import (
     Weight,
     expect,
     require,
+    require_crop,
 )
 from afterlens.training.restorer import PaddedRestorer
 from afterlens.training.samples import examples_by, require_shares
@@ -92,8 +93,7 @@ class DeblurRecipe(Recipe):
 
     @model_validator(mode="after")
     def _fits_the_network(self) -> Self:
-        crop = self.training.crop
-        require("training.crop", crop, crop % MULTIPLE == 0, f"a multiple of {MULTIPLE}")
+        require_crop(self.training, MULTIPLE)
         return self
 
 

@@ -19,7 +19,7 @@ from afterlens.training.data import cached_original
 from afterlens.training.faces.align import PLACES, SIDE, alignment, cut, moved, three_points
 from afterlens.training.faces.detect import POINTS, Floats, find_faces
 from afterlens.training.media.errors import UserError
-from afterlens.training.media.images import atomic_path, read_photo, write_png
+from afterlens.training.media.images import atomic_path, write_png
 from afterlens.training.task import Record
 
 _NEAR = 14.0  # pixels of 256: eyes and mouth of an aligned square are that near to their places
@@ -81,8 +81,7 @@ def index_portraits(photos: Sequence[Path]) -> list[Record]:
         if labels is not None:
             records.append(Record(photo, group=f"person {labels.person}", landmarks=labels.landmarks))
             continue
-        pixels = np.rint(read_photo(photo).rgb * 255.0).clip(0, 255).astype(np.uint8)
-        for face in find_faces(pixels)[:1]:
+        for face in find_faces(cached_original(photo))[:1]:
             points = tuple((float(x), float(y)) for x, y in face.landmarks)
             records.append(Record(photo, group=photo.name, landmarks=points))
     if not records:

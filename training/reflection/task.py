@@ -34,6 +34,7 @@ from afterlens.training.recipe import (
     Weight,
     expect,
     require,
+    require_crop,
 )
 from afterlens.training.reflection.gate import gate_loss, gate_recall
 from afterlens.training.reflection.kinds import KINDS, degrade
@@ -103,8 +104,7 @@ class ReflectionRecipe(Recipe):
 
     @model_validator(mode="after")
     def _fits_the_network(self) -> Self:
-        crop = self.training.crop
-        require("training.crop", crop, crop % MULTIPLE == 0, f"a multiple of {MULTIPLE}")
+        require_crop(self.training, MULTIPLE)
         for _, side in self.crops.sizes:
             require("crops.sizes", side, side % MULTIPLE == 0, f"sides that are multiples of {MULTIPLE}")
         require_shares(self.synthesis.kinds, KINDS)

@@ -27,6 +27,7 @@ from afterlens.training.recipe import (
     Weight,
     expect,
     require,
+    require_crop,
 )
 from afterlens.training.restorer import PaddedRestorer
 from afterlens.training.samples import (
@@ -97,8 +98,7 @@ class UnderDisplayRecipe(Recipe):
 
     @model_validator(mode="after")
     def _fits_the_network(self) -> Self:
-        crop = self.training.crop
-        require("training.crop", crop, crop % MULTIPLE == 0, f"a multiple of {MULTIPLE}")
+        require_crop(self.training, MULTIPLE)
         require_shares(self.synthesis.kinds, KINDS)
         return self
 
