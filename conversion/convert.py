@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -177,15 +178,23 @@ def convert(
             if size not in tools:
                 continue
             written: dict[str, Path] = {}
+            source = work / f"{first.task}_{size}_float32.tflite"
+            as_source = partial(
+                finish_tflite,
+                target=source,
+                deployable=deployable,
+                reference=references[size],
+                variant="float32",
+            )
             with (
                 job.part(size, files),
-                _step(console, f"onnx2tf {size}, beside the above", tools[size].started),
+                _step(
+                    console,
+                    f"onnx2tf {size}, beside the above, run on the golden picture",
+                    tools[size].started,
+                ),
             ):
-                written = tools[size].finish()
-            source = work / f"{first.task}_{size}_float32.tflite"
-            with job.part(size, files), _step(console, f"TFLite {size}, run on the golden picture"):
-                if written:
-                    finish_tflite(written["float32"], source, deployable, references[size], "float32")
+                written = tools[size].finish(as_source)
             if job.lacks(size, *files):
                 continue
             for variant in ("float32", "float16"):

@@ -1,7 +1,7 @@
 """ONNX -> onnx2tf -> TFLite, in float32 and with float16 weights.
 
     with Onnx2tf(Path("reflection.onnx"), work) as tool:       # in its own process and folder, beside us
-        files = tool.finish()                                   # {"float32": ..., "float16": ...}
+        files = tool.finish(check)                              # {"float32": ..., "float16": ...}
     finish_tflite(files["float16"], Path("out.tflite"), deployable, reference, "float16")
 
 onnx2tf may exit with 0 after a failure, loses the names of the outputs and does not keep their order. So each file is
@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -45,11 +45,22 @@ class Onnx2tf:
     def __init__(self, onnx: Path, folder: Path, keep: Sequence[str] = ()) -> None:
         """``keep``: inputs whose axes must stay in their order."""
         folder.mkdir()
-        self.inputs = _with_numbered_inputs(onnx, folder / "graph.onnx")  # the tool overwrites its input
-        keep = [self.inputs.get(name, name) for name in keep]
+        self.onnx, self.folder, self.log = onnx, folder, folder / "onnx2tf.log"
+        self.started, self.keep = time.perf_counter(), keep
         # It looks for this file of test pictures in its working directory and downloads it if it is missing.
         pictures = np.random.default_rng(0).random((20, 128, 128, 3), np.float32)
         np.save(folder / "calibration_image_sample_data_20x128x128x3_float32.npy", pictures)
+        self._start(strict=False)
+
+    def _start(self, strict: bool) -> None:
+        """Start the tool; where ``strict``, it runs each operator on pictures and mends axes that it took wrongly.
+
+        That takes as long again as all else.
+        """
+        self.inputs = _with_numbered_inputs(
+            self.onnx, self.folder / "graph.onnx"
+        )  # the tool overwrites its input
+        keep = [self.inputs.get(name, name) for name in self.keep]
         environment = dict(os.environ)
         # onnxsim is looked up on PATH; without it the tool skips the simplification with only a warning.
         environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
@@ -58,15 +69,14 @@ class Onnx2tf:
         environment["CUDA_VISIBLE_DEVICES"] = ""  # TensorFlow would take all of the GPU's memory
         # Nothing may be downloaded; if a new version tries, it fails at once.
         environment |= dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")
-        self.onnx = onnx
-        self.folder, self.log, self.started = folder, folder / "onnx2tf.log", time.perf_counter()
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", _TOOL, "-i", "graph.onnx", "-o", "out", "-v", "error"),
                     *(["-kat", *keep] if keep else []),
+                    *([] if strict else ["--disable_strict_mode"]),
                 ],
-                cwd=folder,
+                cwd=self.folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -83,8 +93,24 @@ class Onnx2tf:
         self.process.kill()
         self.process.wait()
 
-    def finish(self) -> dict[str, Path]:
+    def finish(self, check: Callable[[Path], None]) -> dict[str, Path]:
         """Wait for the tool and return its files by variant; UserError, with what it says last, where it fails.
+
+        ``check`` raises UserError for a float32 file that is not what PyTorch computes. Then, or where the tool fails, it
+        runs again in its strict mode.
+        """
+        try:
+            files = self._files()
+            check(files["float32"])
+        except UserError:
+            shutil.rmtree(self.folder / "out", ignore_errors=True)
+            self._start(strict=True)
+            files = self._files()
+            check(files["float32"])
+        return files
+
+    def _files(self) -> dict[str, Path]:
+        """What the tool has written, once it has ended.
 
         The float16 file is made from the float32 one (`float16_constants`): the tool's own loses tiny constants, and is
         not waited for (onnx2tf_float32.py).

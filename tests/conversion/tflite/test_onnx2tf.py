@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch.nn.functional as F
 from ai_edge_litert import schema_py_generated as schema
@@ -28,6 +29,10 @@ from afterlens.training.media.images import read_photo
 from tests.conversion.tflite.files import File
 
 VARIANTS = ("float32", "float16")
+
+
+def _accept(path: Path) -> None:
+    """A check that every file passes."""
 
 
 def _file(bundle: Bundle, variant: str) -> Path:
@@ -174,7 +179,7 @@ def test_a_broken_graph_is_one_line_without_temporary_paths(tmp_path: Path) -> N
         pytest.raises(UserError, match="onnx2tf failed") as caught,
         Onnx2tf(tmp_path / "broken.onnx", tmp_path / "w") as tool,
     ):
-        tool.finish()
+        tool.finish(_accept)
     print(caught.value)
     assert "\n" not in str(caught.value)
     assert str(tmp_path) not in str(caught.value)
@@ -188,7 +193,36 @@ def test_success_without_files_is_a_failure(tmp_path: Path, monkeypatch: pytest.
         pytest.raises(UserError, match="no float32 file"),
         Onnx2tf(tmp_path / "graph.onnx", tmp_path / "w") as tool,
     ):
-        tool.finish()
+        tool.finish(_accept)
+
+
+@pytest.mark.parametrize("refusals", [0, 1, 2])
+def test_a_file_that_is_not_what_pytorch_computes_is_made_again_in_strict_mode(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusals: int
+) -> None:
+    """The tool is a stand-in that writes down its arguments: the real one takes seconds."""
+    source, script = _file(bundle, "float32"), tmp_path / "tool"
+    script.write_text(
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\nmkdir -p out\ncp {source} out/graph_float32.tflite\n'
+    )
+    script.chmod(0o755)
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "empty", [], [])), tmp_path / "graph.onnx")
+    monkeypatch.setattr(sys, "executable", str(script))
+    seen: list[Path] = []
+
+    def check(path: Path) -> None:
+        seen.append(path)
+        if len(seen) <= refusals:
+            raise UserError("not what PyTorch computes")
+
+    with Onnx2tf(tmp_path / "graph.onnx", tmp_path / "w") as tool:
+        if refusals == 2:
+            with pytest.raises(UserError, match="not what PyTorch"):
+                tool.finish(check)
+        else:
+            assert tool.finish(check).keys() == {"float32", "float16"}
+    strict = ["--disable_strict_mode" not in line for line in (tmp_path / "calls").read_text().splitlines()]
+    assert strict == [False, True][: refusals + 1]
 
 
 def test_the_tool_does_not_outlive_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
