@@ -121,7 +121,7 @@ def entries(
         for artifact in alike:
             add("tflite", bundle.path(artifact), artifact.variant, artifact, artifact)
         onnx = scratch / f"{width}x{height}.onnx"
-        export_onnx(deployable, onnx)
+        export_onnx(deployable, onnx, optimize=False)
         add("onnxruntime", onnx, "float32", alike[0], None)
         add("pytorch", network.path, "float32", alike[0], None)
     return found

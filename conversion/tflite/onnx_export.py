@@ -20,8 +20,13 @@ from afterlens.training.media.errors import UserError
 _PORT = "afterlens_port_"
 
 
-def export_onnx(deployable: Deployable, path: Path) -> None:
+def export_onnx(deployable: Deployable, path: Path, optimize: bool = True) -> None:
     """Write the graph to `path`, inputs and outputs named as the ports, float32 (N, C, H, W).
+
+    Args:
+        deployable: the network.
+        path: of the .onnx file.
+        optimize: fold constants and drop what does nothing, a third of the time. ONNX Runtime does so by itself.
 
     Raises UserError where the graph cannot be exported or the export does not have the ports.
     """
@@ -36,6 +41,7 @@ def export_onnx(deployable: Deployable, path: Path) -> None:
                 f=path,
                 dynamo=True,
                 verbose=False,
+                optimize=optimize,
                 external_data=False,
                 # The exporter calls its own values "add" or "conv2d", as ports may be called too.
                 input_names=[f"{_PORT}{port.name}" for port in deployable.inputs],
