@@ -46,7 +46,7 @@ KINDS := reflection shadow stain occlusion
 
 # One size and one network with all variants show every step; without these options, `afterlens convert TASK` also makes
 # 1280x720 and all variants. Which layers of the larger networks must stay in float takes minutes to find out.
-FLOATS := --variants float32.tflite,float16.tflite,float16.mlpackage
+FLOATS := --variants float32.tflite,float16.tflite
 demo: $(STAMP)
 	@echo "== Restore photos: remove a reflection, a shadow, water stains and something in front of the lens"
 	$(BIN)/afterlens restore reflection $(KINDS:%=afterlens/samples/degraded/%.jpg) -o $(DEMO)/restored
@@ -55,13 +55,13 @@ demo: $(STAMP)
 	@echo "== Deblur frames of a clip of moving hands (a video file works, too)"
 	$(BIN)/afterlens restore deblur afterlens/samples/clips/hands -o $(DEMO)/restored/hands
 	@echo "== Convert the networks for phones: TFLite and Core ML, float and quantized"
-	$(BIN)/afterlens convert reflection -o $(DEMO)/reflection --size 256x256 $(FLOATS)
+	$(BIN)/afterlens convert reflection -o $(DEMO)/reflection --size 256x256 $(FLOATS),float16.mlpackage
 	$(BIN)/afterlens convert udc -o $(DEMO)/udc --size 256x256
 	$(BIN)/afterlens convert deblur -o $(DEMO)/deblur --size 256x256 $(FLOATS)
 	@echo "== Prove that every converted file computes what PyTorch computes, and that its pictures are as good"
 	$(foreach task,$(TASKS),$(BIN)/afterlens verify $(DEMO)/$(task) &&) true
 	@echo "== Time the TFLite files on this machine, beside PyTorch and ONNX Runtime (this does not predict phones)"
-	$(foreach task,$(TASKS),$(BIN)/afterlens bench $(DEMO)/$(task) -o $(DEMO)/$(task).json &&) true
+	$(foreach task,$(TASKS),$(BIN)/afterlens bench $(DEMO)/$(task) --runs 10 -o $(DEMO)/$(task).json &&) true
 	@echo "== Write one page with pictures, proof, sizes and times"
 	$(BIN)/afterlens report $(TASKS:%=$(DEMO)/%) $(TASKS:%=--bench $(DEMO)/%.json) -o $(DEMO)/report.html \
 		$(foreach kind,$(KINDS) udc,--photo afterlens/samples/degraded/$(kind).jpg=$(DEMO)/restored/$(kind).png) \
