@@ -17,6 +17,8 @@ from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 # 16 channels fill one AVX-512 register in float32, two NEON registers in float16; narrower groups save no time.
 GROUP_WIDTH = 16
 
+Block = Callable[[int], nn.Module]  # makes a block from its number of channels
+
 
 def upsample2(x: Tensor) -> Tensor:
     """Bilinear x2 with half-pixel centres, the only mode that both converters reproduce exactly."""
@@ -116,7 +118,7 @@ class GroupedBlock(nn.Module):
         return x + self.mix(F.relu(self.spatial(x)))
 
 
-def stacked(block: Callable[[int], nn.Module], width: int, depth: int) -> nn.Sequential:
+def stacked(block: Block, width: int, depth: int) -> nn.Sequential:
     """``depth`` blocks in a row, each made by ``block`` from its number of channels."""
     assert width % GROUP_WIDTH == 0, f"{width} channels do not divide into groups of {GROUP_WIDTH}"
     return nn.Sequential(*(block(width) for _ in range(depth)))

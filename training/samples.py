@@ -37,11 +37,10 @@ CAPTURED_KIND = -1
 
 Degrade = Callable[[Tensor, Tensor, str, Generator], Tensor]  # photo, other photo, kind
 DegradeSample = Callable[[Tensor, Tensor, str, Generator], Sample]  # the same, as `Task.degrade` has it
-Prepare = Callable[[Tensor, Generator], Tensor]
 Examples = Callable[[Any, Sequence[Path], int, int, int, int], Iterator[tuple[str, Sample]]]
 
 _RANDOM_CROPS = CropRecipe()
-_PER_PHOTO = 4  # validation samples of each held-out photo or pair
+PER_PHOTO = 4  # validation samples of each held-out photo or pair
 
 
 def of_one_frame(degrade: Degrade) -> DegradeSample:
@@ -50,11 +49,6 @@ def of_one_frame(degrade: Degrade) -> DegradeSample:
         "input": degrade(photo, other, kind, generator),
         "target": photo,
     }
-
-
-def unchanged(photo: Tensor, generator: Generator) -> Tensor:
-    """The photo itself: how most tasks prepare it."""
-    return photo
 
 
 class SynthesisRecipe(Recipe):
@@ -99,8 +93,7 @@ class DegradedPhotos(Dataset[Sample]):
     """``{"input", "target", "kind"}``: sample ``index`` depends on the seed and the index alone.
 
     Input and target are ``(3, crop, crop)``, and ``crops`` says how large and where from; "kind" is its place among
-    ``synthesis.kinds``, or ``CAPTURED_KIND``. ``prepare`` changes the clean photo before ``degrade`` makes input and
-    target of it. Captured pairs among the records take the share ``synthesis.pairs_ratio``.
+    ``synthesis.kinds``, or ``CAPTURED_KIND``. Captured pairs among the records take the share ``synthesis.pairs_ratio``.
     """
 
     def __init__(
@@ -111,14 +104,12 @@ class DegradedPhotos(Dataset[Sample]):
         degrade: DegradeSample,
         length: int,
         seed: int,
-        prepare: Prepare,
-        unscaled: bool,
         crops: CropRecipe,
     ) -> None:
         self.photos = [record.photo for record in records if not record.captured]
         self.length, self.seed, self.crop, self.batch = length, seed, training.crop, training.batch
         self.crops = crops
-        self.degrade, self.prepare, self.unscaled = degrade, prepare, unscaled
+        self.degrade = degrade
         self.kinds = list(synthesis.kinds)
         self.shares = torch.tensor(list(synthesis.kinds.values()))
         self.pairs = [record for record in records if record.captured]
@@ -132,7 +123,7 @@ class DegradedPhotos(Dataset[Sample]):
         crop = self.crops.side(index, self.batch, self.crop)
         if uniform(generator, 0, 1) < self.pairs_ratio:
             pair = self.pairs[int(torch.randint(len(self.pairs), (), generator=generator))]
-            return captured_sample(pair, crop, generator, self.unscaled)
+            return captured_sample(pair, crop, generator, unscaled=False)
         first, second = torch.randint(len(self.photos), (2,), generator=generator).tolist()
         photo = chosen_crop(self.photos, first, crop, self.crops, generator)
         other = random_crop(cached_photo(self.photos[second]), crop, generator)
@@ -140,7 +131,6 @@ class DegradedPhotos(Dataset[Sample]):
             photo = photo ** uniform(generator, 0.75, 1.3)
         if uniform(generator, 0, 1) < 0.3:
             other = other ** uniform(generator, 0.6, 1.6)
-        photo = self.prepare(photo, generator)
         kind = torch.multinomial(self.shares, 1, generator=generator)[0]
         sample = self.degrade(photo, other, self.kinds[int(kind)], generator)
         return {"input": sample["input"], "target": sample["target"], "kind": kind}
@@ -153,11 +143,11 @@ class HeldOutPairs(Dataset[Sample]):
         self.pairs, self.crop, self.unscaled = list(pairs), crop, unscaled
 
     def __len__(self) -> int:
-        return _PER_PHOTO * len(self.pairs)
+        return PER_PHOTO * len(self.pairs)
 
     def __getitem__(self, index: int) -> Sample:
         return captured_sample(
-            self.pairs[index // _PER_PHOTO], self.crop, seeded(-1, -1, index), self.unscaled
+            self.pairs[index // PER_PHOTO], self.crop, seeded(-1, -1, index), self.unscaled
         )
 
 
@@ -177,14 +167,10 @@ def training_samples(
     synthesis: SynthesisRecipe,
     records: Sequence[Record],
     degrade: DegradeSample,
-    prepare: Prepare = unchanged,
-    unscaled: bool = False,
     crops: CropRecipe = _RANDOM_CROPS,
 ) -> DegradedPhotos:
     """As many samples as any run could ask for."""
-    return DegradedPhotos(
-        training, synthesis, records, degrade, 2**40, training.seed, prepare, unscaled, crops
-    )
+    return DegradedPhotos(training, synthesis, records, degrade, 2**40, training.seed, crops)
 
 
 def validation_samples(
@@ -192,17 +178,17 @@ def validation_samples(
     synthesis: SynthesisRecipe,
     records: Sequence[Record],
     degrade: DegradeSample,
-    prepare: Prepare = unchanged,
-    unscaled: bool = False,
     crops: CropRecipe = _RANDOM_CROPS,
 ) -> ConcatDataset[Sample] | DegradedPhotos:
     """Four fixed samples of each held-out photo, of the kinds trained on, after four of each held-out pair."""
     photos = [record for record in records if not record.captured]
     pairs = [record for record in records if record.captured]
-    length = _PER_PHOTO * len(photos)
+    length = PER_PHOTO * len(photos)
     fixed = crops.model_copy(update={"sizes": ()})
-    degraded = DegradedPhotos(training, synthesis, photos, degrade, length, -1, prepare, unscaled, fixed)
-    return ConcatDataset([HeldOutPairs(pairs, training.crop, unscaled), degraded]) if pairs else degraded
+    degraded = DegradedPhotos(training, synthesis, photos, degrade, length, -1, fixed)
+    return (
+        ConcatDataset([HeldOutPairs(pairs, training.crop, unscaled=False), degraded]) if pairs else degraded
+    )
 
 
 def examples_by(degrade: DegradeSample) -> Examples:

@@ -17,9 +17,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from afterlens.training.blocks import GatedConv, normalised, stacked, upsample2
+from afterlens.training.blocks import Block, GatedConv, normalised, stacked, upsample2
 
-Block = Callable[[int], nn.Module]  # channels
 Join = Callable[[int, int, int], nn.Module]  # channels of the coarser level, of the skip, and of the result
 
 

@@ -22,11 +22,13 @@ from afterlens.training.blocks import (
     photo_head,
     photo_stem,
 )
-from afterlens.training.reflection.context import AffineHead, Context, Statistics
+from afterlens.training.context import AffineHead, Context, Statistics
 from afterlens.training.reflection.gate import GateHead, opened
 from afterlens.training.unet import ConcatenateSkip, Decoder, Encoder
 
 MULTIPLE = 32  # the input's sides: stem /4, two halvings, and one pooled scale at the coarsest level
+
+CONTEXT_WIDTH = 96  # channels at 1/32 and 1/64
 
 
 class ReflectionNetwork(nn.Module):
@@ -70,7 +72,7 @@ class ReflectionNetwork(nn.Module):
         self.gain_head = photo_head(fine)
         self.layer_head = photo_head(fine)
         self.statistics = Statistics((widths[0], widths[2]), fine) if context else None
-        self.context = Context(widths[2], fine) if context else None
+        self.context = Context(widths[2], fine, CONTEXT_WIDTH, GroupedGatedBlock) if context else None
         self.affine_head = AffineHead(fine, fine) if context else None
         self.gate_head = GateHead(widths[2], fine) if gate else None
 

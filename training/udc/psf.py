@@ -223,6 +223,14 @@ def random_psf(generator: Generator, size: int, families: tuple[str, ...] = TRAI
     return kernel + share * (_halo(size, core) - kernel)
 
 
+def with_tail(psf: Tensor, size: int, generator: Generator) -> Tensor:
+    """A PSF ``(3, k, k)`` in a window of ``size`` pixels, with light scattered as far as that; the sums stay 1."""
+    share, core = 0.25 * uniform(generator, 0.0, 1.0) ** 2, 1.0 + 4.0 * uniform(generator, 0.0, 1.0)
+    margin = (size - psf.shape[-1]) // 2
+    wide = F.pad(psf, (margin,) * 4)
+    return wide + share * (_halo(size, core) - wide)
+
+
 def _halo(size: int, core: float) -> Tensor:
     """Light scattered by rough layers, sum 1: flat within ``core`` pixels, then falling with the square of the angle.
 

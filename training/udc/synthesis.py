@@ -16,6 +16,7 @@ Pure functions on float tensors ``(3, H, W)`` or ``(N, 3, H, W)``, RGB, on any d
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -106,6 +107,39 @@ def add_light_sources(photo: Tensor, generator: Generator) -> Tensor:
     return (photo + alpha * (colour - photo)).clamp(0.0, 1.0)
 
 
+@dataclass(frozen=True)
+class ToneCurve:
+    """From light, 1 = white, to a picture in [0, 1], and back."""
+
+    encode: Callable[[Tensor], Tensor]
+    decode: Callable[[Tensor], Tensor]
+
+
+_HALF = 0.25  # light that the tone-mapped curve shows as half
+_BRIGHTEST = 16.0  # of the light that it is inverted to
+
+
+def _clipped(light: Tensor) -> Tensor:
+    return to_srgb(light.clamp(0.0, 1.0))
+
+
+def _compressed(light: Tensor) -> Tensor:
+    light = light.clamp_min(0.0)
+    return light / (light + _HALF)
+
+
+def _expanded(picture: Tensor) -> Tensor:
+    picture = picture.clamp_max(_BRIGHTEST / (_BRIGHTEST + _HALF))
+    return _HALF * picture / (1.0 - picture)
+
+
+SRGB = ToneCurve(_clipped, to_linear)
+
+# The curve of the public sets of high dynamic range (Feng et al., CVPR 2021): x / (x + 0.25). It clips nothing, so a
+# picture says how bright its lamps are.
+TONE_MAPPED = ToneCurve(_compressed, _expanded)
+
+
 def form_image(scene: Tensor, psf: Tensor, camera: Camera, generator: Generator) -> Tensor:
     """The sRGB picture, [0, 1], that a camera behind a display takes of a scene.
 
@@ -115,9 +149,14 @@ def form_image(scene: Tensor, psf: Tensor, camera: Camera, generator: Generator)
         camera: losses, gain and noise.
         generator: for the noise.
     """
-    electrons = convolve(scene, psf).clamp_min(0.0) * (camera.transmission * camera.full_well)
+    return exposed(convolve(scene, psf), camera, SRGB, generator)
+
+
+def exposed(light: Tensor, camera: Camera, curve: ToneCurve, generator: Generator) -> Tensor:
+    """The picture, [0, 1], that a camera takes of light on its sensor: ``(..., 3, H, W)``, 1 = white."""
+    electrons = light.clamp_min(0.0) * (camera.transmission * camera.full_well)
     electrons = with_noise(electrons, camera.read_noise, generator)
-    return to_srgb((electrons * (camera.gain / camera.full_well)).clamp(0.0, 1.0))
+    return curve.encode(electrons * (camera.gain / camera.full_well))
 
 
 # --- random cameras and panels ------------------------------------------------------------------------------
@@ -125,20 +164,32 @@ def form_image(scene: Tensor, psf: Tensor, camera: Camera, generator: Generator)
 
 def photograph(photo: Tensor, psf: Tensor, generator: Generator) -> Tensor:
     """``photo``, sRGB ``(3, H, W)`` [0, 1], taken by a random camera through a display with this PSF."""
+    light = convolve(veiled(lit_scene(photo, generator), generator), psf.to(photo))
+    return exposed(light, random_camera(generator), SRGB, generator)
+
+
+def lit_scene(photo: Tensor, generator: Generator) -> Tensor:
+    """The linear light that an sRGB photo ``(3, H, W)`` shows, its highlights raised to 2 to 100 times white."""
     peak = 2.0 * 50.0 ** uniform(generator, 0.0, 1.0)
     added = 0.02 * 20.0 ** uniform(generator, 0.0, 1.0)
-    scene = expand_highlights(to_linear(photo), uniform(generator, 0.75, 0.95), peak, added)
-    # Light that the display scatters beyond the kernel's window: a veil of the scene's mean colour.
+    return expand_highlights(to_linear(photo), uniform(generator, 0.75, 0.95), peak, added)
+
+
+def veiled(scene: Tensor, generator: Generator) -> Tensor:
+    """Light that the display scatters beyond the kernel's window: a veil of the scene's mean colour."""
     veil = 0.1 * uniform(generator, 0.0, 1.0) ** 2
-    scene = scene + veil * (scene.mean(dim=(-2, -1), keepdim=True) - scene)
+    return scene + veil * (scene.mean(dim=(-2, -1), keepdim=True) - scene)
+
+
+def random_camera(generator: Generator) -> Camera:
+    """With 8 to 48 % transmission, exposed to within 4 %."""
     transmission = 0.08 * 6.0 ** uniform(generator, 0.0, 1.0)
-    camera = Camera(
+    return Camera(
         transmission=transmission,
         gain=uniform(generator, 0.96, 1.04) / transmission,
         full_well=1e4 * 10.0 ** uniform(generator, 0.0, 1.0),
         read_noise=uniform(generator, 2.0, 10.0),
     )
-    return form_image(scene, psf.to(photo), camera, generator)
 
 
 def degrade(photo: Tensor, other: Tensor, kind: str, generator: Generator) -> Tensor:
@@ -148,12 +199,17 @@ def degrade(photo: Tensor, other: Tensor, kind: str, generator: Generator) -> Te
     """
     if kind not in KINDS:
         raise ValueError(f"unknown kind of panel {kind!r}: expected one of {', '.join(KINDS)}")
+    return photograph(photo, psf_of(kind, generator), generator)
+
+
+def psf_of(kind: str, generator: Generator) -> Tensor:
+    """The PSF of a random panel of a kind, ``(3, 97, 97)``, mounted in one of eight ways."""
     if kind == "known":
-        return photograph(photo, known_psf(SIZE), generator)
+        return known_psf(SIZE)
     psf = panel_psf(int(torch.randint(PANELS, (), generator=generator)), held_out=kind == "held_out_panel")
     turns, mirrored = torch.randint(4, (), generator=generator), torch.randint(2, (), generator=generator)
     psf = psf.rot90(int(turns), (1, 2))
-    return photograph(photo, psf.flip(2) if mirrored else psf, generator)
+    return psf.flip(2) if mirrored else psf
 
 
 @lru_cache(maxsize=2 * PANELS)

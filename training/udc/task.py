@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Self
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import model_validator
 from torch import Generator, Tensor, nn
-from torch.utils.data import ConcatDataset
+from torch.utils.data import ConcatDataset, Dataset
 
 from afterlens.training.blocks import GROUP_WIDTH
 from afterlens.training.data import uniform
@@ -23,6 +23,7 @@ from afterlens.training.recipe import (
     Count,
     Positive,
     Recipe,
+    Share,
     TrainingRecipe,
     Weight,
     expect,
@@ -31,23 +32,35 @@ from afterlens.training.recipe import (
 )
 from afterlens.training.restorer import PaddedRestorer
 from afterlens.training.samples import (
-    DegradedPhotos,
     DegradeSample,
+    HeldOutPairs,
     SynthesisRecipe,
     examples_by,
     of_one_frame,
     require_shares,
-    training_samples,
-    validation_samples,
 )
 from afterlens.training.samples import index as index_samples
 from afterlens.training.task import Objective, Outputs, Record, Sample, Task
 from afterlens.training.udc.contextual_bilateral import contextual_bilateral_loss, patches, sampled_grid
 from afterlens.training.udc.network import MULTIPLE, UnderDisplayNetwork
-from afterlens.training.udc.psf import read_psf
-from afterlens.training.udc.synthesis import KINDS, add_light_sources, degrade, photograph
+from afterlens.training.udc.psf import read_psf, with_tail
+from afterlens.training.udc.synthesis import (
+    KINDS,
+    SRGB,
+    TONE_MAPPED,
+    add_light_sources,
+    convolve,
+    degrade,
+    lit_scene,
+    photograph,
+    psf_of,
+    veiled,
+)
+from afterlens.training.udc.whole_photos import HeldOutPhotos, See, Seen, WholePhotos
 
 _FOLDER = Path(__file__).parent
+
+WINDOW = 255  # pixels, side of the PSFs of random panels in training, with what they scatter
 
 
 Width = Annotated[int, expect(lambda n: n > 0 and n % GROUP_WIDTH == 0, f"multiples of {GROUP_WIDTH}")]
@@ -59,12 +72,19 @@ class NetworkRecipe(Recipe):
     widths: tuple[Width, Width, Width]
     depths: tuple[Count, Count, Count]
     decoder_depths: tuple[Count, Count]
+    context: bool = False  # weights from before there was one lack this key
 
 
 class PanelRecipe(Recipe):
-    """``psf``: a file of `afterlens psf`, the one panel to train for; "" for those of ``synthesis.kinds``."""
+    """What the photos are seen through.
+
+    Attributes:
+        psf: a file of `afterlens psf`, the one panel to train for; "" for those of ``synthesis.kinds``.
+        tone_mapped: share of the photos that are taken to be tone-mapped, not clipped (``TONE_MAPPED``).
+    """
 
     psf: str
+    tone_mapped: Share
 
 
 class LossRecipe(Recipe):
@@ -115,7 +135,7 @@ def restorer(network: nn.Module, size: tuple[int, int] | None = None) -> PaddedR
 def build_network(recipe: UnderDisplayRecipe) -> UnderDisplayNetwork:
     """The network of a recipe, with start weights."""
     network = recipe.network
-    return UnderDisplayNetwork(network.widths, network.depths, network.decoder_depths)
+    return UnderDisplayNetwork(network.widths, network.depths, network.decoder_depths, network.context)
 
 
 def index(recipe: UnderDisplayRecipe, photos: Sequence[Path]) -> list[Record]:
@@ -123,21 +143,23 @@ def index(recipe: UnderDisplayRecipe, photos: Sequence[Path]) -> list[Record]:
     return index_samples(recipe.training, recipe.synthesis, photos, unscaled=True)
 
 
-def training_set(recipe: UnderDisplayRecipe, records: Sequence[Record]) -> DegradedPhotos:
-    """As many samples as any run could ask for.
+def training_set(recipe: UnderDisplayRecipe, records: Sequence[Record]) -> Dataset[Sample]:
+    """As many samples as any run could ask for: crops of photos that were seen through a display as a whole.
 
     Captured pairs keep their scale: a display's ghosts are a fixed number of pixels away.
     """
-    training, synthesis = recipe.training, recipe.synthesis
-    return training_samples(training, synthesis, records, _degrade(recipe), add_lamps, unscaled=True)
+    photos = [record.photo for record in records if not record.captured]
+    pairs = [record for record in records if record.captured]
+    ratio = recipe.synthesis.pairs_ratio if pairs else 0.0
+    return WholePhotos(recipe.training, photos, _see(recipe), pairs, ratio)
 
 
-def validation_set(
-    recipe: UnderDisplayRecipe, records: Sequence[Record]
-) -> ConcatDataset[Sample] | DegradedPhotos:
-    """Fixed samples of held-out photos and pairs, of the kinds trained on."""
-    training, synthesis = recipe.training, recipe.synthesis
-    return validation_samples(training, synthesis, records, _degrade(recipe), add_lamps, unscaled=True)
+def validation_set(recipe: UnderDisplayRecipe, records: Sequence[Record]) -> Dataset[Sample]:
+    """Four fixed samples of each held-out photo, of the kinds trained on, after four of each held-out pair."""
+    photos = [record.photo for record in records if not record.captured]
+    pairs = [record for record in records if record.captured]
+    seen = HeldOutPhotos(recipe.training, photos, _see(recipe))
+    return ConcatDataset([HeldOutPairs(pairs, recipe.training.crop, unscaled=True), seen]) if pairs else seen
 
 
 def add_lamps(photo: Tensor, generator: Generator) -> Tensor:
@@ -153,6 +175,27 @@ def _degrade(recipe: UnderDisplayRecipe) -> DegradeSample:
 
 def _through(psf: Tensor, photo: Tensor, other: Tensor, kind: str, generator: Generator) -> Tensor:
     return photograph(photo, psf, generator)
+
+
+def _see(recipe: UnderDisplayRecipe) -> See:
+    psf = read_psf(Path(recipe.panel.psf)) if recipe.panel.psf else None
+    return partial(_seen, recipe.synthesis.kinds, recipe.panel.tone_mapped, psf)
+
+
+def _seen(
+    kinds: Mapping[str, float], tone_mapped: float, psf: Tensor | None, photo: Tensor, generator: Generator
+) -> Seen:
+    """A photo through one panel, or a random one whose light is scattered beyond the window of its PSF."""
+    if uniform(generator, 0, 1) < 0.5:
+        photo = photo ** uniform(generator, 0.75, 1.3)
+    photo = add_lamps(photo, generator)
+    kind = int(torch.multinomial(torch.tensor(list(kinds.values())), 1, generator=generator))
+    if psf is None:
+        psf = with_tail(psf_of(list(kinds)[kind], generator), WINDOW, generator)
+    mapped = uniform(generator, 0, 1) < tone_mapped
+    scene = TONE_MAPPED.decode(photo) if mapped else lit_scene(photo, generator)
+    light = convolve(veiled(scene, generator), psf)
+    return Seen(photo, light, TONE_MAPPED if mapped else SRGB, kind)
 
 
 def objective(recipe: UnderDisplayRecipe, device: torch.device) -> Objective:

@@ -15,6 +15,8 @@ from afterlens.training.udc.synthesis import (
     KINDS,
     PANELS,
     SIZE,
+    SRGB,
+    TONE_MAPPED,
     Camera,
     add_light_sources,
     convolve,
@@ -25,6 +27,7 @@ from afterlens.training.udc.synthesis import (
     photograph,
     to_linear,
     to_srgb,
+    veiled,
 )
 
 
@@ -272,20 +275,25 @@ def test_panels_are_mounted_in_all_eight_ways(scene: Tensor, monkeypatch: pytest
     assert seen == {(0, 1), (0, 3), (1, 0), (3, 0), (4, 1), (4, 3), (1, 4), (3, 4)}
 
 
-def test_light_from_beyond_the_kernel_veils_the_scene(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_light_from_beyond_the_kernel_veils_the_scene() -> None:
     halves = torch.zeros(3, 8, 8)
     halves[:, :, 4:] = 0.5
-    point = torch.ones(3, 1, 1)
     veils = []
-
-    def remember(scene: Tensor, psf: Tensor, camera: Camera, generator: Generator) -> Tensor:
-        veils.append(float(scene[0, 0, 0] / scene[0].mean()))  # of black
-        return scene
-
-    monkeypatch.setattr(synthesis, "form_image", remember)
     for seed in range(40):
-        synthesis.photograph(halves, point, Generator().manual_seed(seed))
+        scene = veiled(halves, generator(seed))
+        veils.append(float(scene[0, 0, 0] / scene[0].mean()))  # of black
     assert 0.0 <= min(veils) < 0.01 and 0.05 < max(veils) <= 0.1
+
+
+def test_tone_curves_are_their_own_inverses() -> None:
+    levels = torch.linspace(0.0, 1.0, 256).expand(3, 1, 256)
+    assert float((SRGB.encode(SRGB.decode(levels)) - levels).abs().max()) < 1e-4
+    below = levels[..., :251]  # brighter ones are taken for 16 times white
+    assert float((TONE_MAPPED.encode(TONE_MAPPED.decode(below)) - below).abs().max()) < 1e-4
+    light = TONE_MAPPED.decode(levels)
+    assert (
+        float(light.max()) == pytest.approx(16.0, rel=1e-3) and float(TONE_MAPPED.encode(-light).max()) == 0.0
+    )
 
 
 def test_an_unknown_kind_is_refused(scene: Tensor) -> None:

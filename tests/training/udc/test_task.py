@@ -16,9 +16,8 @@ from afterlens.training.losses import ssim_loss
 from afterlens.training.media.errors import UserError
 from afterlens.training.metrics import psnr
 from afterlens.training.recipe import read_recipe
-from afterlens.training.samples import of_one_frame, training_samples
 from afterlens.training.udc.contextual_bilateral import contextual_bilateral_loss, patches, sampled_grid
-from afterlens.training.udc.synthesis import degrade, to_linear, to_srgb
+from afterlens.training.udc.synthesis import to_linear, to_srgb
 from afterlens.training.udc.task import (
     TASK,
     UnderDisplayRecipe,
@@ -74,13 +73,19 @@ def test_a_fifth_of_the_photos_have_lamps_in_input_and_target(photo_paths: list[
     dark = torch.full((3, 32, 32), 0.2)
     lit = [add_lamps(dark, seeded(5, index)) for index in range(300)]
     assert 40 < sum(not torch.equal(photo, dark) for photo in lit) < 80
-    settings = recipe()
-    plain = training_samples(
-        settings.training, settings.synthesis, TASK.index(settings, photo_paths), of_one_frame(degrade)
-    )
-    samples = training_set(settings, TASK.index(settings, photo_paths))
-    brighter = [bool((samples[i]["target"] - plain[i]["target"]).max() > 0.01) for i in range(40)]
-    assert 1 <= sum(brighter) <= 20
+
+
+def test_tone_mapped_photos_are_not_clipped(photo_paths: list[Path]) -> None:
+    """The curve clips nothing, so what is sixteen times as bright as white stays below white."""
+    brightest = []
+    for share in (0.0, 1.0):
+        settings = recipe(f"panel.tone_mapped={share}")
+        samples = training_set(settings, TASK.index(settings, photo_paths))
+        inputs = torch.stack([samples[index]["input"] for index in range(0, 1600, 16)])
+        brightest.append(float(inputs.max()))
+    print(brightest)
+    assert brightest[0] > 0.999
+    assert 0.9 < brightest[1] < 0.99
 
 
 def test_a_psf_of_the_own_panel_takes_the_place_of_random_ones(

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from afterlens.training.reflection.context import AffineHead, Context, Statistics
+from afterlens.training.blocks import GroupedBlock
+from afterlens.training.context import AffineHead, Context, Statistics
 
 
 def test_statistics_are_mean_and_mean_absolute_deviation() -> None:
@@ -22,10 +23,10 @@ def test_statistics_are_mean_and_mean_absolute_deviation() -> None:
     torch.testing.assert_close(statistics(first, second)[:, :, 0, 0], expected)
 
 
-@pytest.mark.parametrize("size", [(2, 2), (6, 10), (8, 4)])
+@pytest.mark.parametrize("size", [(2, 2), (6, 10), (8, 4), (3, 1), (45, 80)])
 def test_context_keeps_the_size_even_where_a_64th_of_it_is_odd(size: tuple[int, int]) -> None:
     torch.manual_seed(3)
-    context = Context(32, 16)
+    context = Context(32, 16, 32, GroupedBlock)
     x = torch.randn(1, 32, *size)
     assert context(x, torch.rand(1, 16, 1, 1)).shape == x.shape
 
@@ -33,7 +34,7 @@ def test_context_keeps_the_size_even_where_a_64th_of_it_is_odd(size: tuple[int, 
 def test_context_sees_far() -> None:
     """A change in one corner reaches the other at 14 cells, which blocks at 1/16 alone would not."""
     torch.manual_seed(4)
-    context = Context(32, 16)
+    context = Context(32, 16, 32, GroupedBlock)
     x = torch.randn(1, 32, 16, 16, requires_grad=True)
     context(x, torch.rand(1, 16, 1, 1))[..., -2:, -2:].sum().backward()
     assert x.grad is not None and bool(x.grad[..., 4, 4].any())

@@ -1,8 +1,8 @@
 """What a 1/16 feature map can't see: the wider surroundings and the photo as a whole.
 
     statistics = Statistics((64, 128), 64)(fine, coarse)        # (N, 64, 1, 1)
-    coarse = Context(128)(coarse, statistics)                   # same shape
-    gain, offset = AffineHead(64)(features, statistics)         # both (N, 3, H, W)
+    coarse = Context(128, 64, 96, GroupedGatedBlock)(coarse, statistics)      # same shape
+    gain, offset = AffineHead(64, 64)(features, statistics)     # both (N, 3, H, W)
 
 Most of the error of a network without these lies below 1/32 cycle per pixel: a veil or a wide reflection changes the
 whole photo smoothly, by about the same gain and offset.
@@ -16,10 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from afterlens.training.blocks import GroupedGatedBlock, normalised, stacked, upsample2
+from afterlens.training.blocks import Block, normalised, stacked, upsample2
 from afterlens.training.padding import crop_to, margins, repeat_edges
-
-WIDTH = 96  # channels at 1/32 and 1/64
 
 
 class Statistics(nn.Module):
@@ -45,24 +43,34 @@ class Statistics(nn.Module):
 
 
 class Context(nn.Module):
-    """Adds to the coarsest features, at 1/16 of the photo, what blocks at 1/32 and 1/64 and its statistics say."""
+    """Adds to the coarsest features, at 1/16 of the photo, what blocks at 1/32 and 1/64 and its statistics say.
 
-    def __init__(self, channels: int, statistics: int) -> None:
+    Args:
+        channels: of the features.
+        statistics: their number.
+        width: channels at 1/32 and 1/64.
+        block: makes a block from its number of channels.
+    """
+
+    def __init__(self, channels: int, statistics: int, width: int, block: Block) -> None:
         super().__init__()
-        self.enter = normalised(nn.Conv2d(channels, WIDTH, 1), 1.0)
-        self.whole = normalised(nn.Conv2d(statistics, WIDTH, 1), 0.7)
-        self.at_32 = stacked(GroupedGatedBlock, WIDTH, 2)
-        self.at_64 = stacked(GroupedGatedBlock, WIDTH, 1)
-        self.back = normalised(nn.Conv2d(WIDTH, channels, 1), 0.4)
+        self.enter = normalised(nn.Conv2d(channels, width, 1), 1.0)
+        self.whole = normalised(nn.Conv2d(statistics, width, 1), 0.7)
+        self.at_32 = stacked(block, width, 2)
+        self.at_64 = stacked(block, width, 1)
+        self.back = normalised(nn.Conv2d(width, channels, 1), 0.4)
 
     def forward(self, x: Tensor, statistics: Tensor) -> Tensor:
-        """``x``: ``(N, C, H, W)``, H and W even; statistics ``(N, S, 1, 1)`` -> like ``x``."""
-        half = self.at_32(self.enter(F.avg_pool2d(x, 2)) + self.whole(statistics))
+        """``x``: ``(N, C, H, W)``; statistics ``(N, S, 1, 1)`` -> like ``x``."""
+        whole_rows, whole_columns = margins(x.shape[-2], 2), margins(x.shape[-1], 2)
+        even = repeat_edges(x, whole_rows, whole_columns)
+        half = self.at_32(self.enter(F.avg_pool2d(even, 2)) + self.whole(statistics))
         height, width = half.shape[-2:]
         rows, columns = margins(height, 2), margins(width, 2)
         quarter = self.at_64(F.avg_pool2d(repeat_edges(half, rows, columns), 2))
         half = half + crop_to(upsample2(quarter), rows[0], columns[0], height, width)
-        out: Tensor = x + self.back(upsample2(half))
+        wide = crop_to(upsample2(half), whole_rows[0], whole_columns[0], x.shape[-2], x.shape[-1])
+        out: Tensor = x + self.back(wide)
         return out
 
 
