@@ -31,6 +31,7 @@ from afterlens.verbs.evaluate import evaluate
 from afterlens.verbs.heads import heads
 from afterlens.verbs.info import info
 from afterlens.verbs.lint import lint
+from afterlens.verbs.mark import mark
 from afterlens.verbs.psf import psf
 from afterlens.verbs.report import report
 from afterlens.verbs.restore import restore
@@ -58,6 +59,7 @@ for verb in (
     psf,
     heads,
     restore,
+    mark,
     convert,
     verify,
     lint,

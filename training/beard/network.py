@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from afterlens.training.blocks import GroupedBlock, photo_stem, scaled_init
+from afterlens.training.faces.align import SIDE
+from afterlens.training.faces.mark import FaceMark
 from afterlens.training.unet import AddSkip, Decoder, Encoder
 
 AMOUNTS = 3
@@ -65,13 +67,18 @@ class BeardNetwork(nn.Module):
 
 
 class BeardGraph(nn.Module):
-    """What is converted: the result clipped to [0, 1], and the mask as a grey picture, ``(N, 3, H, W)`` each."""
+    """What is converted: the marked result clipped to [0, 1], and the mask as a grey picture, ``(N, 3, S, S)`` each.
 
-    def __init__(self, network: nn.Module) -> None:
+    Args:
+        network: a `BeardNetwork`.
+        side: of the aligned faces in pixels.
+    """
+
+    def __init__(self, network: nn.Module, side: int = SIDE) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.mark = network, FaceMark(side)
 
     def forward(self, image: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """As `BeardNetwork.forward`, ready to be shown."""
         result, mask = self.network(image, wanted)
-        return result.clamp(0.0, 1.0), torch.cat([mask, mask, mask], dim=1)
+        return self.mark(result, mask).clamp(0.0, 1.0), torch.cat([mask, mask, mask], dim=1)
