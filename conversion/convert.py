@@ -185,7 +185,8 @@ def convert(
             source = work / f"{first.task}_{size}_float32.tflite"
             with job.part(size, files), _step(console, f"TFLite {size}, run on the golden picture"):
                 if written:
-                    finish_tflite(written["float32"], source, deployable, references[size], "float32")
+                    graph = tools[size].onnx
+                    finish_tflite(written["float32"], source, deployable, references[size], "float32", graph)
             if job.lacks(size, *files):
                 continue
             for variant in ("float32", "float16"):
