@@ -102,10 +102,11 @@ def _is_among(wanted: Value | None, tensors: Mapping[tuple[int, ...], list[Value
     if wanted is None or wanted.size < 2:
         return False
     flat = wanted.squeeze()
-    limit = _ALIKE * float(np.abs(flat).max())
-    return any(
-        flat.transpose(order).shape == value.shape
-        and float(np.abs(flat.transpose(order) - value).max()) <= limit
-        for value in tensors.get(tuple(sorted(flat.shape)), ())
-        for order in itertools.permutations(range(flat.ndim))
-    )
+    with np.errstate(all="ignore"):  # what is not finite is not alike
+        limit = _ALIKE * float(np.abs(flat).max())
+        return any(
+            flat.transpose(order).shape == value.shape
+            and float(np.abs(flat.transpose(order) - value).max()) <= limit
+            for value in tensors.get(tuple(sorted(flat.shape)), ())
+            for order in itertools.permutations(range(flat.ndim))
+        )

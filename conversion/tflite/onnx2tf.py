@@ -231,7 +231,10 @@ def _bind(
 
 def _wrong_operator(graph: Path | None, path: Path, reference: Reference) -> str:
     """Its kind and its layer, as far as they can be found."""
-    name = None if graph is None else first_wrong(graph, path, reference.inputs)
+    try:
+        name = None if graph is None else first_wrong(graph, path, reference.inputs)
+    except Exception:  # ONNX Runtime may not have an operator; that must not hide the fault itself
+        name = None
     return "an operator" if graph is None or name is None else _place(graph, name)
 
 
