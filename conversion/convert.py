@@ -185,6 +185,7 @@ def convert(
                 deployable=deployable,
                 reference=references[size],
                 variant="float32",
+                graph=tools[size].onnx,
             )
             with (
                 job.part(size, files),

@@ -44,6 +44,11 @@ def require(key: str, value: object, holds: bool, expected: str) -> None:
         raise ValueError(f"{key} is {value!r}, expected {expected}")
 
 
+def require_weight(key: str, *terms: float) -> None:
+    """For a table of loss terms: ValueError unless one of them has a weight, so that there is something to learn from."""
+    require(key, sum(terms), sum(terms) > 0.0, "a weight for one of its terms")
+
+
 # Larger integers do not fit into the libraries that take them.
 Count = Annotated[int, expect(lambda n: 1 <= n < 2**31, "1 or more, and below 2^31")]
 WholeNumber = Annotated[int, expect(lambda n: 0 <= n < 2**31, "zero or more, and below 2^31")]

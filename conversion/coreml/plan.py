@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from afterlens.conversion.bundle.runtimes import to_levels
 from afterlens.conversion.coreml.compress import REPRESENTATIONS, Weight, compressed, weights_of
 from afterlens.conversion.mil.interpret import MilProgram
 from afterlens.conversion.mil.package import read_package
@@ -188,7 +189,7 @@ def _run(
 def _levels(program: MilProgram, picture: Mapping[str, Picture]) -> dict[str, Array]:
     """Inputs as the program takes them: images with 8 bits, everything else with its batch dimension."""
     return {
-        feature.name: np.rint(np.clip(picture[feature.name], 0.0, 1.0) * np.float32(255)).astype(np.uint8)
+        feature.name: to_levels(picture[feature.name])
         if feature.is_image
         else np.asarray(picture[feature.name], np.float32)[None]
         for feature in program.inputs

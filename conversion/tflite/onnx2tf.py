@@ -26,6 +26,7 @@ import torch
 
 from afterlens.conversion.bundle.contract import SIGNATURE
 from afterlens.conversion.bundle.layout import Reference, file_shape, from_torch
+from afterlens.conversion.tflite.blame import first_wrong
 from afterlens.conversion.tflite.float16 import float16_constants
 from afterlens.conversion.tflite.graph import operator_names, pack, read_tflite, shape_of
 from afterlens.conversion.tflite.onnx_rewrite import name_ports
@@ -186,13 +187,19 @@ def _with_numbered_inputs(source: Path, target: Path) -> dict[str, str]:
 
 
 def finish_tflite(
-    source: Path, target: Path, deployable: Deployable, reference: Reference, variant: str
+    source: Path,
+    target: Path,
+    deployable: Deployable,
+    reference: Reference,
+    variant: str,
+    graph: Path | None = None,
 ) -> None:
     """Name the inputs and outputs of a file that onnx2tf wrote and write it to `target`.
 
-    Raises UserError where a port is missing or the outputs differ from PyTorch's.
+    Raises UserError where a port is missing or the outputs differ from PyTorch's; given the ONNX `graph`, it names the
+    operator that makes the difference.
     """
-    inputs, outputs = _bind(source, deployable, reference, variant)
+    inputs, outputs = _bind(source, deployable, reference, variant, graph)
     _write_signed(source, target, inputs, outputs)
 
 
@@ -206,7 +213,7 @@ def minimum_tflite(path: Path) -> str:
 
 
 def _bind(
-    path: Path, deployable: Deployable, reference: Reference, variant: str
+    path: Path, deployable: Deployable, reference: Reference, variant: str, graph: Path | None
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Port name -> tensor index, of inputs (by name, which the tool keeps) and outputs (by what they compute)."""
     from ai_edge_litert.interpreter import Interpreter
@@ -240,12 +247,21 @@ def _bind(
         if not errors[index] <= _LIMITS[variant]:  # NaN fails too
             raise UserError(
                 f"{path.name}: no output of the {variant} file is {port.name!r} as PyTorch computes it (the nearest "
-                f"differs by {errors[index]:.3g}, at most {_LIMITS[variant]} is allowed): onnx2tf translated an "
-                "operator wrongly"
+                f"differs by {errors[index]:.3g}, at most {_LIMITS[variant]} is allowed): onnx2tf translated "
+                f"{_wrong_operator(graph, path, reference)} wrongly"
             )
         outputs[port.name] = index
         del left[index]
     return {name: detail["index"] for name, detail in inputs.items()}, outputs
+
+
+def _wrong_operator(graph: Path | None, path: Path, reference: Reference) -> str:
+    """Its kind and its layer, as far as they can be found."""
+    try:
+        name = None if graph is None else first_wrong(graph, path, reference.inputs)
+    except Exception:  # ONNX Runtime may not have an operator; that must not hide the fault itself
+        name = None
+    return "an operator" if graph is None or name is None else _place(graph, name)
 
 
 def _write_signed(source: Path, target: Path, inputs: dict[str, int], outputs: dict[str, int]) -> None:
@@ -278,7 +294,11 @@ def _reason(text: str, onnx: Path) -> str:
     error = next((line for line in reversed(lines) if re.match(r"(\w+\.)*\w*(Error|Exception)\b", line)), "")
     last = (error or (lines[-1] if lines else "no output"))[:200]
     named = re.search(r"onnx_op_name: *(\S+)|at ONNX operation: *(\S+)", text)
-    return f"{_place(onnx, (named[1] or named[2]).removeprefix('wa/'))}{last}" if named else last
+    if not named:
+        return last
+    return (
+        f"{_place(onnx, (named[1] or named[2]).removeprefix('wa/'))} (write it with other operators): {last}"
+    )
 
 
 def _place(path: Path, name: str) -> str:
@@ -288,7 +308,7 @@ def _place(path: Path, name: str) -> str:
     try:
         nodes = onnx.load(path).graph.node
     except Exception:  # it may be what the tool failed on
-        return ""
+        return f"operator {name}"
     for node in nodes:
         if node.name == name:
             scopes = next(
@@ -296,8 +316,8 @@ def _place(path: Path, name: str) -> str:
             )
             layers = [layer for layer in re.findall(r"'([^']*)'", scopes)[:-1] if layer]
             where = f" in layer {layers[-1]}" if layers else ""
-            return f"operator {node.op_type}{where} (write it with other operators): "
-    return f"operator {name}: "
+            return f"operator {node.op_type}{where}"
+    return f"operator {name}"
 
 
 def _first_line(error: Exception) -> str:

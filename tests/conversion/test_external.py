@@ -249,6 +249,8 @@ def test_what_cannot_be_converted_is_refused_in_one_line(write: Write, text: str
         ("afterlens.night:make", "afterlens.night:make: afterlens is this program's own package, expected one of yours; "
          "rename your package"),
         ("team.night:", "expected package.module:function, for example night.network:deployables"),
+        ("team.night:absent", "team.night:absent: module team.night has no function absent"),
+        ("team.night:__name__", "module team.night has a str where a function belongs: __name__"),
         (":make", "expected package.module:function"),
         ("team/night.py:make", "expected package.module:function"),
         ("team.night:make()", "expected package.module:function"),

@@ -33,12 +33,14 @@ from afterlens.training.media.images import fit, read_photo
 NETWORKS = int(os.environ.get("AFTERLENS_NETWORKS", "2"))
 PROVENANCE = {"checkpoint_sha256": "0" * 64, "recipe": {}, "data_licence": "none"}
 LEAST_PSNR = {
-    # Normalizing a black picture divides one rounding by another: 89 dB in one network of 32.
-    **{"float32": 85.0, "float16": 60.0, "dynamic_range_quant": 35.0},
+    **{"float32": 95.0, "float16": 60.0, "dynamic_range_quant": 35.0},
     # Untrained networks answer to white and to noise as to no photo, which their ranges come from.
     **{"full_integer_quant": 20.0, "mixed": 20.0, "palettized4": 20.0},
 }
 """dB on every picture; other variants 25."""
+NORMALIZING = ("batch norm of the picture", "instance norm", "group norm")
+LEAST_PSNR_OF_FLAT = 85.0
+"""dB of float32 where these layers get a picture of one colour: they divide one rounding by another (89 in one network)."""
 
 Picture = NDArray[np.float32]  # (H, W, 3)
 
@@ -221,7 +223,14 @@ class _Network(nn.Module):
         return (restored, 1 - restored)[: self.outputs]
 
 
-def _random_network(seed: int) -> Deployable:
+def _least_psnr(variant: str, picture: str, kinds: Sequence[str]) -> float:
+    if variant == "float32" and picture in ("black", "white") and set(kinds) & set(NORMALIZING):
+        return LEAST_PSNR_OF_FLAT
+    return LEAST_PSNR.get(variant, 25.0)
+
+
+def _random_network(seed: int) -> tuple[Deployable, list[str]]:
+    """The network, and the kinds of its layers."""
     draw = random.Random(1000 + seed)
     height, width = draw.randint(16, 40), draw.randint(16, 40)
     if draw.random() < 0.3:
@@ -231,7 +240,7 @@ def _random_network(seed: int) -> Deployable:
     names = draw.sample(("image", "add", "input", "conv2d", "Identity", "mul", "x", "restored"), 4)
     inputs = tuple(Port(name, shape, (0.0, 1.0)) for name in names[: module.inputs])
     outputs = tuple(Port(name, shape, (0.0, 1.0)) for name in names[2 : 2 + module.outputs])
-    return fold(Deployable(module, "random", f"Network {seed}", "1", inputs, outputs))
+    return fold(Deployable(module, "random", f"Network {seed}", "1", inputs, outputs)), module.kinds
 
 
 def _pictures(deployable: Deployable, photos: Sequence[Path]) -> dict[str, list[Picture]]:
@@ -270,8 +279,8 @@ def _run_package(path: Path, deployable: Deployable, pictures: Sequence[Picture]
 def test_every_variant_of_a_random_network_is_the_network(
     seed: int, photo_paths: list[Path], tmp_path: Path
 ) -> None:
-    deployable = _random_network(seed)
-    print(seed, deployable.size, deployable.module.kinds if hasattr(deployable.module, "kinds") else "")
+    deployable, kinds = _random_network(seed)
+    print(seed, deployable.size, kinds)
     failed: list[str] = []
     try:
         convert(
@@ -300,6 +309,6 @@ def test_every_variant_of_a_random_network_is_the_network(
             for port, wanted in zip(deployable.outputs, expected[name], strict=True):
                 square = float(np.square(outputs[port.name].astype(np.float64) - wanted).mean())
                 psnr = 200.0 if square == 0 else -10 * np.log10(square)
-                if not psnr >= LEAST_PSNR.get(variant, 25.0):  # NaN too
+                if not psnr >= _least_psnr(variant, name, kinds):  # NaN too
                     failed.append(f"{path.name}, {name}, {port.name}: {psnr:.1f} dB")
     assert failed == []

@@ -100,9 +100,9 @@ def test_wrong_values_name_their_place_and_what_was_expected(override: str, mess
 
 
 def test_losses_that_leave_a_decoder_untrained_are_refused() -> None:
-    with pytest.raises(UserError, match="expected a weight for one of them"):
+    with pytest.raises(UserError, match="expected a weight for one of its terms"):
         read_recipe(ReflectionRecipe, PATH, ["loss.layer=0", "loss.reconstruction=0"])
-    with pytest.raises(UserError, match="expected a weight for one of them"):
+    with pytest.raises(UserError, match="expected a weight for one of its terms"):
         read_recipe(
             ReflectionRecipe, PATH, ["loss.pixel=0", "loss.squared=0", "loss.ssim=0", "loss.feature=0"]
         )

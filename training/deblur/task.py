@@ -27,8 +27,8 @@ from afterlens.training.recipe import (
     TrainingRecipe,
     Weight,
     expect,
-    require,
     require_crop,
+    require_weight,
 )
 from afterlens.training.restorer import PaddedRestorer
 from afterlens.training.samples import examples_by, require_shares
@@ -77,8 +77,7 @@ class LossRecipe(Recipe):
 
     @model_validator(mode="after")
     def _some_weight(self) -> Self:
-        total = self.pixel + self.squared + self.flow + self.blur_covariance
-        require("loss", total, total > 0.0, "a weight for one of its terms")
+        require_weight("loss", self.pixel, self.squared, self.flow, self.blur_covariance)
         return self
 
 

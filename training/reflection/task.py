@@ -35,6 +35,7 @@ from afterlens.training.recipe import (
     expect,
     require,
     require_crop,
+    require_weight,
 )
 from afterlens.training.reflection.gate import gate_loss, gate_recall
 from afterlens.training.reflection.kinds import KINDS, degrade
@@ -85,10 +86,8 @@ class LossRecipe(Recipe):
 
     @model_validator(mode="after")
     def _both_decoders_learn(self) -> Self:
-        background = self.pixel + self.squared + self.ssim + self.feature
-        layer = self.layer + self.reconstruction
-        require("pixel + squared + ssim + feature", background, background > 0.0, "a weight for one of them")
-        require("layer + reconstruction", layer, layer > 0.0, "a weight for one of them")
+        require_weight("pixel + squared + ssim + feature", self.pixel, self.squared, self.ssim, self.feature)
+        require_weight("layer + reconstruction", self.layer, self.reconstruction)
         return self
 
 

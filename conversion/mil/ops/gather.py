@@ -64,11 +64,22 @@ def slice_by_size(x: Array, begin: Array, size: Array) -> Array:
     return x[tuple(index)]
 
 
+def _places(indices: Array, validate_indices: Any) -> Array:
+    """Indices to read or write at. ValueError for negative ones from iOS 17 on, whose operators have `validate_indices`.
+
+    Before, they counted from the end; since, Core ML takes them for out of range, and what it computes is undefined.
+    """
+    if validate_indices is not None and (indices < 0).any():
+        raise ValueError("a negative index, which is out of range from iOS 17 on")
+    return indices.astype(np.intp)
+
+
 def gather(
-    x: Array, indices: Array, axis: Any = 0, batch_dims: Any = 0, validate_indices: Any = False
+    x: Array, indices: Array, axis: Any = 0, batch_dims: Any = 0, validate_indices: Any = None
 ) -> Array:
     """Elements of x at `indices` along an axis, the first batch_dims axes taken pairwise."""
     axis, batch = int(axis) % x.ndim, int(batch_dims)
+    indices = _places(indices, validate_indices)
     if batch == 0:
         return np.take(x, indices, axis)
     lead = x.shape[:batch]
@@ -77,18 +88,18 @@ def gather(
     return rows.reshape(*lead, *rows.shape[1:])
 
 
-def gather_along_axis(x: Array, indices: Array, axis: Any = 0, validate_indices: Any = False) -> Array:
+def gather_along_axis(x: Array, indices: Array, axis: Any = 0, validate_indices: Any = None) -> Array:
     """Elements of x at `indices` (of x's rank) along an axis."""
-    return np.take_along_axis(x, indices.astype(np.intp), int(axis))
+    return np.take_along_axis(x, _places(indices, validate_indices), int(axis))
 
 
-def gather_nd(x: Array, indices: Array, batch_dims: Any = 0, validate_indices: Any = False) -> Array:
+def gather_nd(x: Array, indices: Array, batch_dims: Any = 0, validate_indices: Any = None) -> Array:
     """Slices of x; the last axis of `indices` counts axes of x after the first batch_dims."""
     batch = int(batch_dims)
     lead = np.indices(indices.shape[:batch], sparse=True) if batch else ()
     extra = indices.ndim - 1 - batch
     grid = [i.reshape(i.shape + (1,) * extra) for i in lead]
-    return x[(*grid, *np.moveaxis(indices.astype(np.intp), -1, 0))]
+    return x[(*grid, *np.moveaxis(_places(indices, validate_indices), -1, 0))]
 
 
 _SCATTER: dict[str, Any] = {
@@ -117,11 +128,11 @@ def scatter(
     updates: Array,
     axis: Any = 0,
     mode: str = "add",
-    validate_indices: Any = False,
+    validate_indices: Any = None,
 ) -> Array:
     """`updates` combined into data at `indices` along an axis."""
     axis = int(axis) % data.ndim
-    return _scattered(data, (*[slice(None)] * axis, indices.astype(np.intp)), updates, mode)
+    return _scattered(data, (*[slice(None)] * axis, _places(indices, validate_indices)), updates, mode)
 
 
 def scatter_along_axis(
@@ -130,20 +141,20 @@ def scatter_along_axis(
     updates: Array,
     axis: Any = 0,
     mode: str = "add",
-    validate_indices: Any = False,
+    validate_indices: Any = None,
 ) -> Array:
     """`updates` combined into data at `indices` (of data's rank) along an axis."""
     axis = int(axis) % data.ndim
     index = list(np.indices(indices.shape, sparse=True))
-    index[axis] = indices.astype(np.intp)
+    index[axis] = _places(indices, validate_indices)
     return _scattered(data, tuple(index), updates, mode)
 
 
 def scatter_nd(
-    data: Array, indices: Array, updates: Array, mode: str = "add", validate_indices: Any = False
+    data: Array, indices: Array, updates: Array, mode: str = "add", validate_indices: Any = None
 ) -> Array:
     """`updates` combined into slices of data; the last axis of `indices` counts data's first axes."""
-    return _scattered(data, tuple(np.moveaxis(indices.astype(np.intp), -1, 0)), updates, mode)
+    return _scattered(data, tuple(np.moveaxis(_places(indices, validate_indices), -1, 0)), updates, mode)
 
 
 def non_zero(x: Array) -> Array:

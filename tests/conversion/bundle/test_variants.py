@@ -31,6 +31,18 @@ def test_every_variant_has_a_limit_against_pytorch_and_all_but_float32_a_budget(
         assert (variant.budget is None) == (variant.name == "float32"), variant
 
 
+def test_what_is_written_by_default_and_what_needs_pictures() -> None:
+    assert [v.file_ending for v in VARIANTS if v.is_default] == [
+        *("float32.tflite", "float16.tflite", "mixed.tflite"),
+        *("float16.mlpackage", "int8.mlpackage", "palettized6.mlpackage"),
+    ]
+    assert [v.file_ending for v in VARIANTS if v.calibrated] == [
+        *("integer_quant_with_int16_act.tflite", "mixed.tflite", "full_integer_quant.tflite")
+    ]
+    floats = [v.file_ending for v in VARIANTS if v.is_float]
+    assert floats == ["float32.tflite", "float16.tflite", "float16.mlpackage"]
+
+
 def test_formats_that_share_a_variant_name_share_its_budget() -> None:
     # A budget is given by name, on the command line and in a recipe.
     for variant in VARIANTS:

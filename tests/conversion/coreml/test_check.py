@@ -218,6 +218,23 @@ def test_another_network_is_found(small: Path, forms: dict[str, Path], udc: Path
     assert "operators and constants" in compression_faults(udc, forms["int8"], "int8")[-1]
 
 
+@pytest.mark.parametrize("more", ["a function", "a block"])
+def test_a_package_of_more_than_one_graph_is_refused(
+    small: Path, forms: dict[str, Path], more: str, tmp_path: Path
+) -> None:
+    def add(model: Any) -> None:
+        functions = model.mlProgram.functions
+        if more == "a function":
+            functions["other"].CopyFrom(functions["main"])
+        else:
+            functions["main"].block_specializations["CoreML6"].operations[0].blocks.add()
+
+    path = Path(shutil.copytree(forms["int8"], tmp_path / "two.mlpackage"))
+    _edit(path, add)
+    with pytest.raises(UserError, match=r"two\.mlpackage: got several functions or blocks"):
+        compression_faults(small, path, "int8")
+
+
 def test_a_package_that_cannot_be_read_is_one_line(
     small: Path, forms: dict[str, Path], tmp_path: Path
 ) -> None:

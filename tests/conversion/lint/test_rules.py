@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from afterlens.conversion.lint.constants import constant_hits
 from afterlens.conversion.lint.gpu import GPU_OPERATORS
-from afterlens.conversion.lint.graph import Graph, Node, Tensor, read_graph
+from afterlens.conversion.lint.graph import Constant, Graph, Node, Tensor, read_graph
 from afterlens.conversion.lint.lint import lint
 from afterlens.conversion.lint.rules import CATEGORIES, RULES, markdown
 from afterlens.conversion.tflite.graph import pack
@@ -258,6 +259,32 @@ def test_constants_are_judged_by_what_float16_makes_of_them(tmp_path: Path, phot
     assert found["fp16-constant"]["places"][0]["tensor"] == "t3"
     # There is no Core ML package to measure, and that is said.
     assert "no Core ML package" in found["fp16-unmeasured"]["message"]
+
+
+NORMAL, SUBNORMAL = 2.0**-14, 0.99 * 2.0**-14
+
+
+@pytest.mark.parametrize(
+    ("values", "role", "rules"),
+    [
+        ([65519.0], "", []),
+        ([65520.0], "", ["fp16-constant"]),
+        ([-65520.0, 1.0], "", ["fp16-constant"]),
+        ([np.nan, 1.0], "", ["fp16-constant"]),
+        ([-np.inf], "limit", []),
+        ([NORMAL], "", []),
+        ([-SUBNORMAL], "", ["fp16-epsilon"]),
+        ([0.0], "", []),
+        ([0.0], "epsilon", ["fp16-epsilon"]),
+        ([1e-3], "epsilon", []),
+        ([SUBNORMAL] * 5 + [1.0] * 95, "", []),
+        ([SUBNORMAL] * 6 + [1.0] * 94, "", ["fp16-subnormal"]),
+        ([NORMAL] * 50 + [0.0] * 50, "", []),
+    ],
+)
+def test_constants_on_both_sides_of_float16(values: list[float], role: str, rules: list[str]) -> None:
+    constant = Constant("c", "float32", np.array(values), "layer", role)
+    assert [hit.rule for hit in constant_hits([constant])] == rules
 
 
 def test_a_damaged_graph_is_one_line(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from afterlens.conversion.restore.clip import restore_clip
-from afterlens.conversion.restore.video_writer import to_yuv
-from afterlens.training.media.clips import open_clip
+from afterlens.conversion.restore.video_writer import VideoWriter, to_yuv
+from afterlens.training.media.clips import VideoFile, open_clip
+from afterlens.training.media.video import open_video
 from tests.clip_files import packets, picture, times, write_clip
 
 ROOT = Path(__file__).parents[3]
@@ -34,6 +35,17 @@ def mean_error(one: Path, other: Path) -> float:
     return float(np.mean([np.abs(a.astype(float) - b).mean() for a, b in pairs]))
 
 
+def new_file(folder: Path, **known: Any) -> VideoWriter:
+    """A writer for a clip of which this is known."""
+    clip = open_clip(write_clip(folder / "c.mp4"))
+    assert isinstance(clip, VideoFile)
+    vars(clip).update(known)
+    with open_video(clip.path) as video, (folder / "o.mkv").open("wb") as file:
+        writer = VideoWriter(clip, video, file, folder / "o.mkv")
+        writer.finish()
+    return writer
+
+
 # --- the clock -----------------------------------------------------------------------------------------------
 
 
@@ -46,6 +58,41 @@ def test_a_transport_stream_begins_where_players_begin_it(tmp_path: Path, name: 
     assert times(tmp_path / name) == list(range(0, 480, 40))
     with av.open(str(tmp_path / name)) as file:
         assert file.duration is not None and file.duration < 1_000_000, "microseconds"
+
+
+# --- what is said and what is not kept -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("interlaced", "bits", "notes"),
+    [
+        (False, 8, []),
+        (True, 8, ["interlaced"]),
+        (False, 9, ["9 bits"]),
+        (True, 10, ["interlaced", "10 bits"]),
+    ],
+)
+def test_what_a_new_file_cannot_keep_is_said(
+    tmp_path: Path, interlaced: bool, bits: int, notes: list[str]
+) -> None:
+    writer = new_file(tmp_path, interlaced=interlaced, bits=bits)
+    assert len(writer.notes) == len(notes)
+    assert all(words in line for words, line in zip(notes, writer.notes, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("rate", "written"),
+    [
+        (Fraction(30000, 1001), Fraction(30000, 1001)),
+        (Fraction(2**31 - 1, 2**27), Fraction(2**31 - 1, 2**27)),
+        (Fraction(2**32 + 1, 2**27), Fraction(32)),
+        (None, Fraction(25)),
+    ],
+)
+def test_a_rate_that_ffmpeg_cannot_hold_becomes_its_nearest(
+    tmp_path: Path, rate: Fraction | None, written: Fraction
+) -> None:
+    assert new_file(tmp_path, frame_rate=rate)._encoded.codec_context.framerate == written
 
 
 # --- what is kept --------------------------------------------------------------------------------------------

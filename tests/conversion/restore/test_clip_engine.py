@@ -1,6 +1,7 @@
 """Restoring clips: what the engine gets, what happens when it fails, and the command."""
 
 import dataclasses
+import itertools
 import json
 import os
 import subprocess
@@ -22,7 +23,7 @@ from afterlens.conversion.restore import frame_engine as frame_engine_module
 from afterlens.conversion.restore.clip import restore_clip
 from afterlens.conversion.restore.frame_engine import frame_engine
 from afterlens.conversion.restore.photo import choose_artifact
-from afterlens.conversion.restore.scenes import SceneDetector
+from afterlens.conversion.restore.scenes import HEIGHT, PART, WIDTH, SceneDetector, lost_share
 from afterlens.training.media.clips import VideoFile, open_clip
 from afterlens.training.media.errors import UserError
 from afterlens.training.tasks import TASKS, find_task
@@ -84,6 +85,33 @@ def test_cuts_are_found_in_quick_succession() -> None:
     starts_scene = SceneDetector()
     frames = [scenes_of(seed)[n] for seed in (1, 2, 3, 4) for n in (0, 1)]
     assert [starts_scene(frame) for frame in frames] == [True, False] * 4
+
+
+def squares(seed: int, count: int) -> NDArray[np.float32]:
+    """A thumbnail of noise; of its squares, row by row, the last `count` come from another seed."""
+    one, other = (
+        np.random.default_rng(n).integers(0, 255, (HEIGHT, WIDTH)).astype(np.float32) for n in (0, seed)
+    )
+    places = [(y, x) for y in range(0, HEIGHT, PART) for x in range(0, WIDTH - PART + 1, PART)]
+    for y, x in places[len(places) - count :]:
+        one[y : y + PART, x : x + PART] = other[y : y + PART, x : x + PART]
+    return one
+
+
+def test_every_part_of_the_picture_counts() -> None:
+    """A square that is new takes its share of what is lost, wherever it lies."""
+    shares = [lost_share(squares(0, 0), squares(1, count)) for count in range(16)]
+    print([round(share, 3) for share in shares])
+    assert shares[0] == 0
+    assert all(0.02 < more - less < 0.1 for less, more in itertools.pairwise(shares))
+
+
+def test_after_a_cut_the_next_scene_is_judged_by_itself() -> None:
+    """Both cuts change a quarter of the picture: the first must not pass for the second scene's own unrest."""
+    scenes = [squares(0, 0), squares(1, 4), squares(2, 4)]
+    starts_scene = SceneDetector()
+    frames = [np.repeat(scene.astype(np.uint8)[..., None], 3, 2) for scene in scenes for _ in range(5)]
+    assert [n for n, frame in enumerate(frames) if starts_scene(frame)] == [0, 5, 10]
 
 
 def test_an_engine_of_another_shape_is_a_bug_and_leaves_nothing(tmp_path: Path) -> None:

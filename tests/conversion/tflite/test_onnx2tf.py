@@ -186,6 +186,19 @@ def test_a_broken_graph_is_one_line_without_temporary_paths(tmp_path: Path) -> N
     assert "Error" in str(caught.value)
 
 
+def test_of_several_errors_the_last_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "failing"
+    script.write_text("#!/bin/sh\necho 'KeyError: first'\necho 'ValueError: last'\necho 'a hint'\nexit 3\n")
+    script.chmod(0o755)
+    (tmp_path / "graph.onnx").write_bytes(b"")
+    monkeypatch.setattr(sys, "executable", str(script))
+    with (
+        pytest.raises(UserError, match=r"onnx2tf failed with exit code 3: ValueError: last$"),
+        Onnx2tf(tmp_path / "graph.onnx", tmp_path / "w") as tool,
+    ):
+        tool.finish()
+
+
 def test_success_without_files_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "graph.onnx").write_bytes(b"")
     monkeypatch.setattr(sys, "executable", "/bin/true")

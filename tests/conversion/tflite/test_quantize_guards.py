@@ -145,7 +145,43 @@ def test_operators_have_the_versions_that_their_types_need(tmp_path: Path, schem
         names[builtin_number(code)]: code.version for i, code in enumerate(after.operatorCodes) if i in used
     }
     assert found == {name: pair[scheme is Scheme.INT16] for name, pair in VERSIONS.items()}
+    assert len({(builtin_number(code), code.version) for code in after.operatorCodes}) == len(
+        after.operatorCodes
+    )
     assert steps_off(model, tmp_path / "q.tflite") < 4
+
+
+PAIR = {
+    **{"ADD": (2, 3), "MUL": (2, 4), "SUB": (2, 5), "MINIMUM": (2, 4), "MAXIMUM": (2, 4)},
+    **{"RELU": (2, 3), "TANH": (2, 3), "LOGISTIC": (2, 3)},
+}
+"""The first versions that take int8 and int16, read from TensorFlow's op_version.cc once more."""
+
+
+@pytest.mark.parametrize("scheme", [Scheme.INT8, Scheme.INT16])
+@pytest.mark.parametrize("kind", PAIR)
+def test_element_by_element_operators_have_the_versions_that_their_types_need(
+    kind: str, scheme: Scheme, tmp_path: Path
+) -> None:
+    file = File()
+    image, made = convolved(file)
+    result = file.tensor(SHAPE)
+    options = {"ADD": schema.AddOptionsT, "MUL": schema.MulOptionsT, "SUB": schema.SubOptionsT}.get(
+        kind, schema.MaximumMinimumOptionsT
+    )
+    one = kind in ("RELU", "TANH", "LOGISTIC")
+    # Of the image: a clamp of the convolution would be folded into it.
+    file.operator(kind, [image] if one else [made, image], [result], None if one else options())
+    model = file.finish([image], [made, result])
+    after = quantized(model, scheme, tmp_path / "q.tflite")
+    (version,) = (
+        after.operatorCodes[operator.opcodeIndex].version
+        for operator, name in zip(after.subgraphs[0].operators, operator_names(after), strict=True)
+        if name == kind
+    )
+    assert version == PAIR[kind][scheme is Scheme.INT16]
+    codes = [(builtin_number(code), code.version) for code in after.operatorCodes]
+    assert len(set(codes)) == len(codes)  # though two results are converted to float32
 
 
 @pytest.mark.parametrize(("own", "expected"), [("1.5.0", "2.6.0"), ("2.10.0", "2.10.0"), ("2.6.0", "2.6.0")])

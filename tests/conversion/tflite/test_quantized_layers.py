@@ -149,7 +149,7 @@ def clamped(limit: float, beside: str) -> Any:
     return file.finish([image], [result])
 
 
-@pytest.mark.parametrize(("low", "high"), [(-2.0, 3.0), (0.0, 3.0), (-1.0, 0.5)])
+@pytest.mark.parametrize(("low", "high"), [(-2.0, 3.0), (0.0, 3.0), (-1.0, 0.5), (-2.0, -0.5)])
 @pytest.mark.parametrize("beside", ["image", "sigmoid"])
 def test_a_clamp_cuts_nothing_but_its_own_tensor(low: float, high: float, beside: str) -> None:
     model, picture = clamped(0.5, beside), features(8, low, high)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -64,3 +65,19 @@ def test_the_float16_reference_rounds_weights_and_buffers_and_leaves_the_origina
     rounded = float(compute(with_float16_weights(graph), white)["result"][0, 0, 0])
     assert rounded == np.float32(np.float16(0.1)) + np.float32(np.float16(0.3))
     assert float(compute(graph, white)["result"][0, 0, 0]) == np.float32(0.1) + np.float32(0.3)
+
+
+class Numbers(nn.Module):
+    """A factor, an offset and two divisors that stand in the graph as numbers; a count is none."""
+
+    def forward(self, image: Tensor) -> tuple[Tensor]:
+        return (((image * 0.1 + 0.3) / 3.7 + image / 7) * 2049,)
+
+
+def test_the_float16_reference_rounds_numbers_of_the_graph_and_divides_by_rounded_reciprocals() -> None:
+    ports = (Port("image", SHAPE, (0.0, 1.0)),)
+    graph = Deployable(Numbers(), "n", "Numbers", "1", ports, (replace(ports[0], name="result"),))
+    white = {"image": np.ones((24, 40, 3), np.float32)}
+    got = float(compute(with_float16_weights(graph), white)["result"][0, 0, 0])
+    tenth, third, inverse, seventh = (float(np.float16(x)) for x in (0.1, 0.3, 1 / 3.7, 1 / 7))
+    assert got == pytest.approx(((tenth + third) * inverse + seventh) * 2049, rel=1e-6)

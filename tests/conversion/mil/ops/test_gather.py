@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from afterlens.conversion.mil.ops.gather import GATHER, scatter, scatter_along_axis, scatter_nd
+from afterlens.conversion.mil.ops.gather import (
+    GATHER,
+    gather,
+    gather_along_axis,
+    gather_nd,
+    scatter,
+    scatter_along_axis,
+    scatter_nd,
+)
 from tests.conversion.mil.programs import INPUTS, Cases, Computed, X, names_of, normal
 
 
@@ -147,6 +155,23 @@ def test_a_product_may_pass_beyond_the_range_on_its_way() -> None:
         assert result.dtype == np.float32
         np.testing.assert_allclose(result, expected, rtol=1e-6)
     assert scatter(data, places[:1], updates[:1], 0, "mul")[0] == np.inf
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_from_ios_17_on_a_negative_index_is_refused(validated: bool) -> None:
+    data, places = np.ones((3, 2), np.float32), np.array([0, -1])
+    for index in (places, np.array([0, 3])):
+        for compute in (
+            lambda i: gather(data, i, 0, 0, validated),
+            lambda i: gather_along_axis(data, i[:, None], 0, validated),
+            lambda i: gather_nd(data, i[:, None], 0, validated),
+            lambda i: scatter(data, i, data[:2], 0, "add", validated),
+            lambda i: scatter_along_axis(data, i[:, None], data[:2, :1], 0, "add", validated),
+            lambda i: scatter_nd(data, i[:, None], data[:2], "add", validated),
+        ):
+            with pytest.raises((ValueError, IndexError), match="out of range|out of bounds"):
+                compute(index)
+    assert gather(data, places).shape == scatter(data, places, data[:2])[:2].shape  # before
 
 
 def test_no_operator_is_left_untested(computed: Computed) -> None:

@@ -69,11 +69,16 @@ def cases(mb: Any) -> Cases:
         ),
         lambda: pool_loops(INPUTS["volume"], (2, 3, 2), (1, 2, 2), [[0, 0]] * 3, counted_mean),
     )
-    add(
-        "max_pool 1-D",
-        lambda line, **v: mb.max_pool(x=line, kernel_sizes=[4], strides=[3], pad_type="same_lower"),
-        lambda: pool_loops(INPUTS["line"], (4,), (3,), pads_of("same_lower", (11,), (4,), (3,)), largest),
-    )
+    for op, reduce in (("avg_pool", counted_mean), ("max_pool", largest), ("l2_pool", root_of_squares)):
+        add(
+            f"{op} 1-D",
+            lambda line, op=op, **v: getattr(mb, op)(
+                x=line, kernel_sizes=[4], strides=[3], pad_type="same_lower"
+            ),
+            lambda reduce=reduce: pool_loops(
+                INPUTS["line"], (4,), (3,), pads_of("same_lower", (11,), (4,), (3,)), reduce
+            ),
+        )
     return cases
 
 
