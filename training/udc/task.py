@@ -48,6 +48,7 @@ from afterlens.training.udc.psf import read_psf
 from afterlens.training.udc.synthesis import KINDS, add_light_sources, degrade, photograph
 
 _FOLDER = Path(__file__).parent
+CAMERA_FRAME = (720, 1280)  # height, width: of the live artifact, whose ghosts are a fixed number of pixels
 
 
 Width = Annotated[int, expect(lambda n: n > 0 and n % GROUP_WIDTH == 0, f"multiples of {GROUP_WIDTH}")]
@@ -206,6 +207,7 @@ def deployable(network: nn.Module, height: int, width: int) -> Deployable:
         version="1.0.0",
         inputs=(Port("image", shape, (0.0, 1.0), meaning="photo taken through the display"),),
         outputs=(Port("restored", shape, (0.0, 1.0), meaning="photo without haze, blur and ghosts"),),
+        camera_frame=CAMERA_FRAME,
     )
 
 
@@ -215,7 +217,7 @@ TASK = Task(
     recipe_type=UnderDisplayRecipe,
     recipe_path=_FOLDER / "recipe.toml",
     pretrained=_FOLDER.parent / "pretrained" / "udc_live.safetensors",
-    default_sizes=((256, 256), (720, 1280)),
+    default_sizes=((256, 256), CAMERA_FRAME),
     inputs=("input",),
     ports=("image",),
     build_network=build_network,

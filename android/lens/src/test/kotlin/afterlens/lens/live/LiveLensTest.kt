@@ -69,7 +69,7 @@ class LiveLensTest {
                 screen.indices.all { abs(screen[it] - expected[it] * 255) <= 1f }
             }
             val report = await<LiveState.Running>().report
-            assertTrue(report.restored > 0 && report.asTrained && report.stages!!.model > 0, "$report")
+            assertTrue(report.restored > 0 && report.fit == Fit.AS_TRAINED && report.stages!!.model > 0, "$report")
             assertEquals(Size(1280, 720), camera.wanted)
         }
     }
