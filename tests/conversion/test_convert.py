@@ -16,7 +16,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 import afterlens.conversion.convert
-from afterlens.conversion.bundle.contract import CONTRACT_FILE, Bundle, CameraFrame, integrity_fault, read_bundle
+from afterlens.conversion.bundle.contract import (
+    CONTRACT_FILE,
+    Bundle,
+    CameraFrame,
+    integrity_fault,
+    read_bundle,
+)
 from afterlens.conversion.convert import convert, fit, parameters_and_macs
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.media.errors import GateFailed, UserError
