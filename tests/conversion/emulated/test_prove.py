@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from afterlens.conversion.bundle.contract import Artifact, Bundle, read_bundle, write_contract
-from afterlens.conversion.emulated import prove
+from afterlens.conversion.emulated import machines, prove
 from afterlens.conversion.emulated.machines import Machine
 from afterlens.training.media.errors import GateFailed, UserError
 
@@ -103,3 +103,13 @@ def test_bundles_that_cannot_be_proved_end_with_code_2(
     write_contract(own_bundle.folder, replace(own_bundle.contract, artifacts=older))
     with pytest.raises(UserError, match="has no self-test floor; convert again"):
         prove.row(HERE, read_bundle(own_bundle.folder), older[0])
+
+
+def test_packages_that_are_missing_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machines, "SWIFTSHADER", tmp_path / "none")
+    with pytest.raises(UserError, match=r"^not installed \(Debian's names\): chromium"):
+        machines.gpu(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"^not installed \(Debian's names\): qemu-user-static, debootstrap$"):
+        machines.arm64(tmp_path)
+    assert list(tmp_path.iterdir()) == []
