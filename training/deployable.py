@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import nn
@@ -54,7 +54,7 @@ class Deployable:
     version: str
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
-    camera_frame: tuple[int, int] | None = None
+    camera_frame: tuple[int, int] | None = field(default=None, kw_only=True)
 
     @property
     def size(self) -> tuple[int, int]:
