@@ -147,7 +147,9 @@ def fault(artifact: Artifact, ran_on: str | None, psnr: float, error: float) -> 
 def run_there(
     machine: Machine, file: Path, inputs: Mapping[str, Value]
 ) -> tuple[dict[str, Value], str | None]:
-    """Outputs by name, and what ran. Raises GateFailed, one line, where the file is refused or the process dies."""
+    """Outputs by name, and what ran. Raises GateFailed, one line, where the file is refused or the process dies, and
+    UserError where this machine is too busy.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         batch = {name: value[None] for name, value in inputs.items()}
@@ -168,6 +170,11 @@ def run_there(
         if done.returncode:
             raise GateFailed(death(done.returncode, done.stderr))
         said = json.loads(done.stdout.splitlines()[-1])
+        if "late" in said:
+            raise UserError(
+                f"{file}: no result within the 20 s that LiteRT waits for a GPU; a busy machine is too slow in its "
+                "place, try again when it is idle"
+            )
         if "refused" in said:
             raise GateFailed(f"{said['runtime']} refuses it: {said['refused']}")
         with np.load(folder / "outputs.npz") as outputs:

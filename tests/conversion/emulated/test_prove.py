@@ -75,6 +75,9 @@ def test_refusals_and_deaths_are_one_line(tmp_path: Path) -> None:
     inputs = {"image": np.zeros((2, 2, 3), np.float32)}
     with pytest.raises(GateFailed, match=r"^ai-edge-litert \S+ refuses it: "):
         prove.run_there(HERE, damaged, inputs)
+    late = replace(HERE, python=["sh", "-c", "echo '{\"late\": true}'"])
+    with pytest.raises(UserError, match=r"no result within the 20 s .* try again when it is idle$"):
+        prove.run_there(late, damaged, inputs)
     killed = replace(HERE, python=["sh", "-c", "echo out of luck >&2; kill -9 $$"])
     with pytest.raises(GateFailed, match=r"^the process ended with SIGKILL: out of luck$"):
         prove.run_there(killed, damaged, inputs)
