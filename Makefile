@@ -2,6 +2,8 @@
 # make test    formatter, linter, type checker, tests: what CI runs
 # make android   the app, build/android/afterlens.apk, with the demo's bundles (JDK, Maven, apksigner)
 # make android-test   the Kotlin libraries, by Maven, on Android's own runtime (a JDK of at least 17, gcc, Mesa)
+# make gpu     the demo's float files on LiteRT's GPU accelerator, in software (chromium, libvulkan1)
+# make arm64   the demo's TFLite files on ARM's CPU kernels, in QEMU (qemu-user-static, debootstrap)
 # make retrain-reflection DATA=folder    train the bundled reflection weights anew; run it again to continue a stopped run
 # make clean   remove what these made
 
@@ -9,7 +11,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test android android-test clean retrain-reflection
+.PHONY: demo test android android-test gpu arm64 clean retrain-reflection
 unexport PYTHONPATH PYTHONHOME
 
 VENV := .venv
@@ -83,6 +85,11 @@ android: $(STAMP)
 
 android-test: $(STAMP)
 	$(BIN)/python -m pytest tests/android
+
+# Processors that this machine lacks, for the demo's bundles or those of another folder: make gpu BUNDLES=folder. Minutes.
+gpu arm64: $(STAMP)
+	$(BIN)/python -m afterlens.conversion.emulated.prove $@ \
+		$(or $(patsubst %/model.json,%,$(wildcard $(BUNDLES)/*/model.json)),$(BUNDLES))
 
 # DATA holds train_clean and train_video, all under licences that let the weights be shipped. Frames of a clip are much
 # alike, so every tenth will do. The weights are then in runs/reflection/last.safetensors.

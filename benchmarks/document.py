@@ -241,6 +241,8 @@ class Stages(TypedDict):
     model: Stage
     output: Stage
     """Uploaded for the screen."""
+    draw: NotRequired[Stage]
+    """The camera's picture and the result drawn. Older documents lack it."""
 
 
 class Live(TypedDict):

@@ -30,6 +30,7 @@ from afterlens.conversion.bundle.contract import (
     CONTRACT_FILE,
     Artifact,
     Bundle,
+    CameraFrame,
     Contract,
     Format,
     GoldenFile,
@@ -235,6 +236,7 @@ def convert(
             artifacts=tuple(sorted(artifacts, key=lambda a: (sizes.index(f"{a.width}x{a.height}"), a.file))),
             golden=tuple(golden),
             provenance={**provenance, "tools": versions},
+            camera_frame=None if first.camera_frame is None else CameraFrame(*reversed(first.camera_frame)),
         )
         write_contract(folder, contract)
     for line in job.spared:

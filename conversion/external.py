@@ -188,7 +188,7 @@ def _faults_of_result(returned: object) -> Iterator[str]:
         yield from _faults_of_declaration(deployable)
     first = several[0]
     for other in several[1:]:
-        for what in ("task", "title", "version"):
+        for what in ("task", "title", "version", "camera_frame"):
             if getattr(other, what) != getattr(first, what):
                 yield f"{what} is {getattr(first, what)!r} and {getattr(other, what)!r}, expected one network"
         if _port_names(other) != _port_names(first):
@@ -208,6 +208,9 @@ def _faults_of_declaration(deployable: Any) -> Iterator[str]:
         text = getattr(deployable, what)
         if not (isinstance(text, str) and text.strip()):
             yield f"{what} is {text!r}, expected a text"
+    frame = deployable.camera_frame
+    if frame is not None and not _is_size(frame):
+        yield f"camera_frame is {frame!r}, expected (height, width) of 1 to {LARGEST_SIDE} pixels, or None"
     for side in ("inputs", "outputs"):
         found = _listed(getattr(deployable, side))
         if not found or not all(isinstance(port, Port) for port in found):
@@ -326,12 +329,14 @@ def _state_sha256(module: nn.Module) -> str:
 
 
 def _is_picture(shape: object) -> bool:
+    return isinstance(shape, tuple) and shape[:2] == (1, 3) and _is_size(shape[2:])
+
+
+def _is_size(sides: object) -> bool:
     return (
-        isinstance(shape, tuple)
-        and len(shape) == 4
-        and all(type(side) is int for side in shape)
-        and shape[:2] == (1, 3)
-        and all(1 <= side <= LARGEST_SIDE for side in shape[2:])
+        isinstance(sides, tuple)
+        and len(sides) == 2
+        and all(type(side) is int and 1 <= side <= LARGEST_SIDE for side in sides)
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import nn
@@ -43,6 +43,9 @@ class Deployable:
         title: for people, e.g. ``"Reflection removal"``.
         version: of the checkpoint, e.g. ``"1"``.
         inputs, outputs: the ports, in the order of ``forward``.
+        camera_frame: (height, width) of the camera's frames that the network was trained for, where what it removes has a
+            fixed number of pixels: an app then feeds the middle of such a frame, unscaled and as the sensor delivers it.
+            None where it may get any frame, scaled and turned.
     """
 
     module: nn.Module
@@ -51,6 +54,7 @@ class Deployable:
     version: str
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    camera_frame: tuple[int, int] | None = field(default=None, kw_only=True)
 
     @property
     def size(self) -> tuple[int, int]:

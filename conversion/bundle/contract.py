@@ -155,6 +155,14 @@ class GoldenFile:
 
 
 @dataclass(frozen=True, config=STRICT)
+class CameraFrame:
+    """Size of a camera's frames in the sensor's orientation."""
+
+    width: Side
+    height: Side
+
+
+@dataclass(frozen=True, config=STRICT)
 class ProofResult:
     """The worst case of one artifact over all photos and outputs."""
 
@@ -220,6 +228,11 @@ class Contract:
     provenance: Annotated[dict[str, Any], AfterValidator(_checked), WithJsonSchema(_PROVENANCE.json_schema())]
     proof: ProofSummary | None = None
     """Null until the bundle was verified."""
+    camera_frame: CameraFrame | None = None
+    """The camera's frames that the network was trained for, where what it removes has a fixed number of pixels: it gets the
+    middle of such a frame, unscaled and in the sensor's orientation. Null: any frame, scaled, and upright if the app likes.
+    Bundles that were converted before it existed lack it, and do not say which.
+    """
     schema_version: Literal[2] = 2
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from afterlens.conversion.bundle.contract import Bundle, digest, read_bundle
+from afterlens.conversion.bundle.contract import CONTRACT_FILE, Bundle, digest, read_bundle
 from afterlens.conversion.bundle.runtimes import TfliteModel
 from afterlens.conversion.restore.photo import open_runtime, restore_by_artifact
 from afterlens.training.media.errors import UserError
@@ -53,6 +53,7 @@ def current(folder: Path, checkpoint: str) -> Bundle | None:
     variants = {f"{artifact.variant}.{artifact.format}" for artifact in found.contract.artifacts}
     same = found.contract.provenance["checkpoint_sha256"] == checkpoint
     same = same and all(artifact.self_test_floor_db is not None for artifact in found.contract.artifacts)
+    same = same and "camera_frame" in (folder / CONTRACT_FILE).read_text("utf-8")  # older ones lack it
     return found if same and variants >= set(VARIANTS[folder.name].split(",")) else None
 
 

@@ -16,7 +16,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 import afterlens.conversion.convert
-from afterlens.conversion.bundle.contract import CONTRACT_FILE, Bundle, integrity_fault, read_bundle
+from afterlens.conversion.bundle.contract import (
+    CONTRACT_FILE,
+    Bundle,
+    CameraFrame,
+    integrity_fault,
+    read_bundle,
+)
 from afterlens.conversion.convert import convert, fit, parameters_and_macs
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.media.errors import GateFailed, UserError
@@ -153,9 +159,8 @@ def test_conversion_works_offline_and_leaves_nothing_behind(photo_path: Path, tm
 
 
 def _convert(out: Path, photo: Path, **options: Any) -> Bundle:
-    return convert(
-        [_tint(32, 48)], out, PROVENANCE, golden_photo=photo, variants=["float16.mlpackage"], **options
-    )
+    tint = replace(_tint(32, 48), camera_frame=(720, 1280))
+    return convert([tint], out, PROVENANCE, golden_photo=photo, variants=["float16.mlpackage"], **options)
 
 
 def test_an_older_bundle_is_replaced_and_the_same_graph_gives_the_same_files(
@@ -163,6 +168,7 @@ def test_an_older_bundle_is_replaced_and_the_same_graph_gives_the_same_files(
 ) -> None:
     out = tmp_path / "bundle"
     first = _convert(out, photo_path)
+    assert first.contract.camera_frame == CameraFrame(width=1280, height=720)
     (out / "proof.json").write_text("{}")
     assert _convert(out, photo_path) == first  # digests and all
     assert not (out / "proof.json").exists()

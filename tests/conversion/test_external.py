@@ -157,6 +157,15 @@ class_of = "class Bad(Net):\n    def forward(self, image):\n        "
         ("def make(): return graph(task=7)", "task is 7, expected"),
         ("def make(): return graph(title='')", "title is '', expected a text"),
         ("def make(): return graph(version=2)", "version is 2, expected a text"),
+        (
+            "def make(): return graph(camera_frame=(0, 64))",
+            "camera_frame is (0, 64), expected (height, width)",
+        ),
+        ("def make(): return graph(camera_frame=720)", "camera_frame is 720, expected (height, width)"),
+        (
+            "def make(): return graph(camera_frame=(64, 96)), graph(shape=(1, 3, 32, 32))",
+            "camera_frame is (64, 96) and None, expected one network",
+        ),
         ("def make(): return graph(inputs=())", "inputs are a tuple, expected a tuple of"),
         ("def make(): return graph(outputs=('restored',))", "outputs are a tuple, expected a tuple of"),
         ("def make(): return graph(outputs=None)", "outputs are None, expected a tuple of"),

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 # The parts of conversion/, folders and files. Each may import itself and the layers that follow its own.
 LAYERS = (
     ("lint", "network"),
-    ("convert", "verify", "external"),
+    ("convert", "verify", "external", "emulated"),
     ("coreml", "fold", "operator_counts"),
     ("tflite", "report", "restore"),
     ("examples",),

@@ -33,6 +33,7 @@ LIVE = {
     "input_ms": [4.0, 1.5, 1.25, 1.5, 2.0, 1.75],
     "model_ms": [12.0, 9.0, 8.5, 9.0, 9.5, 10.0],
     "output_ms": [0.5, 0.25, 0.25, 0.5, 0.75, 0.25],
+    "draw_ms": [1.5, 1.0, 0.75, 1.25, 1.0, 1.0, 0.5, 2.0],  # more often than there are results
 }
 SUSTAINED = {
     "at_ms": [0.0, 20_000.0, 59_000.0, 60_500.0, 90_000.0, 180_000.0],
@@ -138,7 +139,7 @@ def result(entry: dict[str, Any]) -> dict[str, Any]:
 def live(run: dict[str, Any]) -> dict[str, Any]:
     """The live part of a result."""
     stages = {}
-    for stage in ("input", "model", "output"):
+    for stage in ("input", "model", "output", "draw"):
         times = timing.summary(run[f"{stage}_ms"])
         stages[stage] = {name: times[name] for name in ("p50_ms", "p90_ms")}
     fps = timing.frame_rate(run["finished_ms"])

@@ -131,6 +131,7 @@ def clip() -> Json:
         "task": "clip",
         "title": "A clip's task",
         "version": "2",
+        "camera_frame": {"width": 1280, "height": 720},
         "artifacts": [
             artifact(CLIP_FILES, "clip_4x2_mixed.tflite", "tflite", "mixed", frames, [tensor("restored", "")])
         ],
@@ -167,6 +168,7 @@ def tagged() -> Json:
         ],
         "provenance": provenance(),
         "proof": None,
+        "camera_frame": None,
     }
 
 
@@ -277,6 +279,16 @@ def broken() -> dict[str, tuple[bytes, str]]:
         ),
         "title_empty": changed(lambda d: d.update(title=""), 'title: got "", expected a text'),
         "unknown_key": changed(lambda d: d.update(colour="red"), 'unknown key "colour"'),
+        "camera_frame_text": changed(
+            lambda d: d.update(camera_frame="1280x720"), 'camera_frame: got "1280x720", expected an object'
+        ),
+        "camera_frame_zero": changed(
+            lambda d: d.update(camera_frame={"width": 0, "height": 720}),
+            "camera_frame.width: got 0, expected a whole number from 1 to 16384",
+        ),
+        "camera_frame_half": changed(
+            lambda d: d.update(camera_frame={"width": 1280}), "camera_frame: height is missing"
+        ),
         "no_artifacts": changed(
             lambda d: d.update(artifacts=[]), "artifacts: got 0 entries, expected 1 to 256"
         ),

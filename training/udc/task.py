@@ -59,6 +59,7 @@ from afterlens.training.udc.synthesis import (
 from afterlens.training.udc.whole_photos import HeldOutPhotos, See, Seen, WholePhotos
 
 _FOLDER = Path(__file__).parent
+CAMERA_FRAME = (720, 1280)  # height, width: of the live artifact, whose ghosts are a fixed number of pixels
 
 WINDOW = 255  # pixels, side of the PSFs of random panels in training, with what they scatter
 
@@ -248,6 +249,7 @@ def deployable(network: nn.Module, height: int, width: int) -> Deployable:
         version="1.0.0",
         inputs=(Port("image", shape, (0.0, 1.0), meaning="photo taken through the display"),),
         outputs=(Port("restored", shape, (0.0, 1.0), meaning="photo without haze, blur and ghosts"),),
+        camera_frame=CAMERA_FRAME,
     )
 
 
@@ -257,7 +259,7 @@ TASK = Task(
     recipe_type=UnderDisplayRecipe,
     recipe_path=_FOLDER / "recipe.toml",
     pretrained=_FOLDER.parent / "pretrained" / "udc_live.safetensors",
-    default_sizes=((256, 256), (720, 1280)),
+    default_sizes=((256, 256), CAMERA_FRAME),
     inputs=("input",),
     ports=("image",),
     build_network=build_network,

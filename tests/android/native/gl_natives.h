@@ -85,6 +85,18 @@ METHOD(jobject, GLES30, glMapBufferRange)(JNIEnv *e, jclass k, jint target, jint
   return found ? (*e)->NewDirectByteBuffer(e, found, size) : 0; /* big-endian until the caller sets the order, as there */
 }
 
+/* In the place of a window, which this machine has none of, a pbuffer: as large as the test says, or refused. */
+static EGLint window[] = {EGL_WIDTH, 0, EGL_HEIGHT, 0, EGL_NONE};
+JNIEXPORT void JNICALL Java_afterlens_lens_live_TestSurface_resize(JNIEnv *e, jclass k, jint width, jint height) {
+  window[1] = width;
+  window[3] = height;
+}
+METHOD(jobject, EGL14, _1eglCreateWindowSurface)(JNIEnv *e, jclass k, jobject display, jobject config, jobject surface,
+                                                 jintArray attributes, jint at) {
+  void *made = window[1] ? eglCreatePbufferSurface((void *)handle(e, display), (void *)handle(e, config), window) : 0;
+  return object(e, "android/opengl/EGLSurface", made);
+}
+
 /* What a SurfaceTexture does on a phone: the bound external texture shows an EGL image. */
 JNIEXPORT void JNICALL Java_afterlens_lens_gl_ExternalImage_bind(JNIEnv *e, jclass k, jlong image) {
   PFNGLEGLIMAGETARGETTEXTURE2DOESPROC target = (void *)eglGetProcAddress("glEGLImageTargetTexture2DOES");

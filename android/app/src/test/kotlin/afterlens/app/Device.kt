@@ -29,7 +29,8 @@ import org.robolectric.shadows.StreamConfigurationMapBuilder
 object Device {
     val app: Application get() = RuntimeEnvironment.getApplication()
     private val vectors = File(checkNotNull(System.getProperty("vectors")))
-    private val references = File(checkNotNull(System.getProperty("bundles")), "reference/udc")
+    private val bundles = File(checkNotNull(System.getProperty("bundles")))
+    private val references = File(bundles, "reference/udc")
     private val screenshots = File(checkNotNull(System.getProperty("screenshots")))
 
     /** Does what waits on the main thread. */
@@ -37,9 +38,9 @@ object Device {
 
     /** Goes on until the other threads have done their part. */
     fun waitFor(what: String, isThere: () -> Boolean) {
-        val end = System.nanoTime() + 10_000_000_000
+        val end = System.nanoTime() + 60_000_000_000
         while (!isThere()) {
-            check(System.nanoTime() < end) { "waited 10 s for: $what" }
+            check(System.nanoTime() < end) { "waited a minute for: $what" }
             Thread.sleep(5)
             idle()
         }
@@ -78,6 +79,9 @@ object Device {
         if (text != null) File(folder, "model.json").writeText(text)
     }
 
+    /** A bundle that tests/android/bundles.py converted. */
+    fun pushConverted(name: String) = File(bundles, name).copyRecursively(File(app.getExternalFilesDir("bundles"), name))
+
     fun contract() = BundleCheck(FolderFiles(File(vectors, "contracts/valid/photo"))).contract
 
     /** A camera's frame. */
@@ -88,9 +92,11 @@ object Device {
         shadowOf(app.contentResolver).registerInputStream(it, bytes.inputStream())
     }
 
+    fun restoredPhotoFile() = File(references, "photo.png")
+
     /** A photo that an under-display camera took, and what the network made of it (tests/android/bundles.py). */
     fun restoredPhoto(): Pair<Bitmap, Bitmap> {
-        val before = BitmapFactory.decodeFile("${File(references, "photo.png")}")
+        val before = BitmapFactory.decodeFile("${restoredPhotoFile()}")
         val bytes = ByteBuffer.wrap(File(references, "photo.float32").readBytes()).order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer()
         val values = FloatArray(bytes.remaining()).also(bytes::get)
         return before to Picture(before.width, before.height, values).bitmap()

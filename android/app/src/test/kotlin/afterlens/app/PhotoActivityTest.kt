@@ -3,27 +3,36 @@ package afterlens.app
 import afterlens.app.ui.CompareView
 import afterlens.app.ui.PhotoActivity
 import afterlens.app.ui.PhotoJob
+import android.Manifest
 import android.app.Activity
 import android.content.Intent
+import android.content.pm.PackageManager
 import android.graphics.Bitmap
 import android.graphics.BitmapFactory
 import android.net.Uri
+import android.os.Build
 import android.provider.MediaStore
 import android.view.View
 import android.widget.Button
+import android.widget.Spinner
 import android.widget.TextView
 import java.io.ByteArrayOutputStream
+import kotlin.math.abs
 import org.junit.After
 import org.junit.Assert.assertArrayEquals
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
 import org.junit.Assert.assertNull
+import org.junit.Assert.assertTrue
 import org.junit.Test
 import org.junit.runner.RunWith
 import org.robolectric.Robolectric
 import org.robolectric.RobolectricTestRunner
 import org.robolectric.Shadows.shadowOf
 import org.robolectric.annotation.Config
+import org.robolectric.util.ReflectionHelpers
+
+private const val STORAGE = Manifest.permission.WRITE_EXTERNAL_STORAGE
 
 @RunWith(RobolectricTestRunner::class)
 @Config(qualifiers = "w411dp-h731dp-xhdpi")
@@ -94,6 +103,54 @@ class PhotoActivityTest {
         assertArrayEquals("into a network and back", pixels(before), pixels(before.picture().bitmap()))
         assertNull(pictures.after)
         assertFalse(isEnabled(R.id.save))
+    }
+
+    @Test
+    fun `a photo is restored by the real network, as Python restores it`() {
+        Tflite.load()
+        val (before, expected) = Device.restoredPhoto()
+        Device.pushConverted("udc")
+        controller.setup()
+        val menu = activity.requireViewById<Spinner>(R.id.bundles)
+        menu.setSelection((0 until menu.count).first { menu.getItemAtPosition(it) == "udc" })
+        pick(Device.picked(Device.restoredPhotoFile().readBytes()))
+        waitForPhoto()
+        assertTrue(status, status.startsWith("udc, "))
+        assertArrayEquals(pixels(before), pixels(checkNotNull(pictures.before)))
+        val far = pixels(checkNotNull(pictures.after)).zip(pixels(expected)).count { (got, wanted) -> !isNear(got, wanted) }
+        assertEquals("pixels that are not Python's", 0, far)
+        assertTrue(isEnabled(R.id.save) && isEnabled(R.id.share))
+    }
+
+    /** Within one level of 255. */
+    private fun isNear(one: Int, other: Int) = (0..24 step 8).all { abs((one shr it and 255) - (other shr it and 255)) <= 1 }
+
+    @Test
+    @Suppress("DEPRECATION") // the shadow's
+    fun `Android 9 asks for the storage before the first picture is saved, and not again`() {
+        controller.setup()
+        activity.show(restored())
+        val now = Build.VERSION.SDK_INT
+        ReflectionHelpers.setStaticField(Build.VERSION::class.java, "SDK_INT", Build.VERSION_CODES.P)
+        try {
+            shadowOf(activity.contentResolver).apply {
+                setNextDatabaseIdForInserts(1)
+                registerOutputStream(Uri.parse("content://media/external/images/media/1"), ByteArrayOutputStream())
+            }
+            click(R.id.save)
+            assertArrayEquals(arrayOf(STORAGE), shadowOf(activity).lastRequestedPermission.requestedPermissions)
+            assertEquals(0, shadowOf(activity.contentResolver).insertStatements.size)
+            shadowOf(Device.app).grantPermissions(STORAGE)
+            activity.onRequestPermissionsResult(0, arrayOf(STORAGE), intArrayOf(PackageManager.PERMISSION_GRANTED))
+            Device.waitFor("the photo to be saved") { status == activity.getString(R.string.photo_saved) }
+            click(R.id.save)
+            Device.idle()
+        } finally {
+            ReflectionHelpers.setStaticField(Build.VERSION::class.java, "SDK_INT", now)
+        }
+        val values = shadowOf(activity.contentResolver).insertStatements.single().contentValues
+        assertEquals("columns of Android 10", setOf("_display_name", "mime_type"), values.keySet())
+        assertEquals(0, shadowOf(activity.contentResolver).updateStatements.size)
     }
 
     @Test

@@ -6,6 +6,7 @@ import afterlens.app.ui.PhotoActivity
 import afterlens.app.ui.PhotoJob
 import afterlens.app.ui.words
 import afterlens.lens.live.CameraProblem
+import afterlens.lens.live.Fit
 import afterlens.lens.live.LiveReport
 import afterlens.lens.live.LiveState
 import afterlens.lens.pipeline.StageTimes
@@ -34,8 +35,8 @@ class ScreenshotTest {
 
     private fun status() = live.get().requireViewById<TextView>(R.id.status).text.toString()
 
-    private fun running(accelerator: Accelerator, asTrained: Boolean = true) =
-        LiveState.Running(artifact, accelerator, LiveReport(StageTimes(1.0, 2.0, 3.0), 4.0, 10.0, 5, 100, asTrained))
+    private fun running(accelerator: Accelerator, fit: Fit = Fit.AS_TRAINED) =
+        LiveState.Running(artifact, accelerator, LiveReport(StageTimes(1.0, 2.0, 3.0), 4.0, 10.0, 5, 100, fit))
 
     private fun start() {
         Device.allowCamera()
@@ -81,7 +82,7 @@ class ScreenshotTest {
     fun `it says why the GPU refused, and where the frames are not as the network was trained`() = live.use {
         start()
         val reason = "udc: Convolution does not support more than 1 group"
-        live.get().show(running(Accelerator(Processor.CPU, "XNNPACK, 4 threads", reason), asTrained = false))
+        live.get().show(running(Accelerator(Processor.CPU, "XNNPACK, 4 threads", reason), fit = Fit.SCALED))
         assertTrue(status(), status().contains("Die GPU lehnt ab: $reason"))
         assertTrue(status(), status().contains("nicht die Bildgröße"))
         Device.screenshot(live.get(), "live_de", camera())

@@ -118,7 +118,7 @@ data class BenchmarkDocument(
 
     /** Each part of the time of a frame. */
     @Serializable
-    data class Stages(val input: Stage, val model: Stage, val output: Stage)
+    data class Stages(val input: Stage, val model: Stage, val output: Stage, val draw: Stage)
 
     /** The whole live path. */
     @Serializable
@@ -132,7 +132,11 @@ data class BenchmarkDocument(
                 input: List<Double>,
                 model: List<Double>,
                 output: List<Double>,
-            ) = Live(seconds, frameRate(finished), dropped, Stages(Stage.of(input), Stage.of(model), Stage.of(output)))
+                draw: List<Double>,
+            ) = Live(
+                seconds, frameRate(finished), dropped,
+                Stages(Stage.of(input), Stage.of(model), Stage.of(output), Stage.of(draw)),
+            )
         }
     }
 

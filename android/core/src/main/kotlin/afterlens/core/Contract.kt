@@ -8,7 +8,20 @@ data class Contract(
     val artifacts: List<Artifact>,
     val golden: List<GoldenFile>,
     val proof: Proof?,
+    val camera: CameraFrame = CameraFrame.NotSaid,
 )
+
+/** Which of a camera's frames a network may get. */
+sealed interface CameraFrame {
+    /** Any, scaled. */
+    data object Scaled : CameraFrame
+
+    /** The middle of one of this size, unscaled and in the sensor's orientation: what it removes has a fixed number of pixels. */
+    data class Exact(val size: Size) : CameraFrame
+
+    /** The bundle is older than this question. */
+    data object NotSaid : CameraFrame
+}
 
 /** One converted file of one fixed size. */
 data class Artifact(

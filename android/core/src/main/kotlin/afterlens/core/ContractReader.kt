@@ -56,7 +56,7 @@ private fun notJson() = Fault("$CONTRACT_FILE: is not valid JSON")
 private fun contract(node: JsonNode): Contract {
     val fields = node.fields(
         setOf("schema_version", "task", "title", "version", "artifacts", "golden", "provenance"),
-        setOf("proof"),
+        setOf("proof", "camera_frame"),
     )
     val version = fields["schema_version"].oneOf(1, 2)
     checkProvenance(fields["provenance"])
@@ -67,9 +67,17 @@ private fun contract(node: JsonNode): Contract {
         artifacts = fields["artifacts"].list(1, 256).map(::artifact),
         golden = fields["golden"].list(0, 256).map { golden(it, version) },
         proof = fields.optional("proof")?.takeUnless { it.isNull }?.let(::proof),
+        camera = camera(fields.optional("camera_frame")),
     )
     refuseTwins(contract)
     return contract
+}
+
+private fun camera(node: JsonNode?): CameraFrame {
+    if (node == null) return CameraFrame.NotSaid
+    if (node.isNull) return CameraFrame.Scaled
+    val fields = node.fields(setOf("width", "height"))
+    return CameraFrame.Exact(Size(fields["width"].side(), fields["height"].side()))
 }
 
 private fun refuseTwins(contract: Contract) {

@@ -75,7 +75,7 @@ class BenchmarkTest {
 
     private fun live(run: JsonObject) = BenchmarkDocument.Live.of(
         run.double("seconds"), run.doubles("finished_ms"), run.int("dropped").toLong(),
-        run.doubles("input_ms"), run.doubles("model_ms"), run.doubles("output_ms"),
+        run.doubles("input_ms"), run.doubles("model_ms"), run.doubles("output_ms"), run.doubles("draw_ms"),
     )
 
     private fun sustained(run: JsonObject): List<BenchmarkDocument.Minute> {

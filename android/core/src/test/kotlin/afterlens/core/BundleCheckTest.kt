@@ -35,6 +35,13 @@ class BundleCheckTest {
     }
 
     @Test
+    fun `which frames of a camera a network gets is read, and older bundles do not say it`() {
+        assertEquals(CameraFrame.Exact(Size(1280, 720)), bundle("valid/clip").contract.camera)
+        assertEquals(CameraFrame.Scaled, bundle("valid/tagged").contract.camera)
+        for (older in listOf("photo", "version_1")) assertEquals(CameraFrame.NotSaid, bundle("valid/$older").contract.camera)
+    }
+
+    @Test
     fun `what is no image is read`() {
         val contract = bundle("valid/tagged").contract
         val artifact = contract.artifacts.single()

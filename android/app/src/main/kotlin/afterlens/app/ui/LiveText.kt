@@ -2,6 +2,7 @@ package afterlens.app.ui
 
 import afterlens.app.R
 import afterlens.core.Artifact
+import afterlens.lens.live.Fit
 import afterlens.lens.live.LiveReport
 import afterlens.lens.live.LiveState
 import android.content.res.Resources
@@ -12,7 +13,7 @@ fun Resources.text(running: LiveState.Running): String = listOfNotNull(
     running.accelerator.insteadOf?.let { getString(R.string.live_instead, it) },
     getString(R.string.live_rate, running.report.fps, running.report.dropped),
     stages(running.report),
-    if (running.report.asTrained) null else getString(R.string.live_scaled),
+    running.report.fit.words()?.let(::getString),
 ).joinToString("\n")
 
 fun Resources.text(warming: LiveState.WarmingUp): String =
@@ -20,6 +21,12 @@ fun Resources.text(warming: LiveState.WarmingUp): String =
 
 /** Such as "256x256 float16". */
 fun Artifact.label() = "${width}x$height $variant"
+
+private fun Fit.words(): Int? = when (this) {
+    Fit.AS_TRAINED -> null
+    Fit.SCALED -> R.string.live_scaled
+    Fit.NOT_SAID -> R.string.live_fit_not_said
+}
 
 private fun Resources.stages(report: LiveReport): String? = report.stages?.let {
     getString(R.string.live_stages, it.input, it.model, it.output, report.draw)

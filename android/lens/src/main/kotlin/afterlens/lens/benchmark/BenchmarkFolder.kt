@@ -13,8 +13,14 @@ import java.io.IOException
  * DOCUMENT.progress.txt says what is being done.
  *
  *     BenchmarkFolder(getExternalFilesDir(null)!!).run({ intent.getStringExtra(it) }, state, png) { line -> show(line) }
+ *
+ * @param kernels a folder that keeps what was compiled for the GPU: an app's codeCacheDir.
  */
-class BenchmarkFolder(private val root: File, private val liveSeconds: Double = PhoneBenchmark.LIVE_SECONDS) {
+class BenchmarkFolder(
+    private val root: File,
+    private val kernels: File? = null,
+    private val liveSeconds: Double = PhoneBenchmark.LIVE_SECONDS,
+) {
     private val results = File(root, "benchmarks")
 
     /** The line that went wrong, or null. Where not even the document's name is given, nothing can be written. */
@@ -33,7 +39,7 @@ class BenchmarkFolder(private val root: File, private val liveSeconds: Double = 
             results.mkdirs()
             val request = BenchmarkRequest.of(extra)
             val bundle = BundleCheck(FolderFiles(File(root, "bundles/${request.bundle}")))
-            val document = PhoneBenchmark(bundle, request, state, png, liveSeconds).run { line ->
+            val document = PhoneBenchmark(bundle, request, state, png, kernels, liveSeconds).run { line ->
                 progress(line)
                 write("$name.progress.txt", line)
             }
@@ -41,9 +47,7 @@ class BenchmarkFolder(private val root: File, private val liveSeconds: Double = 
             null
         } catch (fault: Fault) {
             refused(name, fault.message.orEmpty())
-        } catch (error: RuntimeException) { // a driver, or a fault of ours: the computer that waits must hear of it
-            refused(name, "$error")
-        } catch (error: IOException) {
+        } catch (error: Throwable) { // a driver, memory, a fault of ours: the computer that waits must hear of it
             refused(name, "$error")
         }
     }

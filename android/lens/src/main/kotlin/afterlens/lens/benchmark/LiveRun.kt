@@ -22,6 +22,7 @@ internal class LiveRun(private val model: ModelThread, private val restorer: Res
     private val size = Size(restorer.artifact.width, restorer.artifact.height)
     private val ready = Semaphore(0)
     private var nextFrame = 0L
+    private val drawn = mutableListOf<Double>()
 
     /** For so many [seconds], and until there are two results. Makes an OpenGL context of its own on this thread. */
     fun run(seconds: Double): Live = EglCore().use {
@@ -41,6 +42,7 @@ internal class LiveRun(private val model: ModelThread, private val restorer: Res
             val (begin, dropped) = System.nanoTime() to live.dropped
             fun now() = (System.nanoTime() - begin) / 1e6
             val finished = mutableListOf<Double>()
+            drawn.clear()
             val stages = mutableListOf<StageTimes>()
             while (now() < seconds * 1000 || finished.size < 2) {
                 val before = live.restored
@@ -51,7 +53,7 @@ internal class LiveRun(private val model: ModelThread, private val restorer: Res
             }
             return Live.of(
                 now() / 1000, finished, live.dropped - dropped,
-                stages.map { it.input }, stages.map { it.model }, stages.map { it.output },
+                stages.map { it.input }, stages.map { it.model }, stages.map { it.output }, drawn,
             )
         }
     }
@@ -65,7 +67,11 @@ internal class LiveRun(private val model: ModelThread, private val restorer: Res
             // A camera does not make up for frames that nobody took.
             nextFrame = maxOf(nextFrame, System.nanoTime() - FRAME_NS) + FRAME_NS
         }
+        live.advance()
+        val begin = System.nanoTime()
         live.draw(size, divider = 0f, screen::bind)
+        GLES30.glFinish() // as a window's swap waits for the GPU
+        drawn += (System.nanoTime() - begin) / 1e6
     }
 
     companion object {

@@ -32,12 +32,15 @@ import org.tensorflow.lite.TensorFlowLite
  *     val document = PhoneBenchmark(bundle, request, state, png).run { line -> show(line) }
  *
  * Call it on a thread of its own, and keep the screen on. Nothing falls back: a GPU that refuses is a [Fault].
+ *
+ * @param kernels as in `LiveLens`: what is timed is the app's own path.
  */
 class PhoneBenchmark(
     private val bundle: BundleCheck,
     private val request: BenchmarkRequest,
     private val state: DeviceState,
     private val png: PngDecoder,
+    private val kernels: File? = null,
     private val liveSeconds: Double = LIVE_SECONDS,
     private val nanoTime: () -> Long = System::nanoTime,
 ) {
@@ -120,7 +123,7 @@ class PhoneBenchmark(
     }
 
     private fun open(): Restorer = when (request.processor) {
-        Processor.GPU -> TfliteRestorer.onGpu(bundle, artifact)
+        Processor.GPU -> TfliteRestorer.onGpu(bundle, artifact, kernels = kernels)
         Processor.CPU -> TfliteRestorer.onCpu(bundle, artifact, request.threads)
     }
 

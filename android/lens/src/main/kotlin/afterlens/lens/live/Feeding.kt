@@ -1,29 +1,30 @@
 package afterlens.lens.live
 
 import afterlens.core.Artifact
+import afterlens.core.CameraFrame
 import afterlens.core.FrameGeometry
 import afterlens.core.Scale
 import afterlens.core.Size
 import afterlens.lens.gl.Frame
 
 /**
- * How a camera's frames are brought to an artifact. A model.json does not say it yet, so it hangs on the task here.
+ * How a camera's frames are brought to an artifact, by what its model.json says.
  *
  * What an under-display camera adds, ghosts and halos, is a fixed number of pixels of the frame that the network was
  * trained for: such a network gets the middle of that frame, unscaled, as the sensor delivers it. Other networks may get
  * the whole frame scaled; upright where the artifact is square, else in the sensor's orientation, of which it cuts off
  * least.
  */
-class Feeding(task: String, artifact: Artifact) {
-    private val exact = task == "udc"
+class Feeding(private val camera: CameraFrame, artifact: Artifact) {
+    private val exact = (camera as? CameraFrame.Exact)?.size
     private val size = Size(artifact.width, artifact.height)
-    private val upright = !exact && size.width == size.height
+    private val upright = exact == null && size.width == size.height
 
     /** Size of the frames to ask the camera for. */
-    val wanted: Size = if (exact || CAMERA.holds(size)) CAMERA else size
+    val wanted: Size = exact ?: if (USUAL.holds(size)) USUAL else size
 
     fun geometry(format: FrameFormat, view: Size): FrameGeometry {
-        val seen = if (exact) size else format.size
+        val seen = if (exact != null) size else format.size
         return FrameGeometry(
             seen, format.rotation, format.mirrored, size, upright, Scale.CROP, view, Scale.FIT,
         )
@@ -31,17 +32,22 @@ class Feeding(task: String, artifact: Artifact) {
 
     /** The part of a frame that the geometry is about. */
     fun part(frame: Frame): Frame {
-        if (!exact) return frame
-        val (across, down) = size.width.toFloat() / CAMERA.width to size.height.toFloat() / CAMERA.height
+        val whole = exact ?: return frame
+        val (across, down) = size.width.toFloat() / whole.width to size.height.toFloat() / whole.height
         val most = maxOf(1f, across, down)
         return frame.middle(across / most, down / most)
     }
 
     /** Whether the artifact gets the camera's pixels as it should. */
-    fun isAsTrained(format: FrameFormat) = !exact || (format.size == CAMERA && CAMERA.holds(size))
+    fun fit(format: FrameFormat): Fit = when {
+        camera == CameraFrame.NotSaid -> Fit.NOT_SAID
+        exact == null || format.size == exact && exact.holds(size) -> Fit.AS_TRAINED
+        else -> Fit.SCALED
+    }
 
     private companion object {
-        val CAMERA = Size(1280, 720)
+        /** Every phone's camera has it. */
+        val USUAL = Size(1280, 720)
 
         fun Size.holds(other: Size) = other.width <= width && other.height <= height
     }

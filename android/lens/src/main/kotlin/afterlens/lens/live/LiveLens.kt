@@ -72,7 +72,7 @@ class LiveLens(
             if (load != loads.get()) return@submit
             try {
                 val artifact = bundle.contract.artifactOf(size)
-                val feeding = Feeding(bundle.contract.task, artifact)
+                val feeding = Feeding(bundle.contract.camera, artifact)
                 scene.expect(feeding)
                 wantFrames(feeding.wanted)
                 onState(LiveState.WarmingUp(artifact))

@@ -142,8 +142,8 @@ internal class LiveScene(
         restored = live.restored
         if (restored == 0L || now - reported < BETWEEN_REPORTS_NS) return
         reported = now
-        val asTrained = format?.let(ready.feeding::isAsTrained) ?: true
-        val found = LiveReport(live.stages, draw, results.fps, live.dropped, restored, asTrained)
+        val fit = format?.let(ready.feeding::fit) ?: Fit.AS_TRAINED
+        val found = LiveReport(live.stages, draw, results.fps, live.dropped, restored, fit)
         onState(LiveState.Running(ready.restorer.artifact, ready.restorer.accelerator, found))
     }
 

@@ -25,7 +25,7 @@ sealed interface LiveState {
  * @param draw ms until the newest picture was drawn.
  * @param fps results a second.
  * @param dropped frames since the start that the model was too slow for.
- * @param asTrained false where the camera has no frames of the size that the network was trained for.
+ * @param fit whether the network gets the camera's pixels as it should.
  */
 data class LiveReport(
     val stages: StageTimes?,
@@ -33,8 +33,19 @@ data class LiveReport(
     val fps: Double,
     val dropped: Long,
     val restored: Long,
-    val asTrained: Boolean,
+    val fit: Fit,
 )
+
+/** How a camera's frames suit a network. */
+enum class Fit {
+    AS_TRAINED,
+
+    /** The camera has no frames of the size that the network was trained for. */
+    SCALED,
+
+    /** The bundle is older than the question, so they are scaled. */
+    NOT_SAID,
+}
 
 /** The moments of the last results, in ms. */
 internal class RecentResults(private val keep: Int = 60) {

@@ -30,7 +30,7 @@ class PhoneBenchmarkTest {
         val request = REQUEST.copy(bundle = task, variant = variant)
         val told = mutableListOf<String>()
         val hurried = { System.nanoTime() * 600 } // a minute in a tenth of a second
-        val document = PhoneBenchmark(TestBundles.open(task), request, State(), PNG, liveSeconds = 0.5, hurried).run { told += it }
+        val document = PhoneBenchmark(TestBundles.open(task), request, State(), PNG, liveSeconds = 0.5, nanoTime = hurried).run { told += it }
         val result = document.results.single()
         assertEquals("TFLite $variant 256x256 CPU", result.id)
         assertEquals(listOf(3, 2, 3), listOf(result.timing.warmup, result.timing.runs, result.timing.samples.size + 1))
@@ -38,7 +38,7 @@ class PhoneBenchmarkTest {
         assertTrue(result.selfTest!!.let { it.psnr >= it.floor }, "${result.selfTest}")
         val live = result.live!!
         assertTrue(live.fps > 0 && live.seconds >= 0.5, "$live")
-        assertTrue(live.stages.let { minOf(it.input.p50, it.model.p50, it.output.p50) } > 0, "$live")
+        assertTrue(live.stages.let { listOf(it.input, it.model, it.output, it.draw).minOf { one -> one.p50 } } > 0, "$live")
         assertEquals(listOf("light" to 79, "light" to 78), result.sustained!!.map { it.thermalState to it.batteryPercent })
         assertTrue(result.sustained!!.any { it.p50 != null }, "${result.sustained}")
         assertEquals(listOf("none", "light"), document.conditions.thermalState)
@@ -103,6 +103,28 @@ class PhoneBenchmarkTest {
         }
         val line = BenchmarkFolder(withBundle(folder) { it }).run(EXTRAS::get, broken, PNG) {}
         assertEquals("java.lang.IllegalStateException: no such service", line)
+    }
+
+    @Test
+    fun `a library that is missing and memory that is gone reach it, too`(@TempDir folder: Path) {
+        val broken = object : DeviceState by State() {
+            override fun thermalState() = throw OutOfMemoryError("4 GB")
+        }
+        val root = withBundle(folder) { it }
+        assertEquals("java.lang.OutOfMemoryError: 4 GB", BenchmarkFolder(root).run(EXTRAS::get, broken, PNG) {})
+        assertEquals("java.lang.OutOfMemoryError: 4 GB", File(root, "benchmarks/run.error.txt").readText())
+    }
+
+    /** In float16, as on phones, which PoCL refuses; what it looked for first stands in the reason. */
+    @Test
+    fun `the GPU looks for the kernels that the live preview keeps, and its refusal reaches the computer`(@TempDir folder: Path) {
+        val (root, kernels) = withBundle(folder) { it } to File(folder.toFile(), "kernels").apply { mkdirs() }
+        val gpu = EXTRAS + mapOf("accelerator" to "gpu", "variant" to "float16")
+        val line = BenchmarkFolder(root, kernels, liveSeconds = 0.1).run(gpu::get, State(), PNG) {}!!
+        val artifact = TestBundles.open("udc").contract.artifacts.first { it.variant == "float16" }
+        assertTrue(line.startsWith("${artifact.file}: TFLite refuses it on the GPU"), line)
+        assertTrue("$kernels/${artifact.sha256}" in line, line)
+        assertEquals(line, File(root, "benchmarks/run.error.txt").readText())
     }
 
     @Test

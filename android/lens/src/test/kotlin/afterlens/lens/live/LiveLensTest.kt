@@ -19,7 +19,7 @@ import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.BeforeAll
 import org.junit.jupiter.api.Test
 
-/** All of the live preview with real networks and a real renderer, but for the camera and the window. */
+/** All of the live preview with real networks and a real renderer, but for the camera; the window is a pbuffer. */
 class LiveLensTest {
     private val states = LinkedBlockingQueue<LiveState>()
     private val screens = LinkedBlockingQueue<FloatArray>()
@@ -31,7 +31,7 @@ class LiveLensTest {
     private fun lens(
         open: (BundleCheck, Size, Processor, Int) -> Restorer = { bundle, _, _, threads -> openFloats(bundle, threads) },
     ) =
-        LiveLens(null, ::PlainTexture, { _, _, view -> MemoryWindow(view, screens::add) }, open, states::add)
+        LiveLens(null, ::PlainTexture, { egl, surface, view -> ReadWindow(EglWindow(egl, surface, view), screens::add) }, open, states::add)
 
     /** The float32 file on the CPU, whose result is known. */
     private fun openFloats(bundle: BundleCheck, threads: Int): Restorer = TfliteRestorer.onCpu(bundle, artifact, threads)
@@ -61,7 +61,7 @@ class LiveLensTest {
         lens().use { lens ->
             val camera = TestCamera(framed(seen))
             lens.divider = 0f
-            lens.show("a view", size)
+            lens.show(TestSurface.of(size), size)
             lens.load(bundle, size, Processor.GPU, threads = 1)
             lens.start(camera)
             awaitScreen("the raw picture, and then the result") { screen ->
@@ -69,7 +69,7 @@ class LiveLensTest {
                 screen.indices.all { abs(screen[it] - expected[it] * 255) <= 1f }
             }
             val report = await<LiveState.Running>().report
-            assertTrue(report.restored > 0 && report.asTrained && report.stages!!.model > 0, "$report")
+            assertTrue(report.restored > 0 && report.fit == Fit.AS_TRAINED && report.stages!!.model > 0, "$report")
             assertEquals(Size(1280, 720), camera.wanted)
         }
     }
@@ -85,7 +85,7 @@ class LiveLensTest {
             val camera = TestCamera(framed(seen))
             lens.divider = 0f
             lens.load(bundle, size, Processor.CPU)
-            lens.show("a view", size)
+            lens.show(TestSurface.of(size), size)
             lens.start(camera)
             assertEquals(size, await<LiveState.WarmingUp>().artifact.let { Size(it.width, it.height) })
             val raw = { screen: FloatArray -> screen.indices.all { abs(screen[it] - seen.values[it] * 255) <= 1f } }
@@ -117,7 +117,7 @@ class LiveLensTest {
         repeat(CYCLES) { cycle ->
             val lens = lens()
             val camera = TestCamera(framed(seen))
-            lens.show("a view", size)
+            lens.show(TestSurface.of(size), size)
             lens.load(bundle, size, Processor.CPU, threads = 1)
             lens.start(camera)
             if (cycle % 2 == 0) awaitScreen("a picture") { true }

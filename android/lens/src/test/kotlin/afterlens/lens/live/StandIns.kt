@@ -2,13 +2,13 @@ package afterlens.lens.live
 
 import afterlens.core.Picture
 import afterlens.core.Size
-import afterlens.lens.gl.Canvas
 import afterlens.lens.gl.Frame
 import afterlens.lens.gl.PixelReader
 import afterlens.lens.gl.upload
 import android.opengl.GLES30
 import android.view.Surface
 import java.util.concurrent.CountDownLatch
+import sun.misc.Unsafe
 
 /** In the middle of a camera's frame, in the sensor's orientation. */
 internal fun framed(inside: Picture): Picture {
@@ -65,27 +65,43 @@ internal class PlainTexture(val onFrame: () -> Unit) : FrameTexture {
     override fun close() = GLES30.glDeleteTextures(1, intArrayOf(texture), 0)
 }
 
-/** In the place of a view's Surface; [shown] gets RGB levels, row by row from the top. */
-internal class MemoryWindow(override val size: Size, private val shown: (FloatArray) -> Unit) : Window {
-    private val canvas = Canvas(size)
+/** A view's Surface, for which this machine makes a pbuffer (tests/android/native/gl_natives.h). */
+internal object TestSurface {
+    /** Of the next windows, in pixels; 0 for a Surface that is gone. */
+    @JvmStatic
+    external fun resize(width: Int, height: Int)
 
-    override fun bind() = canvas.bind()
-
-    override fun show(): Boolean {
-        canvas.bind()
-        PixelReader(size).use { reader ->
-            reader.request()
-            reader.read(5_000_000_000) { rgba ->
-                shown(
-                    FloatArray(size.width * size.height * 3) { index ->
-                        val (row, column) = size.height - 1 - index / 3 / size.width to index / 3 % size.width
-                        (rgba.get((row * size.width + column) * 4 + index % 3).toInt() and 255).toFloat()
-                    },
-                )
-            }
-        }
-        return true
+    /** Made without its constructor, which asks for a window system; EGL14 only wants to see the class. */
+    fun of(size: Size): Surface {
+        resize(size.width, size.height)
+        return unsafe.allocateInstance(Surface::class.java) as Surface
     }
 
-    override fun close() = canvas.close()
+    private val unsafe = Unsafe::class.java.getDeclaredField("theUnsafe").apply { isAccessible = true }.get(null) as Unsafe
+}
+
+/** A window whose picture is read when it is shown: [shown] gets RGB levels, row by row from the top. */
+internal class ReadWindow(private val window: Window, private val shown: (FloatArray) -> Unit) : Window by window {
+    override fun show(): Boolean {
+        window.bind()
+        shown(levels(size))
+        return window.show()
+    }
+}
+
+/** What the framebuffer that is bound holds, as RGB levels from 0 to 255, row by row from the top. */
+internal fun levels(size: Size): FloatArray {
+    val found = FloatArray(size.width * size.height * 3)
+    PixelReader(size).use { reader ->
+        reader.request()
+        check(
+            reader.read(5_000_000_000) { rgba ->
+                for (index in found.indices) {
+                    val (row, column) = size.height - 1 - index / 3 / size.width to index / 3 % size.width
+                    found[index] = (rgba.get((row * size.width + column) * 4 + index % 3).toInt() and 255).toFloat()
+                }
+            },
+        )
+    }
+    return found
 }
