@@ -196,7 +196,7 @@ def test_of_several_errors_the_last_is_told(tmp_path: Path, monkeypatch: pytest.
         pytest.raises(UserError, match=r"onnx2tf failed with exit code 3: ValueError: last$"),
         Onnx2tf(tmp_path / "graph.onnx", tmp_path / "w") as tool,
     ):
-        tool.finish()
+        tool.finish(_accept)
 
 
 def test_success_without_files_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
