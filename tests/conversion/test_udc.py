@@ -14,6 +14,7 @@ from afterlens.conversion.operator_counts import operator_counts
 from afterlens.conversion.verify.verify import verify
 from afterlens.training.blocks import GroupedBlock
 from afterlens.training.checkpoint import save_checkpoint
+from afterlens.training.context import Statistics
 from afterlens.training.recipe import read_recipe
 from afterlens.training.trained import load_network
 from afterlens.training.udc.network import UnderDisplayNetwork
@@ -50,15 +51,17 @@ def test_it_is_converted_counted_and_proven(
     bundle = convert([graph], tmp_path / "bundle", provenance, golden_photo=photo_paths[0])
     assert [port.name for port in bundle.contract.artifacts[0].outputs] == ["restored"]
 
-    convolutions, blocks = layers(network, nn.Conv2d), layers(network, GroupedBlock)
+    convolutions, shuffles = layers(network, nn.Conv2d), layers(network, nn.PixelShuffle)
+    activations = layers(network, GroupedBlock) + layers(network, Statistics)
     for artifact in bundle.contract.artifacts:
         counts = operator_counts(bundle.path(artifact))
         assert counts.highest_rank == 4
         if artifact.format == "coreml":
-            assert counts.operators["conv"] == convolutions and counts.operators["pixel_shuffle"] == 1
-            assert counts.operators["relu"] == blocks
+            assert counts.operators["conv"] == convolutions and counts.operators["pixel_shuffle"] == shuffles
+            assert counts.operators["relu"] == activations
         else:
-            assert counts.operators["CONV_2D"] == convolutions and counts.operators["DEPTH_TO_SPACE"] == 1
+            assert counts.operators["CONV_2D"] == convolutions
+            assert counts.operators["DEPTH_TO_SPACE"] == shuffles
             assert not {"TRANSPOSE", "SPLIT", "GATHER", "LOGISTIC"} & set(counts.operators)
 
     verify(tmp_path / "bundle", {(HEIGHT, WIDTH): graph}, photo_paths[:1], checkpoint=checkpoint)

@@ -67,16 +67,16 @@ class BeardNetwork(nn.Module):
 
 
 class BeardGraph(nn.Module):
-    """What is converted: the marked result clipped to [0, 1], and the mask as a grey picture, ``(N, 3, S, S)`` each.
+    """What is converted: the marked result clipped to [0, 1], and the mask as a grey picture, ``(N, 3, H, W)`` each.
 
     Args:
         network: a `BeardNetwork`.
-        side: of the aligned faces in pixels.
+        height, width: of the aligned faces in pixels.
     """
 
-    def __init__(self, network: nn.Module, side: int = SIDE) -> None:
+    def __init__(self, network: nn.Module, height: int = SIDE, width: int = SIDE) -> None:
         super().__init__()
-        self.network, self.mark = network, FaceMark(side)
+        self.network, self.mark = network, FaceMark(height, width)
 
     def forward(self, image: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """As `BeardNetwork.forward`, ready to be shown."""

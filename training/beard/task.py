@@ -210,7 +210,7 @@ def deployable(network: nn.Module, height: int, width: int) -> Deployable:
     """An aligned face and the wanted amounts in; the face as it should be, and where it was changed."""
     shape = (1, 3, height, width)
     return Deployable(
-        module=BeardGraph(network, height).eval(),
+        module=BeardGraph(network, height, width).eval(),
         task=TASK.name,
         title=TASK.title,
         version="1.0.0",

@@ -1,6 +1,6 @@
 """The mark in every face that a network has changed: a faint pattern of colour, added inside of the graph.
 
-    marked = FaceMark(256)(result, mask)         # in the graph, so that no app can leave it out
+    marked = FaceMark()(result, mask)            # in the graph, so that no app can leave it out
     found = mark_deviations(square)              # (256, 256, 3) aligned: 5 and more is a mark
 
 Red and blue rise and fall against each other by a few levels over cells of 8 pixels, brightness stays: hard to see, and
@@ -59,16 +59,17 @@ class FaceMark(nn.Module):
     """Adds the mark as far as a mask says that the face was changed: one that was not stays as it is.
 
     Args:
-        side: of the aligned square in pixels.
+        height, width: of the picture of the aligned face, in pixels; the mark is scaled with it.
     """
 
-    def __init__(self, side: int) -> None:
+    def __init__(self, height: int = SIDE, width: int = SIDE) -> None:
         super().__init__()
-        colours = pattern(side=side)[None] * _COLOUR[:, None, None] * np.float32(AMPLITUDE)
+        field = np.asarray(cv2.resize(pattern(), (width, height), interpolation=cv2.INTER_AREA), np.float32)
+        colours = field[None] * _COLOUR[:, None, None] * np.float32(AMPLITUDE)
         self.register_buffer("colours", torch.from_numpy(colours)[None], persistent=False)
 
     def forward(self, result: Tensor, mask: Tensor) -> Tensor:
-        """``(N, 3, S, S)`` RGB and ``(N, 1, S, S)``, 1 = changed -> the marked picture, not clipped."""
+        """``(N, 3, H, W)`` RGB and ``(N, 1, H, W)``, 1 = changed -> the marked picture, not clipped."""
         share = mask.mean(dim=(2, 3), keepdim=True)
         strength = ((share - _NONE) * (1.0 / (_FULL - _NONE))).clamp(0.0, 1.0)
         assert isinstance(self.colours, Tensor)

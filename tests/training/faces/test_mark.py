@@ -29,7 +29,7 @@ def marked(square: Floats, changed: float = 1.0) -> Floats:
     """The square with its mark, as an 8-bit file holds it; ``changed`` is the mask all over."""
     picture = torch.from_numpy(square.transpose(2, 0, 1).copy())[None]
     with torch.no_grad():
-        result = FaceMark(256)(picture, torch.full((1, 1, 256, 256), changed))
+        result = FaceMark()(picture, torch.full((1, 1, 256, 256), changed))
     return np.asarray(result[0].permute(1, 2, 0).clamp(0, 1).mul(255).round().div(255).numpy(), np.float32)
 
 

@@ -115,16 +115,20 @@ class PhoneBenchmarkTest {
         assertEquals("java.lang.OutOfMemoryError: 4 GB", File(root, "benchmarks/run.error.txt").readText())
     }
 
-    /** In float16, as on phones, which PoCL refuses; what it looked for first stands in the reason. */
+    /** In float16, as on phones. PoCL refuses that on some processors, and what was looked for is in the reason. */
     @Test
-    fun `the GPU looks for the kernels that the live preview keeps, and its refusal reaches the computer`(@TempDir folder: Path) {
+    fun `the GPU looks for the kernels that the live preview keeps, and a refusal reaches the computer`(@TempDir folder: Path) {
         val (root, kernels) = withBundle(folder) { it } to File(folder.toFile(), "kernels").apply { mkdirs() }
         val gpu = EXTRAS + mapOf("accelerator" to "gpu", "variant" to "float16")
-        val line = BenchmarkFolder(root, kernels, liveSeconds = 0.1).run(gpu::get, State(), PNG) {}!!
+        val line = BenchmarkFolder(root, kernels, liveSeconds = 0.1).run(gpu::get, State(), PNG) {}
         val artifact = TestBundles.open("udc").contract.artifacts.first { it.variant == "float16" }
-        assertTrue(line.startsWith("${artifact.file}: TFLite refuses it on the GPU"), line)
-        assertTrue("$kernels/${artifact.sha256}" in line, line)
-        assertEquals(line, File(root, "benchmarks/run.error.txt").readText())
+        if (line == null) {
+            assertTrue(kernels.list()!!.any { artifact.sha256 in it }, "nothing was kept for the next time")
+        } else {
+            assertTrue(line.startsWith("${artifact.file}: TFLite refuses it on the GPU"), line)
+            assertTrue("$kernels/${artifact.sha256}" in line, line)
+            assertEquals(line, File(root, "benchmarks/run.error.txt").readText())
+        }
     }
 
     @Test
