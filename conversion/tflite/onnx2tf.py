@@ -58,9 +58,8 @@ class Onnx2tf:
 
         That takes as long again as all else.
         """
-        self.inputs = _with_numbered_inputs(
-            self.onnx, self.folder / "graph.onnx"
-        )  # the tool overwrites its input
+        # A copy: the tool overwrites its input.
+        self.inputs = _with_numbered_inputs(self.onnx, self.folder / "graph.onnx")
         keep = [self.inputs.get(name, name) for name in self.keep]
         environment = dict(os.environ)
         # onnxsim is looked up on PATH; without it the tool skips the simplification with only a warning.

@@ -35,6 +35,14 @@ def _accept(path: Path) -> None:
     """A check that every file passes."""
 
 
+def _stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, commands: str) -> None:
+    """A shell script in the place of Python, which would run the tool."""
+    script = folder / "tool"
+    script.write_text(f"#!/bin/sh\n{commands}\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+
+
 def _file(bundle: Bundle, variant: str) -> Path:
     return bundle.folder / f"reflection_256x256_{variant}.tflite"
 
@@ -187,11 +195,8 @@ def test_a_broken_graph_is_one_line_without_temporary_paths(tmp_path: Path) -> N
 
 
 def test_of_several_errors_the_last_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = tmp_path / "failing"
-    script.write_text("#!/bin/sh\necho 'KeyError: first'\necho 'ValueError: last'\necho 'a hint'\nexit 3\n")
-    script.chmod(0o755)
+    _stand_in(tmp_path, monkeypatch, "echo 'KeyError: first'\necho 'ValueError: last'\necho 'a hint'\nexit 3")
     (tmp_path / "graph.onnx").write_bytes(b"")
-    monkeypatch.setattr(sys, "executable", str(script))
     with (
         pytest.raises(UserError, match=r"onnx2tf failed with exit code 3: ValueError: last$"),
         Onnx2tf(tmp_path / "graph.onnx", tmp_path / "w") as tool,
@@ -214,13 +219,9 @@ def test_a_file_that_is_not_what_pytorch_computes_is_made_again_in_strict_mode(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusals: int
 ) -> None:
     """The tool is a stand-in that writes down its arguments: the real one takes seconds."""
-    source, script = _file(bundle, "float32"), tmp_path / "tool"
-    script.write_text(
-        f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\nmkdir -p out\ncp {source} out/graph_float32.tflite\n'
-    )
-    script.chmod(0o755)
+    copy = f"mkdir -p out\ncp {_file(bundle, 'float32')} out/graph_float32.tflite"
+    _stand_in(tmp_path, monkeypatch, f'echo "$@" >> {tmp_path}/calls\n{copy}')
     onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "empty", [], [])), tmp_path / "graph.onnx")
-    monkeypatch.setattr(sys, "executable", str(script))
     seen: list[Path] = []
 
     def check(path: Path) -> None:
@@ -239,11 +240,8 @@ def test_a_file_that_is_not_what_pytorch_computes_is_made_again_in_strict_mode(
 
 
 def test_the_tool_does_not_outlive_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = tmp_path / "slow"
-    script.write_text("#!/bin/sh\nexec sleep 100\n")
-    script.chmod(0o755)
+    _stand_in(tmp_path, monkeypatch, "exec sleep 100")
     (tmp_path / "graph.onnx").write_bytes(b"")
-    monkeypatch.setattr(sys, "executable", str(script))
     with pytest.raises(KeyboardInterrupt), Onnx2tf(tmp_path / "graph.onnx", tmp_path / "w") as tool:
         raise KeyboardInterrupt
     assert tool.process.returncode == -9
