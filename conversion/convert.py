@@ -186,7 +186,6 @@ def convert(
                 deployable=deployable,
                 reference=references[size],
                 variant="float32",
-                graph=tools[size].onnx,
             )
             with (
                 job.part(size, files),

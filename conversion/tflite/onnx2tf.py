@@ -16,10 +16,10 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -38,6 +38,12 @@ from afterlens.training.media.errors import UserError
 _LIMITS = {"float32": 1e-4, "float16": 5e-2}
 _TOOL = "afterlens.conversion.tflite.onnx2tf_float32"
 _CODES = re.compile(r"\x1b\[[0-9;]*m")  # colours
+
+
+class Check(Protocol):
+    """``finish_tflite`` for one file: see ``Onnx2tf.finish``."""
+
+    def __call__(self, source: Path, /, *, graph: Path | None) -> None: ...
 
 
 class Onnx2tf:
@@ -93,20 +99,21 @@ class Onnx2tf:
         self.process.kill()
         self.process.wait()
 
-    def finish(self, check: Callable[[Path], None]) -> dict[str, Path]:
+    def finish(self, check: Check) -> dict[str, Path]:
         """Wait for the tool and return its files by variant; UserError, with what it says last, where it fails.
 
         ``check`` raises UserError for a float32 file that is not what PyTorch computes. Then, or where the tool fails, it
-        runs again in its strict mode.
+        runs again in its strict mode. Only what is said of that run is final, so only then does ``check`` get the ONNX
+        graph, to find the wrong operator in.
         """
         try:
             files = self._files()
-            check(files["float32"])
+            check(files["float32"], graph=None)
         except UserError:
             shutil.rmtree(self.folder / "out", ignore_errors=True)
             self._start(strict=True)
             files = self._files()
-            check(files["float32"])
+            check(files["float32"], graph=self.onnx)
         return files
 
     def _files(self) -> dict[str, Path]:

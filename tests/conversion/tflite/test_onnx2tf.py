@@ -31,7 +31,7 @@ from tests.conversion.tflite.files import File
 VARIANTS = ("float32", "float16")
 
 
-def _accept(path: Path) -> None:
+def _accept(path: Path, /, *, graph: Path | None) -> None:
     """A check that every file passes."""
 
 
@@ -222,10 +222,11 @@ def test_a_file_that_is_not_what_pytorch_computes_is_made_again_in_strict_mode(
     copy = f"mkdir -p out\ncp {_file(bundle, 'float32')} out/graph_float32.tflite"
     _stand_in(tmp_path, monkeypatch, f'echo "$@" >> {tmp_path}/calls\n{copy}')
     onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "empty", [], [])), tmp_path / "graph.onnx")
-    seen: list[Path] = []
+    seen: list[Path | None] = []
 
-    def check(path: Path) -> None:
-        seen.append(path)
+    def check(path: Path, /, *, graph: Path | None) -> None:
+        assert path.is_file()
+        seen.append(graph)
         if len(seen) <= refusals:
             raise UserError("not what PyTorch computes")
 
@@ -237,6 +238,9 @@ def test_a_file_that_is_not_what_pytorch_computes_is_made_again_in_strict_mode(
             assert tool.finish(check).keys() == {"float32", "float16"}
     strict = ["--disable_strict_mode" not in line for line in (tmp_path / "calls").read_text().splitlines()]
     assert strict == [False, True][: refusals + 1]
+    assert (
+        seen == [None, tmp_path / "graph.onnx"][: refusals + 1]
+    )  # no search after a refusal that is thrown away
 
 
 def test_the_tool_does_not_outlive_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
