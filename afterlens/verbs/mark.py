@@ -1,7 +1,7 @@
 """Say whether faces of photos carry the mark of a network that changed them."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,22 +19,37 @@ def mark(
     """
     afterlens mark afterlens/samples/faces/calibration
 
-    Say which faces in photos were changed by this software, by the mark that its face networks leave.
+    Say which photos hold faces that were changed by this software.
 
-    Each face is compared with the mark and with 100 patterns that mark nothing: from 5 standard deviations on it is
-    marked. The mark outlives JPEG, scaling and small crops, not somebody who wants to remove it: a photo without it
-    may still be changed. Exit code 1 if a face is marked.
+    Its face networks leave two things. A mark in the face itself: each face is compared with the mark and with 100
+    patterns that mark nothing, and is marked from 5 standard deviations on; the mark outlives JPEG, scaling and small
+    crops. And a note in the file (Content Credentials, C2PA), which says what wrote it and whether it was changed since;
+    most programs and websites drop it. Somebody who wants to can remove both. Exit code 1 if a photo carries either.
     """
     from afterlens.conversion.restore.marks import marks_in
     from afterlens.training.media.images import find_photos
 
     with library_output_on_stderr():
-        faces = [face for path in find_photos(photos) for face in marks_in(path)]
-    result = {"faces": faces, "marked": sum(face["marked"] for face in faces)}
+        photos_found = [marks_in(path) for path in find_photos(photos)]
+    marked = [photo for photo in photos_found if photo["marked"]]
     rows = [
-        (face["photo"], str(face["face"]), f"{face['deviations']:.1f}", "marked" if face["marked"] else "no")
-        for face in faces
+        (photo["photo"], number, deviations, "marked" if is_marked else "no", _note(photo["credentials"]))
+        for photo in photos_found
+        for number, deviations, is_marked in _faces(photo["faces"])
     ]
-    show(result, as_json, lambda: table(("photo", "face", "deviations", "mark"), rows))
-    if result["marked"]:
-        raise GateFailed(f"{result['marked']} of {len(faces)} faces carry the mark")
+    columns = ("photo", "face", "deviations", "mark", "Content Credentials")
+    show({"photos": photos_found, "marked": len(marked)}, as_json, lambda: table(columns, rows))
+    if marked:
+        raise GateFailed(f"{len(marked)} of {len(photos_found)} photos carry the mark or the note")
+
+
+def _faces(faces: list[dict[str, Any]]) -> list[tuple[str, str, bool]]:
+    """Number, deviations and whether it is marked, of each face; a row for a photo without faces."""
+    rows = [(str(n), f"{face['deviations']:.1f}", face["marked"]) for n, face in enumerate(faces)]
+    return rows or [("none", "", False)]
+
+
+def _note(credentials: dict[str, Any] | None) -> str:
+    if credentials is None:
+        return "none"
+    return f"{', '.join(credentials['agents']) or 'some'}{'' if credentials['intact'] else ' (file changed since)'}"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from afterlens.conversion.bundle.contract import Artifact, Bundle, integrity_fault, read_bundle
 from afterlens.conversion.bundle.variants import precision_rank
+from afterlens.conversion.restore.credentials import sign
 from afterlens.training.media.containers import is_video
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import find_photos, read_photo, too_large, write_png
@@ -78,7 +80,7 @@ def restore(
         for source, target in jobs:
             progress.update(bar, description=f"restore {source.name}")
             try:
-                width, height = _restore_file(engine, source, target)
+                width, height = _restore_file(engine, source, target, task)
             except UserError as error:
                 if len(jobs) == 1 and not failed:
                     raise
@@ -108,8 +110,11 @@ def _present(inputs: Sequence[Path]) -> tuple[list[Path], list[dict[str, str]]]:
     return present, failed
 
 
-def _restore_file(engine: Engine, source: Path, target: Path) -> tuple[int, int]:
-    """Returns width and height. A separate function, so that a photo's arrays are freed before the next is read."""
+def _restore_file(engine: Engine, source: Path, target: Path, task: Task) -> tuple[int, int]:
+    """Returns width and height; changed faces are signed as such.
+
+    A separate function, so that a photo's arrays are freed before the next is read.
+    """
     if is_video(source):  # before gigabytes of it are read
         raise UserError(
             f"{source}: is a video, expected a photo: this task restores single photos, not clips"
@@ -119,7 +124,8 @@ def _restore_file(engine: Engine, source: Path, target: Path) -> tuple[int, int]
         restored = engine(photo.rgb)
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
-    write_png(target, restored, photo.exif, photo.icc)
+    noted = partial(sign, source=source, agent=f"afterlens {task.name}") if task.faces else None
+    write_png(target, restored, photo.exif, photo.icc, noted)
     height, width = photo.rgb.shape[:2]
     return width, height
 

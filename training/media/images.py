@@ -8,7 +8,7 @@ import io
 import os
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,9 +175,15 @@ def find_photos(paths: Iterable[Path]) -> list[Path]:
 
 
 def write_png(
-    path: Path, rgb: NDArray[np.floating], exif: bytes | None = None, icc: bytes | None = None
+    path: Path,
+    rgb: NDArray[np.floating],
+    exif: bytes | None = None,
+    icc: bytes | None = None,
+    complete: Callable[[Path], None] | None = None,
 ) -> None:
     """Write an (H, W, 3) float image in [0, 1] (values outside are clipped) as an 8-bit PNG, atomically.
+
+    ``complete`` may change the file, such as sign it, before it gets its name.
 
     Raises UserError where the file cannot be written, ValueError for a wrong shape or NaN.
     """
@@ -192,6 +198,8 @@ def write_png(
     with atomic_path(path) as temporary:
         # exif=b"" and not None, with which Pillow would write what the image carries
         Image.fromarray(pixels).save(temporary, format="PNG", exif=exif or b"", icc_profile=icc)
+        if complete is not None:
+            complete(temporary)
 
 
 @contextmanager

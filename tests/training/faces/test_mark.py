@@ -106,11 +106,12 @@ def test_faces_in_a_photo_are_told_apart(tmp_path: Path, cli: Cli) -> None:
     both[20:276, 20:276], both[20:276, 340:596] = read(HELD_OUT_FACES[1]), marked(read(FACES[0]))
     path = tmp_path / "both.png"
     Image.fromarray(np.rint(both * 255).astype(np.uint8)).save(path)
-    faces = marks_in(path)
-    assert sorted(face["marked"] for face in faces) == [False, True]
+    found = marks_in(path)
+    assert sorted(face["marked"] for face in found["faces"]) == [False, True]
+    assert found["marked"] and found["credentials"] is None
     done = cli("mark", str(path), "--json")
     assert done.code == 1 and json.loads(done.stdout)["marked"] == 1
-    assert "1 of 2 faces carry the mark" in done.stderr
+    assert "1 of 1 photos carry the mark" in done.stderr
     assert cli("mark", str(HELD_OUT_FACES[1])).code == 0
     missing = cli("mark", "nowhere.png")
     assert missing.code == 2 and "nowhere.png" in missing.stderr
