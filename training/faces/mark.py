@@ -16,6 +16,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -84,7 +85,6 @@ def mark_deviations(square: NDArray[np.float32]) -> float:
     if square.shape != (SIDE, SIDE, 3):
         raise ValueError(f"got {square.shape}, expected ({SIDE}, {SIDE}, 3)")
     colour = cv2.resize(square @ _COLOUR, (_SEARCH, _SEARCH), interpolation=cv2.INTER_AREA) * 255.0
-    near = np.r_[-_SHIFT : _SHIFT + 1]
     best = np.full(1 + _OTHERS, -np.inf)
     for angle in _ANGLES:
         for scale in _SCALES:
@@ -93,19 +93,19 @@ def mark_deviations(square: NDArray[np.float32]) -> float:
             own = _filtered(np.asarray(posed, np.float32))
             # Edges of colour would outshout the rest.
             own = own / np.sqrt(cv2.GaussianBlur(own * own, (0, 0), 3.0) + 0.25) * (_oval(_SEARCH) > 0.3)
-            fits = np.fft.irfft2(np.fft.rfft2(own)[None] * _spectra(), (_SEARCH, _SEARCH))
-            best = np.maximum(best, fits[:, near][:, :, near].max(axis=(1, 2)))
+            shifted = sliding_window_view(np.pad(own, _SHIFT, mode="wrap"), own.shape)
+            fits = _patterns() @ shifted.reshape(-1, own.size).T  # patterns, shifts
+            best = np.maximum(best, fits.max(axis=1))
     others = best[1:]
     return float((best[0] - others.mean()) / max(float(others.std()), 1e-12))
 
 
 @lru_cache(maxsize=1)
-def _spectra() -> NDArray[np.complex64]:
-    """Conjugate Fourier transforms of the mark and of the other patterns, each of the same energy."""
+def _patterns() -> NDArray[np.float32]:
+    """The mark and the other patterns, each a row and of the same energy."""
     keys = [_KEY, *(f"nobody's {number}" for number in range(_OTHERS))]
-    fields = np.stack([_filtered(pattern(key, _SEARCH)) for key in keys])
-    fields /= np.sqrt((fields**2).sum(axis=(1, 2), keepdims=True))
-    return np.asarray(np.fft.rfft2(fields).conj(), np.complex64)
+    fields = np.stack([_filtered(pattern(key, _SEARCH)).reshape(-1) for key in keys])
+    return fields / np.linalg.norm(fields, axis=1, keepdims=True)
 
 
 def _filtered(field: NDArray[np.float32]) -> NDArray[np.float32]:
