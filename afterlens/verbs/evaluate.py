@@ -7,9 +7,12 @@ import typer
 
 from afterlens.options import AsJson, Checkpoint, TaskName
 from afterlens.output import library_output_on_stderr, show
+from afterlens.training.media.errors import GateFailed, UserError
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from afterlens.training.task import Task
 
 
 def evaluate(
@@ -49,14 +52,22 @@ def evaluate(
 
     The photos in afterlens/samples are a quick check; a score needs photos of your own. DATA may hold captured pairs
     instead, DATA/input and DATA/target of equal sizes: `afterlens align` aligns them.
+
+    For beard, DATA is portraits of bare faces (`afterlens heads`): beards are drawn on them and removed, and put on. The
+    gates are on the mean gain inside of the beards, and on the mean PSNR of faces that were to stay bare.
     """
     from afterlens.benchmarks.evaluation.quality import evaluate as run
     from afterlens.benchmarks.evaluation.quality import require
     from afterlens.training.tasks import find_task
 
+    found = find_task(task)
+    weights = checkpoint or found.pretrained
+    if found.faces:
+        if synthesize or seed or fit_colours or fit_shift:
+            raise UserError(f"--synthesize, --seed and --fit-... are not for {task}; leave them out")
+        _evaluate_beards(found, weights, data, out, fail_under, fail_under_gain, as_json)
+        return
     with library_output_on_stderr():
-        found = find_task(task)
-        weights = checkpoint or found.pretrained
         result = run(
             found,
             weights,
@@ -69,6 +80,51 @@ def evaluate(
         )
     show(result, as_json, lambda: scores(result))
     require(result, fail_under=fail_under, fail_under_gain=fail_under_gain)
+
+
+def _evaluate_beards(
+    task: "Task",
+    weights: Path,
+    data: Path,
+    out: Path | None,
+    fail_under: float | None,
+    fail_under_gain: float | None,
+    as_json: bool,
+) -> None:
+    from afterlens.benchmarks.evaluation.beards import evaluate_beards
+
+    with library_output_on_stderr():
+        result = evaluate_beards(task, weights, data, out=out)
+    show(result, as_json, lambda: _beard_scores(result))
+    means = {name: result["all"][name]["mean"] for name in ("bare", "gain")}
+    if fail_under is not None and not means["bare"] >= fail_under:
+        raise GateFailed(f"bare faces are at {means['bare']:.2f} dB, the gate asks for {fail_under:.2f} dB")
+    if fail_under_gain is not None and not means["gain"] >= fail_under_gain:
+        raise GateFailed(
+            f"removing gains {means['gain']:+.2f} dB, the gate asks for {fail_under_gain:+.2f} dB"
+        )
+
+
+def _beard_scores(result: dict[str, Any]) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    view = Table(title=Text(f"{result['task']} on {result['data']}: mean (5th percentile, worst)"))
+    view.add_column("faces")
+    columns = ("count", "removing gains dB", "around dB", "bare faces dB", "class: removed", "class: put on")
+    for column in columns:
+        view.add_column(column, justify="right")
+    groups = {"all": result["all"]}
+    for by in ("by_class", "by_tone", "by_sex"):
+        groups |= result[by]
+    for name, group in groups.items():
+        spreads = [
+            f"{group[key]['mean']:.1f} ({group[key]['low']:.1f}, {group[key]['worst']:.1f})"
+            for key in ("gain", "around", "bare")
+        ]
+        shares = [f"{100 * group[key]:.0f} %" for key in ("removed", "grown")]
+        view.add_row(name, str(group["count"]), *spreads, *shares)
+    return view
 
 
 def scores(result: dict[str, Any]) -> "Table":
