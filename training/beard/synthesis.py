@@ -49,7 +49,9 @@ def gathered(faces: Sequence[Record], ratio: Sequence[float]) -> list[Record]:
 class BeardSamples(Dataset[Sample]):
     """Training samples: sample ``index`` depends on the seed and the index alone.
 
-    Every batch has each class in its preset share (`Strata`), whatever the set's own ratio is.
+    Every batch has each class in its preset share (`Strata`), whatever the set's own ratio is. Records that are
+    ``captured``, photos of real beards, are further examples for the discriminator: each sample has "real" and
+    "real_wanted", half of the time one of them of the sample's class where there are any, else its own target.
     """
 
     def __init__(
@@ -61,7 +63,8 @@ class BeardSamples(Dataset[Sample]):
         batch: int,
         seed: int,
     ) -> None:
-        self.strata = Strata(records, shares, batch, seed)
+        self.strata = Strata([record for record in records if not record.captured], shares, batch, seed)
+        self.photos = [record for record in records if record.captured]
         self.directions, self.crop, self.seed = torch.tensor(directions), crop, seed
 
     def __len__(self) -> int:
@@ -71,7 +74,21 @@ class BeardSamples(Dataset[Sample]):
         generator = seeded(self.seed, index)
         record = self.strata.record(index, generator)
         direction = DIRECTIONS[int(torch.multinomial(self.directions, 1, generator=generator))]
-        return varied(beard_sample(record, direction, self.crop, generator), generator)
+        sample = varied(beard_sample(record, direction, self.crop, generator), generator)
+        real = {"real": sample["target"], "real_wanted": sample["wanted"]}
+        alike = [photo for photo in self.photos if photo.label == record.label]
+        if alike and uniform(generator, 0, 1) < 0.5:
+            real = _photographed(alike[int(torch.randint(len(alike), (), generator=generator))], self.crop)
+        return sample | real
+
+
+def _photographed(record: Record, side: int) -> Sample:
+    assert record.label is not None
+    square, _ = aligned_square(record, side)
+    return {
+        "real": _picture(square.clip(0.0, 1.0)),
+        "real_wanted": torch.tensor(AMOUNTS[CLASSES[record.label]]),
+    }
 
 
 class HeldOutBeards(Dataset[Sample]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -18,6 +19,7 @@ from afterlens.training.beard.validation import validate
 from afterlens.training.blocks import GROUP_WIDTH
 from afterlens.training.data import seeded
 from afterlens.training.deployable import Deployable, Port
+from afterlens.training.faces.labelled import beard_classes
 from afterlens.training.faces.portraits import index_portraits
 from afterlens.training.losses import PatchDiscriminator, adversarial_loss, discriminator_loss
 from afterlens.training.media.errors import UserError
@@ -115,8 +117,15 @@ def build_network(recipe: BeardRecipe) -> BeardNetwork:
 
 
 def index(recipe: BeardRecipe, photos: Sequence[Path]) -> list[Record]:
-    """The faces of bare photos, each with the class of beard that will be drawn on it, in the set's class ratio."""
-    return gathered(index_portraits(photos), recipe.classes.set)
+    """The faces of bare photos, each with the class of beard that will be drawn on it, in the set's class ratio.
+
+    After them the photos whose folders or attributes say that they show a real beard, as ``captured`` records.
+    """
+    worn = beard_classes(photos)
+    faces = index_portraits(photos)
+    bare = [face for face in faces if worn.get(face.photo, 0) == 0]
+    real = [replace(face, label=worn[face.photo], captured=True) for face in faces if worn.get(face.photo)]
+    return gathered(bare, recipe.classes.set) + real
 
 
 def training_set(recipe: BeardRecipe, records: Sequence[Record]) -> BeardSamples:
@@ -134,7 +143,7 @@ def training_set(recipe: BeardRecipe, records: Sequence[Record]) -> BeardSamples
 
 def validation_set(recipe: BeardRecipe, records: Sequence[Record]) -> HeldOutBeards:
     """Each held-out face with a fixed beard to remove."""
-    return HeldOutBeards(records, recipe.training.crop)
+    return HeldOutBeards([record for record in records if not record.captured], recipe.training.crop)
 
 
 def with_wanted(picture: Tensor, wanted: Tensor) -> Tensor:
@@ -174,10 +183,8 @@ def objective(recipe: BeardRecipe, device: torch.device) -> Objective:
         return outputs, terms
 
     def judge_loss(discriminator: nn.Module, outputs: Outputs, batch: Sample) -> Tensor:
-        made, real = (
-            with_wanted(picture, batch["wanted"]) for picture in (outputs["result"], batch["target"])
-        )
-        return discriminator_loss(discriminator, made, real)
+        made = with_wanted(outputs["result"], batch["wanted"])
+        return discriminator_loss(discriminator, made, with_wanted(batch["real"], batch["real_wanted"]))
 
     discriminators = {"discriminator": Discriminator(judge, judge_loss)} if judge is not None else {}
     return Objective(losses, discriminators=discriminators)

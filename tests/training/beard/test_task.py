@@ -158,7 +158,8 @@ def test_the_discriminator_tells_the_classes_apart() -> None:
     found = objective(recipe(), torch.device("cpu")).discriminators["discriminator"]
     optimizer = torch.optim.Adam(found.module.parameters(), 2e-3)
     for _ in range(60):
-        loss = found.loss(found.module, {"result": pictures.flip(0)}, {"wanted": wanted, "target": pictures})
+        seen = {"wanted": wanted, "real": pictures, "real_wanted": wanted}
+        loss = found.loss(found.module, {"result": pictures.flip(0)}, seen)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -1,0 +1,157 @@
+"""The beard task's figures: what each is named after, that groups are told apart, and a judge that learns to judge."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from afterlens.benchmarks.evaluation import beards
+from afterlens.benchmarks.evaluation.beard_judge import BeardJudge, load_judge, main, seen, varied
+from afterlens.benchmarks.evaluation.beards import Face, evaluate_beards, masked_psnr, summary
+from afterlens.samples import FACES, HELD_OUT_FACES
+from afterlens.training.beard.task import TASK, build_network
+from afterlens.training.checkpoint import save_checkpoint
+from afterlens.training.faces.beards import CLASSES
+from afterlens.training.media.errors import UserError
+from afterlens.training.recipe import read_recipe, read_table
+from tests.conftest import Result
+
+
+def _face(**changes: Any) -> Face:
+    known = {"photo": "1.png", "worn": "full", "gain": 10.0, "around": 50.0, "bare": 60.0, "removed": True}
+    return Face(**{**known, "wanted": "goatee", "grown": False, "sex": "male", "tone": "dark", **changes})
+
+
+def test_a_summary_has_the_mean_the_tail_and_the_worst() -> None:
+    faces = [_face(gain=float(n), around=40.0 + n, bare=60.0 - n, removed=n < 15) for n in range(20)]
+    found = summary(faces)
+    assert found["count"] == 20
+    assert found["gain"] == {"mean": 9.5, "low": pytest.approx(0.95), "worst": 0.0}
+    assert found["around"]["worst"] == 40.0 and found["bare"]["worst"] == 41.0
+    assert found["removed"] == 0.75 and found["grown"] == 0.0
+
+
+def test_the_masked_psnr_sees_the_mask_alone() -> None:
+    target = torch.full((1, 3, 8, 8), 0.5)
+    mask = torch.zeros(1, 1, 8, 8)
+    mask[..., :4] = 1.0
+    result = target + 0.1 * mask
+    assert masked_psnr(result, target, mask) == pytest.approx(20.0, abs=1e-4)
+    assert masked_psnr(result, target, 1.0 - mask) == beards.PSNR_CAP
+    assert masked_psnr(result, target, torch.ones_like(mask)) == pytest.approx(
+        20 + 10 * np.log10(2), abs=1e-4
+    )
+
+
+class _Oracle(nn.Module):
+    """Gives the picture that it was told to give."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[float, ...]] = []
+
+    def forward(self, image: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        self.asked.append(tuple(wanted[0].tolist()))
+        return image + 0.01, image
+
+
+def _weights(path: Path) -> Path:
+    """Start weights of a small network, which changes nothing."""
+    changes = ("network.widths=[16,16,16]", "network.depths=[1,1,1]", "network.decoder_depths=[1,1]")
+    recipe = read_recipe(TASK.recipe_type, TASK.recipe_path, changes)
+    network = {**read_table(TASK.recipe_path)["network"], **recipe.network.model_dump(mode="json")}
+    save_checkpoint(
+        path, build_network(recipe).state_dict(), {"task": "beard", "recipe": {"network": network}}
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("faces")
+    for path in (*FACES, *HELD_OUT_FACES):
+        for suffix in (".jpg", ".json"):
+            (folder / path.name).with_suffix(suffix).write_bytes(path.with_suffix(suffix).read_bytes())
+    return folder
+
+
+def test_a_network_that_changes_nothing_gains_nothing_and_harms_nobody(
+    cli: Callable[..., Result], faces: Path, tmp_path: Path
+) -> None:
+    weights = _weights(tmp_path / "idle.safetensors")
+    done = cli("evaluate", "beard", faces, "-c", weights, "-o", tmp_path / "out", "--json")
+    assert done.code == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found == json.loads((tmp_path / "out" / "beards.json").read_text())
+    assert (tmp_path / "out" / "beards.png").is_file()
+    # The start mask is 0.12, and so the mark is there.
+    assert abs(found["all"]["gain"]["mean"]) < 1.0 and found["all"]["bare"]["mean"] > 35.0
+    assert set(found["by_class"]) <= set(CLASSES[1:]) and set(found["by_sex"]) <= {"female", "male"}
+    for groups in (found["by_class"], found["by_tone"], found["by_sex"]):
+        assert (
+            sum(group["count"] for group in groups.values()) == len(found["faces"]) == found["all"]["count"]
+        )
+    table = cli("evaluate", "beard", faces, "-c", weights, "--fail-under-gain", "3")
+    assert table.code == 1 and "the gate asks for +3.00 dB" in table.stderr and "moustache" in table.stdout
+    assert cli("evaluate", "beard", faces, "-c", weights, "--fail-under", "59").code == 1
+    refused = cli("evaluate", "beard", faces, "-c", weights, "--synthesize", "shadow")
+    assert refused.code == 2 and "not for beard" in refused.stderr
+
+
+def test_every_network_is_asked_the_same_and_its_harm_is_seen(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    oracle = _Oracle()
+    monkeypatch.setattr(beards, "load_network", lambda task, path: (nn.Identity(), {}))
+    weights = _weights(tmp_path / "any.safetensors")
+    found = evaluate_beards(
+        TASK.__class__(**{**vars(TASK), "restorer": lambda network: oracle}), weights, faces
+    )
+    count = found["all"]["count"]
+    assert len(oracle.asked) == 3 * count
+    assert all(asked == (0.0, 0.0, 0.0) for asked in oracle.asked[0::3] + oracle.asked[1::3])
+    assert all(sum(asked) > 0.0 for asked in oracle.asked[2::3])
+    assert 40.0 <= found["all"]["bare"]["mean"] < 46.0  # 0.01 on the face alone
+
+
+def test_the_bundled_judge_tells_drawn_beards_from_bare_faces() -> None:
+    judge = load_judge()
+    faces = torch.stack([_square(path) for path in (*FACES, *HELD_OUT_FACES)])
+    verdicts = judge(seen(faces)).argmax(1)
+    print([CLASSES[int(verdict)] for verdict in verdicts])
+    assert float((verdicts == 0).float().mean()) >= 0.75
+
+
+def _square(path: Path) -> Tensor:
+    from afterlens.training.media.images import read_photo
+
+    return torch.from_numpy(read_photo(path).rgb.copy()).permute(2, 0, 1)
+
+
+def test_what_the_judge_trains_on_varies_and_stays_a_picture() -> None:
+    pictures = (torch.stack([seen(_square(FACES[0])[None])[0]] * 6) * 255).byte()
+    first, second = (varied(pictures, np.random.default_rng(seed)) for seed in (1, 1))
+    assert torch.equal(first, second) and float(first.min()) >= 0.0 and float(first.max()) <= 1.0
+    assert all(float((first[0] - other).abs().mean()) > 0.005 for other in first[1:])
+    assert BeardJudge()(first).shape == (6, len(CLASSES))
+
+
+def test_a_judge_is_trained_by_command(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "judge.safetensors"
+    arguments = ["judge", str(faces), "-o", str(out), "--drawings", "10", "--steps", "2"]
+    monkeypatch.setattr("sys.argv", arguments)
+    assert main() == 0
+    result = json.loads(capsys.readouterr().out)
+    assert set(result["accuracy"]) == set(CLASSES) and result["steps"] == 2
+    load_judge(out)
+    with pytest.raises(UserError):
+        load_judge(_weights(tmp_path / "no_judge.safetensors"))
