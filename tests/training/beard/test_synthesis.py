@@ -114,3 +114,36 @@ def test_pictures_without_labels_train_too(tmp_path: Path) -> None:
     shutil.copy(FACES[0], tmp_path / "photo.jpg")  # without its .json: the face is found
     (record,) = gathered(index_portraits([tmp_path / "photo.jpg"]), (0.0, 0.0, 0.0, 0.0, 1.0))
     assert beard_sample(record, "remove", 64, seeded(1))["beard"].max() > 0.5
+
+
+def test_photos_of_real_beards_are_examples_and_never_drawn_on(tmp_path: Path) -> None:
+    """Two people "wear" what their folder says: they are seen as real ones of that class, half of the time."""
+    for kind, path in (("full", FACES[0]), ("moustache", FACES[1])):
+        (tmp_path / kind).mkdir()
+        shutil.copy(path, tmp_path / kind / path.name)
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for path in (*FACES[2:], *HELD_OUT_FACES):
+        for suffix in (".jpg", ".json"):
+            shutil.copy(path.with_suffix(suffix), bare / f"{path.stem}{suffix}")
+    recipe = read_recipe(
+        BeardRecipe,
+        TASK.recipe_path,
+        ["classes.set=[1.0, 1.0, 0.0, 0.0, 1.0]", "classes.batches=[1, 1, 0, 0, 1]"],
+    )
+    found = TASK.index(recipe, sorted(tmp_path.rglob("*.jpg")))
+    real = [record for record in found if record.captured]
+    assert {(r.photo.parent.name, r.label) for r in real} == {("full", 4), ("moustache", 2)}
+    assert all(r.photo.parent.name == "bare" for r in found if not r.captured)
+    samples = BeardSamples(found, (1, 1, 0, 0, 1), (1.0, 0.0, 0.0), 32, 12, 3)
+    by_class: dict[int, list[bool]] = {}
+    for index in range(48):
+        sample = samples[index]
+        label = int(sample["label"])
+        own = torch.equal(sample["real"], sample["target"])
+        by_class.setdefault(label, []).append(own)
+        expected = sample["wanted"] if own else torch.tensor(AMOUNTS[CLASSES[label]])
+        assert torch.equal(sample["real_wanted"], expected)
+    assert all(by_class[0]) and all(by_class[1])  # nobody was photographed with these
+    assert 3 <= sum(by_class[4]) <= len(by_class[4]) - 3
+    assert len(TASK.validation_set(recipe, found)) == len(found) - 2  # type: ignore[arg-type]
