@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,19 +72,21 @@ def restore(
     MPEG-TS) into a .mp4, .mov, .mkv or .webm, or a folder of frames into a folder of PNGs. Size, frame
     times, sound and subtitles are kept: `afterlens restore deblur clip.mp4 -o sharp.mp4`.
 
-    A task for faces changes all faces of a photo:
+    A task for faces changes all faces of a photo or of a video file:
     `afterlens restore beard me.jpg --wanted full -o beard.png -c best.safetensors`.
     """
     from afterlens.conversion.restore.faces import face_engine
     from afterlens.conversion.restore.photo import restore as run
+    from afterlens.training.media.containers import is_video
     from afterlens.training.tasks import find_task
 
     found = find_task(task)
-    if found.stream:
-        _restore_clip(found, inputs, out, runtime, checkpoint, bundle, as_json)
-        return
     if not found.faces and wanted is not None:
         raise UserError(f"got --wanted {wanted}, which is for beard; leave it out for {task}")
+    of_faces = found.faces and len(inputs) == 1 and inputs[0].is_file() and is_video(inputs[0])
+    if found.stream or of_faces:
+        _restore_clip(found, inputs, out, runtime, checkpoint, bundle, wanted, as_json)
+        return
     with library_output_on_stderr():
         engine = None
         if found.faces:
@@ -124,16 +127,24 @@ def _restore_clip(
     runtime: Runtime,
     checkpoint: Path | None,
     bundle: Path | None,
+    wanted: str | None,
     as_json: bool,
 ) -> None:
-    from afterlens.conversion.restore.clip import restore_clip
+    from afterlens.conversion.restore.clip import FrameEngine, restore_clip
+    from afterlens.conversion.restore.face_clip import FaceClip
     from afterlens.conversion.restore.frame_engine import frame_engine
 
     if len(inputs) != 1:
         raise UserError(f"got {len(inputs)} inputs, expected one: a video file or a folder of frames")
     with library_output_on_stderr():
-        engine = frame_engine(task, runtime.value, checkpoint, bundle)
-        restored = restore_clip(engine, inputs[0], out, label=f"restore {task.name}")
+        complete = None
+        engine: FrameEngine
+        if task.faces:
+            engine = faces = FaceClip(task, runtime.value, checkpoint, bundle, amounts(wanted))
+            complete = partial(faces.complete, source=inputs[0], out=out)
+        else:
+            engine = frame_engine(task, runtime.value, checkpoint, bundle)
+        restored = restore_clip(engine, inputs[0], out, label=f"restore {task.name}", complete=complete)
     result = {"task": task.name, "runtime": runtime.value, **restored}
     rate = restored["frames_per_second"]
     row = (

@@ -33,7 +33,14 @@ Image = NDArray[np.float32]  # (H, W, 3) RGB, [0, 1]
 FrameEngine = Callable[[Image, bool], Image]
 
 
-def restore_clip(engine: FrameEngine, source: Path, out: Path, *, label: str = "restore") -> dict[str, Any]:
+def restore_clip(
+    engine: FrameEngine,
+    source: Path,
+    out: Path,
+    *,
+    label: str = "restore",
+    complete: Callable[[Path], None] | None = None,
+) -> dict[str, Any]:
     """Restore `source` into `out`.
 
     Args:
@@ -42,6 +49,7 @@ def restore_clip(engine: FrameEngine, source: Path, out: Path, *, label: str = "
         out: for a video, a file name with one of SUFFIXES; for a folder of frames, a new folder, or that of an earlier
             result: it gets PNGs with the frames' stems.
         label: what the progress bar on stderr calls the work.
+        complete: may change each new file, such as sign it, before it gets its name.
 
     Returns: `{"input", "output", "width", "height", "frames", "scenes", "frames_per_second", "audio", "seconds"}`.
         "frames_per_second" is the clip's own mean rate, None for a folder; "audio" the number of tracks copied;
@@ -65,10 +73,10 @@ def restore_clip(engine: FrameEngine, source: Path, out: Path, *, label: str = "
 
         if isinstance(clip, FrameFolder):
             audio = 0
-            _restore_folder(clip, out, restorer, advance)
+            _restore_folder(clip, out, restorer, advance, complete)
         else:
             assert isinstance(clip, VideoFile)
-            audio = _restore_video(clip, out, restorer, advance, note)
+            audio = _restore_video(clip, out, restorer, advance, note, complete)
     return {
         "input": str(source),
         "output": str(out),
@@ -143,25 +151,40 @@ def _progress(description: str, frames: int | None) -> Progress:
     return progress
 
 
-def _restore_folder(clip: FrameFolder, out: Path, restorer: _Restorer, advance: Callable[[], None]) -> None:
+def _restore_folder(
+    clip: FrameFolder,
+    out: Path,
+    restorer: _Restorer,
+    advance: Callable[[], None],
+    complete: Callable[[Path], None] | None,
+) -> None:
     with atomic_path(out) as temporary:
         temporary.mkdir()
         for file, photo in zip(clip.files, clip.photos(), strict=True):
             rgb = np.rint(photo.rgb * np.float32(255)).astype(np.uint8)
-            write_png(temporary / f"{file.stem}.png", restorer(rgb, photo.rgb), photo.exif, photo.icc)
+            target = temporary / f"{file.stem}.png"
+            write_png(target, restorer(rgb, photo.rgb), photo.exif, photo.icc, complete)
             advance()
 
 
 def _restore_video(
-    clip: VideoFile, out: Path, restorer: _Restorer, advance: Callable[[], None], note: Callable[[str], None]
+    clip: VideoFile,
+    out: Path,
+    restorer: _Restorer,
+    advance: Callable[[], None],
+    note: Callable[[str], None],
+    complete: Callable[[Path], None] | None,
 ) -> int:
     """Returns the number of audio tracks."""
-    with open_video(clip.path) as video, atomic_path(out) as temporary, temporary.open("wb") as file:
-        writer = VideoWriter(clip, video, file, out)
-        for text in writer.notes:
-            note(text)
-        for frame in video.frames(writer.copy):
-            writer.write(restorer(frame.rgb), frame)
-            advance()
-        writer.finish()
+    with open_video(clip.path) as video, atomic_path(out) as temporary:
+        with temporary.open("wb") as file:
+            writer = VideoWriter(clip, video, file, out)
+            for text in writer.notes:
+                note(text)
+            for frame in video.frames(writer.copy):
+                writer.write(restorer(frame.rgb), frame)
+                advance()
+            writer.finish()
+        if complete is not None:
+            complete(temporary)
         return writer.audio

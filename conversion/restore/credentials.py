@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import mimetypes
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -40,23 +41,35 @@ class Credentials:
     intact: bool
 
 
-def sign(path: Path, source: Path, agent: str) -> None:
-    """Put a note into the PNG at ``path`` that ``agent`` has edited ``source``; the photo's own credentials go in with it.
+def can_be_signed(path: Path) -> bool:
+    """Whether files of this name can hold a note: PNG, MP4 and MOV can, Matroska cannot."""
+    import c2pa
+
+    return mimetypes.guess_type(path.name)[0] in c2pa.Builder.get_supported_mime_types()
+
+
+def sign(path: Path, source: Path, agent: str, kind: str = "image/png") -> None:
+    """Put a note into a new file that ``agent`` has edited ``source``, whose own credentials go in with it.
+
+    Args:
+        path: the file, a PNG if ``kind``, its media type, says nothing else. Its name does not matter.
+        source: the photo or clip that it was made from.
+        agent: the software.
 
     Raises UserError where the file cannot be signed.
     """
     import c2pa
 
-    kind = _mime_type(source)
+    made_from = _mime_type(source)
     edited = {"action": "c2pa.edited", "digitalSourceType": EDITED, "softwareAgent": {"name": agent}}
     opened = {"action": "c2pa.opened", "parameters": {"ingredientIds": ["photo"]}}
     photo = {"title": source.name, "relationship": "parentOf", "instance_id": "photo"}
     # Of a format that holds no credentials nothing is said but that the picture was made from something.
-    is_known = kind in c2pa.Builder.get_supported_mime_types()
+    is_known = made_from in c2pa.Builder.get_supported_mime_types()
     actions = [opened, edited] if is_known else [{**edited, "action": "c2pa.created"}]
     manifest = {
         "claim_generator_info": [{"name": "afterlens"}],
-        "title": source.with_suffix(".png").name,
+        "title": source.stem,
         "assertions": [{"label": "c2pa.actions.v2", "data": {"actions": actions}}],
     }
     signed = path.with_name(f"{path.name}.signed")
@@ -64,9 +77,9 @@ def sign(path: Path, source: Path, agent: str) -> None:
         builder = c2pa.Builder(json.dumps(manifest), _offline())
         if is_known:
             with source.open("rb") as stream:
-                builder.add_ingredient(json.dumps(photo), kind, stream)
+                builder.add_ingredient(json.dumps(photo), made_from, stream)
         with path.open("rb") as plain, signed.open("w+b") as target:
-            builder.sign(_signer(), "image/png", plain, target)
+            builder.sign(_signer(), kind, plain, target)
         signed.replace(path)
     except c2pa.C2paError as error:
         raise UserError(f"{path}: Content Credentials cannot be written ({error})") from error
@@ -97,14 +110,14 @@ def credentials_of(path: Path) -> Credentials | None:
 
 
 def _mime_type(path: Path) -> str:
-    """By the file's first bytes, as the photos are read; "" for what Pillow does not know."""
+    """Of pictures by their first bytes, as they are read; of clips by name; "" for what is neither."""
     from PIL import Image
 
     try:
         with Image.open(path) as image:
             return image.get_format_mimetype() or ""
     except (OSError, ValueError, SyntaxError):
-        return ""
+        return mimetypes.guess_type(path.name)[0] or ""
 
 
 @cache

@@ -18,12 +18,15 @@ from numpy.typing import NDArray
 from afterlens.conversion.bundle.runtimes import to_levels
 from afterlens.conversion.restore.photo import Engine, Image, Runtime, by_torch, open_runtime
 from afterlens.training.faces.align import SIDE, alignment, cut, moved, pasted
-from afterlens.training.faces.detect import find_faces
+from afterlens.training.faces.detect import Floats, find_faces
 from afterlens.training.faces.regions import carrier
 from afterlens.training.media.errors import UserError
 from afterlens.training.task import Task
 
 Change = Callable[[Image, NDArray[np.float32]], Image]  # aligned face, what is wanted -> the changed face
+Paste = Callable[
+    [Image, Floats], Image
+]  # photo, landmarks (468, 2) of one face -> the photo with that face changed
 
 
 def face_engine(
@@ -41,6 +44,29 @@ def face_engine(
 
     Raises UserError for weights or a bundle that cannot be used; the engine, where a photo has no face.
     """
+    paste = face_paster(task, runtime, checkpoint, bundle, wanted)
+
+    def engine(rgb: Image) -> Image:
+        faces = find_faces(to_levels(rgb))
+        if not faces:
+            raise UserError(
+                "no face found; it must be turned to the camera, and a tenth of the picture or larger"
+            )
+        for face in faces:
+            rgb = paste(rgb, face.landmarks)
+        return rgb
+
+    return engine
+
+
+def face_paster(
+    task: Task,
+    runtime: Runtime,
+    checkpoint: Path | None,
+    bundle: Path | None,
+    wanted: Sequence[float],
+) -> Paste:
+    """A photo and the landmarks of one of its faces -> the photo with this face changed; arguments as above."""
     if runtime == "torch":
         change, side = _by_network(task, checkpoint), SIDE
     else:
@@ -52,20 +78,13 @@ def face_engine(
 
     numbers = np.array(wanted, np.float32)
 
-    def engine(rgb: Image) -> Image:
-        faces = find_faces(to_levels(rgb))
-        if not faces:
-            raise UserError(
-                "no face found; it must be turned to the camera, and a tenth of the picture or larger"
-            )
-        for face in faces:
-            into = alignment(face.landmarks, side)
-            square = cut(rgb, into, side).clip(0.0, 1.0)
-            where = carrier(moved(face.landmarks, into), side)[..., None]
-            rgb = pasted(rgb, (change(square, numbers) - square) * where, into)
-        return rgb
+    def paste(rgb: Image, landmarks: Floats) -> Image:
+        into = alignment(landmarks, side)
+        square = cut(rgb, into, side).clip(0.0, 1.0)
+        where = carrier(moved(landmarks, into), side)[..., None]
+        return pasted(rgb, (change(square, numbers) - square) * where, into)
 
-    return engine
+    return paste
 
 
 def _by_network(task: Task, checkpoint: Path | None) -> Change:
