@@ -152,5 +152,7 @@ class Task:
     # Where the recipe changes the degradation (a panel of its own): recipe -> `degrade` as it trains; None: as it is
     degrade_by: Callable[[Any], Callable[[Tensor, Tensor, str, Generator], Sample]] | None = None
     faces: bool = False  # of a task that works on the faces of its photos
+    # Of a task whose networks can be more or less careful: (network, strength in [0, 1]); at 0 nothing changes
+    set_strength: Callable[[nn.Module, float], None] | None = None
     # Of a task for clips, whose network also takes the previous frame: (frame, state or None) -> (restored, state)
     stream: Callable[[nn.Module], nn.Module] | None = None

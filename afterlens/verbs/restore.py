@@ -49,6 +49,14 @@ def restore(
     bundle: Annotated[
         Path | None, typer.Option(metavar="BUNDLE", help="The artifacts for tflite and coreml.")
     ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            metavar="0..1",
+            help="For reflection, how sure the network must be that something is to be removed: 0 changes nothing, 1 changes "
+            "all it can; as trained: 0.5.",
+        ),
+    ] = None,
     wanted: Annotated[
         str | None,
         typer.Option(
@@ -85,6 +93,8 @@ def restore(
         raise UserError(f"got --wanted {wanted}, which is for beard; leave it out for {task}")
     of_faces = found.faces and len(inputs) == 1 and inputs[0].is_file() and is_video(inputs[0])
     if found.stream or of_faces:
+        if strength is not None:
+            raise UserError(f"--strength: {task} has no such dial; leave it out")
         _restore_clip(found, inputs, out, runtime, checkpoint, bundle, wanted, as_json)
         return
     with library_output_on_stderr():
@@ -92,7 +102,14 @@ def restore(
         if found.faces:
             engine = face_engine(found, runtime.value, checkpoint, bundle, amounts(wanted))
         result = run(
-            found, inputs, out, runtime=runtime.value, checkpoint=checkpoint, bundle=bundle, engine=engine
+            found,
+            inputs,
+            out,
+            runtime=runtime.value,
+            checkpoint=checkpoint,
+            bundle=bundle,
+            strength=strength,
+            engine=engine,
         )
     rows = [
         (image["input"], image["output"], f"{image['width']}x{image['height']}") for image in result["images"]

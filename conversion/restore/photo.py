@@ -45,6 +45,7 @@ def restore(
     runtime: Runtime = "torch",
     checkpoint: Path | None = None,
     bundle: Path | None = None,
+    strength: float | None = None,
     engine: Engine | None = None,
 ) -> dict[str, Any]:
     """Restore the photos in `inputs` (files and folders) and write them as PNG.
@@ -55,6 +56,8 @@ def restore(
         runtime: "torch", or "tflite" / "coreml" to run the artifacts of `bundle`, Core ML by our own executor.
         checkpoint: for "torch"; None for the bundled one.
         bundle: for the other two, a folder written by `afterlens convert`.
+        strength: how readily the network changes a photo, from 0 (never) to 1, for "torch" and tasks that can; None: as it
+            was trained.
         engine: restores one photo; None makes it of the arguments before. Its UserError is given the photo's name.
 
     Returns: `{"task", "runtime", "images": [{"input", "output", "width", "height"}], "failed": [{"input", "reason"}]}`.
@@ -66,10 +69,12 @@ def restore(
     """
     inputs, failed = _present(inputs)
     jobs = plan(inputs, out)
-    if engine is None:
-        engine = (
-            _torch_engine(task, checkpoint) if runtime == "torch" else _artifact_engine(task, bundle, runtime)
-        )
+    if strength is not None:
+        _refuse_strength(task, runtime, strength)
+    if engine is None and runtime == "torch":
+        engine = _torch_engine(task, checkpoint, strength)
+    elif engine is None:
+        engine = _artifact_engine(task, bundle, runtime)
     images: list[dict[str, Any]] = []
     with progress_bar() as progress:
         for missing in failed:
@@ -161,10 +166,23 @@ def plan(inputs: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
     return jobs
 
 
-def _torch_engine(task: Task, checkpoint: Path | None) -> Engine:
+def _refuse_strength(task: Task, runtime: Runtime, strength: float) -> None:
+    if not 0.0 <= strength <= 1.0:
+        raise UserError(f"--strength: got {strength}, expected a number from 0 (change nothing) to 1")
+    if task.set_strength is None:
+        raise UserError(f"--strength: {task.name} has no such dial; leave it out")
+    if runtime != "torch":
+        raise UserError(
+            f"--strength: converted files have the one they were trained with; leave out --runtime {runtime}"
+        )
+
+
+def _torch_engine(task: Task, checkpoint: Path | None, strength: float | None) -> Engine:
     from afterlens.training.trained import load_network
 
     network, _ = load_network(task, checkpoint or task.pretrained)
+    if strength is not None and task.set_strength is not None:
+        task.set_strength(network, strength)
     restorer = task.restorer(network).eval()
 
     def run(rgb: Image) -> Image:

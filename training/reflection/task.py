@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Self
@@ -190,6 +191,27 @@ def objective(recipe: ReflectionRecipe, device: torch.device) -> Objective:
     return Objective(losses, discriminators=discriminators, helpers=helpers, monitor=monitor)
 
 
+def set_strength(network: nn.Module, strength: float) -> None:
+    """Let the gate open where the network holds a layer for more probable than ``1 - strength``.
+
+    At 0.5, as it was trained; at 0 nothing passes and the photo stays as it is; at 1 all of the change passes.
+
+    Raises UserError for weights without a gate.
+    """
+    assert isinstance(network, ReflectionNetwork)
+    if network.gate_head is None:
+        raise UserError(
+            "these weights have no gate, so their strength cannot be changed; take weights with one"
+        )
+    network.threshold = (
+        math.inf
+        if strength == 0.0
+        else math.log((1.0 - strength) / strength)
+        if strength < 1.0
+        else -math.inf
+    )
+
+
 def deployable(network: nn.Module, height: int, width: int) -> Deployable:
     """RGB in, RGB out at ``height`` x ``width``; the layer as a second picture in which 0.5 is "nothing".
 
@@ -237,4 +259,5 @@ TASK = Task(
     examples=examples_by(degrade),
     kinds=KINDS,
     degrade=degrade,
+    set_strength=set_strength,
 )

@@ -1,11 +1,21 @@
 """The gate: exact where it is sure, supervised by what the synthesis changed."""
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 
+from afterlens.samples import DEGRADED
+from afterlens.training.media.errors import UserError
+from afterlens.training.media.images import read_photo
+from afterlens.training.recipe import read_recipe
 from afterlens.training.reflection.gate import CELL, GateHead, changed, gate_loss, gate_recall, opened
+from afterlens.training.reflection.task import TASK, ReflectionRecipe, build_network, set_strength
+from tests.conftest import Result
 
 
 def test_sure_logits_open_and_close_exactly() -> None:
@@ -52,3 +62,39 @@ def test_new_head_is_nearly_open_and_can_learn() -> None:
     assert logits.shape == (2, 1, 4, 4) and float(opened(logits.detach()).min()) > 0.7
     F.binary_cross_entropy_with_logits(logits, torch.zeros_like(logits)).backward()
     assert all(p.grad is not None and bool(p.grad.any()) for p in head.parameters())
+
+
+def test_strength_is_a_probability_and_its_ends_are_exact() -> None:
+    network = build_network(read_recipe(ReflectionRecipe, TASK.recipe_path))
+    for strength, threshold in ((0.0, math.inf), (0.25, math.log(3.0)), (0.5, 0.0), (1.0, -math.inf)):
+        set_strength(network, strength)
+        assert network.threshold == pytest.approx(threshold)
+    logits = torch.tensor([-30.0, 0.0, 30.0]).reshape(3, 1, 1, 1)
+    assert float(opened(logits, math.inf).max()) == 0.0 and float(opened(logits, -math.inf).min()) == 1.0
+    plain = build_network(
+        read_recipe(ReflectionRecipe, TASK.recipe_path, ["network.gate=false", "loss.gate=0.0"])
+    )
+    with pytest.raises(UserError, match="no gate"):
+        set_strength(plain, 0.5)
+
+
+def test_strength_from_the_command_line(cli: Callable[..., Result], tmp_path: Path) -> None:
+    """More of it changes more, none of it changes nothing at all."""
+    photo = DEGRADED / "reflection.jpg"
+    before = read_photo(photo).rgb
+    weights = TASK.pretrained.with_name("reflection_gated.safetensors")
+    change = []
+    for strength in ("0", "0.2", "0.5", "0.9", "1"):
+        out = tmp_path / f"{strength}.png"
+        done = cli("restore", "reflection", photo, "-o", out, "-c", weights, "--strength", strength)
+        assert done.code == 0, done.stderr
+        change.append(float(np.abs(read_photo(out).rgb - before).mean()))
+    print([f"{value:.5f}" for value in change])
+    assert change[0] == 0.0 and change == sorted(change) and change[-1] > 1.2 * change[1] > 0.0
+    for options, words in (
+        (("reflection", photo, "--strength", "1.5"), "got 1.5, expected a number from 0"),
+        (("udc", photo, "--strength", "0.5"), "udc has no such dial"),
+        (("reflection", photo, "--strength", "0.5", "--runtime", "tflite"), "leave out --runtime tflite"),
+    ):
+        refused = cli("restore", *options, "-o", tmp_path / "no.png")
+        assert refused.code == 2 and words in refused.stderr
