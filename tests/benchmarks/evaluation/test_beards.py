@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from afterlens.benchmarks.ablations import beard_claims
 from afterlens.benchmarks.evaluation import beards
 from afterlens.benchmarks.evaluation.beard_judge import BeardJudge, load_judge, main, seen, varied
 from afterlens.benchmarks.evaluation.beards import Face, evaluate_beards, masked_psnr, summary
@@ -155,3 +156,28 @@ def test_a_judge_is_trained_by_command(
     load_judge(out)
     with pytest.raises(UserError):
         load_judge(_weights(tmp_path / "no_judge.safetensors"))
+
+
+def test_each_claim_is_left_out_once_with_equal_training_otherwise(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[list[str]] = []
+
+    def train(task: Any, data: Any, out: Path, *, overrides: list[str], **others: Any) -> Path:
+        read_recipe(task.recipe_type, task.recipe_path, overrides)  # they are what the recipe knows
+        calls.append(overrides)
+        return _weights(tmp_path / "same.safetensors")
+
+    monkeypatch.setattr(beard_claims, "train", train)
+    rows = beard_claims.ablate([faces], faces, tmp_path / "runs", 5, ["training.batch=4"])
+    assert [row["without"] for row in rows] == list(beard_claims.WITHOUT)
+    assert all("training.steps=5" in call and "training.batch=4" in call for call in calls)
+    changed = [{change.partition("=")[0] for change in call[3:]} for call in calls]
+    assert changed == [
+        set(),
+        {"classes.set"},
+        {"classes.set", "classes.batches"},
+        {"loss.area_adjusted"},
+        {"classes.set", "classes.batches", "loss.area_adjusted"},
+    ]
+    assert all(row["all"] == rows[0]["all"] for row in rows)  # the same weights, and so the same figures
