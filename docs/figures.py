@@ -4,12 +4,14 @@
     python docs/figures.py curve runs/reflection/metrics.csv
     python docs/figures.py variants docs/quantization.md
     python docs/figures.py heads makehuman/              # and --base as for `afterlens heads`
+    python docs/figures.py faces
 
 photos: docs/before_after.jpg (the photos of afterlens/samples/degraded), docs/under_display.jpg (a photo through a
 display, by the live and the still network), docs/deblurred.jpg (frames with known motion, and a real clip), docs/psf.jpg
 (a panel and its point-spread function). curve: docs/curve.png, mean PSNR on the held-out photos; several metrics files
 are drawn one after the other. variants: docs/variants.png, what each variant loses beside its size and its time, from
 the tables of a page. heads: docs/heads.jpg, people who do not exist, and docs/beards.jpg, what is drawn on their faces.
+faces: docs/faces.jpg, beards removed and put on.
 """
 
 import csv
@@ -31,7 +33,7 @@ from PIL import Image
 from afterlens.conversion.report.pareto import COLOURS, MARKERS, label_points
 from afterlens.samples import EVALUATION, FACES, HELD_OUT_FACES
 from afterlens.training.data import seeded
-from afterlens.training.faces.beards import CLASSES, draw_beard
+from afterlens.training.faces.beards import AMOUNTS, CLASSES, draw_beard
 from afterlens.training.faces.heads.assets import read_assets
 from afterlens.training.faces.heads.identity import sample_expression
 from afterlens.training.faces.heads.render import Studio
@@ -273,8 +275,33 @@ def beards(out: Path) -> None:
     Image.fromarray(np.rint(np.vstack(rows).clip(0, 1) * 255).astype(np.uint8)).save(out, **JPEG)
 
 
+def faces(out: Path) -> None:
+    """Held-out portraits: with a drawn beard, that removed, the face below, and with each class put on by the network."""
+    task = find_task("beard")
+    network, _ = load_network(task, task.pretrained)
+    restorer = task.restorer(network).eval()
+    rows = []
+    for number, path in enumerate(HELD_OUT_FACES):
+        labels = read_labels(path)
+        assert labels is not None
+        face = read_photo(path).rgb
+        landmarks, hair = (np.array(values, np.float32) for values in (labels.landmarks, labels.hair_colour))
+        kind = CLASSES[1 + (number + 1) % 4]
+        worn = draw_beard(face, landmarks, kind, np.random.default_rng(50 + number), hair).over(face)
+        made = [_changed(restorer, worn, "none"), face, *(_changed(restorer, face, k) for k in CLASSES[1:])]
+        rows.append(np.hstack([worn, *made]))
+    sheet = np.rint(np.vstack(rows).clip(0, 1) * 255).astype(np.uint8)
+    Image.fromarray(sheet).resize((sheet.shape[1] * 3 // 4, sheet.shape[0] * 3 // 4)).save(out, **JPEG)
+
+
+def _changed(restorer: torch.nn.Module, face: NDArray, kind: str) -> NDArray:
+    picture = torch.from_numpy(np.ascontiguousarray(face, np.float32)).permute(2, 0, 1)[None]
+    with torch.inference_mode():
+        return restorer(picture, torch.tensor([AMOUNTS[kind]]))[0][0].permute(1, 2, 0).numpy()
+
+
 def main(what: str, *files: str) -> None:
-    """Draw photos, curve, variants or heads."""
+    """Draw photos, curve, variants, heads or faces."""
     if what == "photos":
         before_after(DOCS / "before_after.jpg")
         under_display(DOCS / "under_display.jpg")
@@ -288,8 +315,10 @@ def main(what: str, *files: str) -> None:
         assets, *base = (Path(file) for file in files if file != "--base")
         heads(assets, base[0] if base else None, DOCS / "heads.jpg")
         beards(DOCS / "beards.jpg")
+    elif what == "faces":
+        faces(DOCS / "faces.jpg")
     else:
-        sys.exit(f"error: {what!r}, expected photos, curve, variants or heads")
+        sys.exit(f"error: {what!r}, expected photos, curve, variants, heads or faces")
 
 
 if __name__ == "__main__":
