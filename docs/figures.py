@@ -2,6 +2,7 @@
 
     python docs/figures.py photos
     python docs/figures.py curve runs/reflection/metrics.csv
+    python docs/figures.py strength targets.json         # of benchmarks.ablations.reflection_targets
     python docs/figures.py variants docs/quantization.md
     python docs/figures.py heads makehuman/              # and --base as for `afterlens heads`
     python docs/figures.py faces
@@ -9,12 +10,14 @@
 photos: docs/before_after.jpg (the photos of afterlens/samples/degraded), docs/under_display.jpg (a photo through a
 display, by the live and the still network), docs/deblurred.jpg (frames with known motion, and a real clip), docs/psf.jpg
 (a panel and its point-spread function). curve: docs/curve.png, mean PSNR on the held-out photos; several metrics files
-are drawn one after the other. variants: docs/variants.png, what each variant loses beside its size and its time, from
-the tables of a page. heads: docs/heads.jpg, people who do not exist, and docs/beards.jpg, what is drawn on their faces.
+are drawn one after the other. strength: docs/strength.png, harm against gain. variants: docs/variants.png, what each variant
+loses beside its size and its time, from the tables of a page. heads: docs/heads.jpg, people who do not exist, and
+docs/beards.jpg, what is drawn on their faces.
 faces: docs/faces.jpg, beards removed and put on.
 """
 
 import csv
+import json
 import re
 import sys
 import tempfile
@@ -190,6 +193,27 @@ def curve(files: list[Path], out: Path) -> None:
     figure.savefig(out, dpi=110)
 
 
+def strength(measured: Path, out: Path) -> None:
+    """Harm against gain: what `reflection_targets` printed for several strengths, a line a set."""
+    rows = json.loads(measured.read_text("utf-8"))["rows"]
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for axis, measure, title in zip(
+        axes,
+        ("psnr", "psnr_gain"),
+        ("clean photos: PSNR to themselves", "degraded photos: gain"),
+        strict=True,
+    ):
+        for name in dict.fromkeys(row["set"] for row in rows if row["measure"] == measure):
+            own = [row for row in rows if row["set"] == name]
+            places = [row["strength"] for row in own]
+            (line,) = axis.plot(places, [row["mean"] for row in own], "o-", label=name)
+            axis.plot(places, [row["worst"] for row in own], ":", color=line.get_color(), linewidth=1)
+        axis.set(xlabel="--strength", ylabel="dB", title=f"{title} (dotted: the worst)")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=7)
+    figure.savefig(out, dpi=110)
+
+
 def measured(page: Path) -> dict[str, list[dict[str, str]]]:
     """The tables of a Markdown page below lines such as "**reflection**": by network, rows by the heads of columns."""
     tables: dict[str, list[dict[str, str]]] = {}
@@ -301,7 +325,7 @@ def _changed(restorer: torch.nn.Module, face: NDArray, kind: str) -> NDArray:
 
 
 def main(what: str, *files: str) -> None:
-    """Draw photos, curve, variants, heads or faces."""
+    """Draw photos, curve, strength, variants, heads or faces."""
     if what == "photos":
         before_after(DOCS / "before_after.jpg")
         under_display(DOCS / "under_display.jpg")
@@ -309,6 +333,8 @@ def main(what: str, *files: str) -> None:
         point_spread(DOCS / "psf.jpg")
     elif what == "curve":
         curve([Path(file) for file in files], DOCS / "curve.png")
+    elif what == "strength":
+        strength(Path(files[0]), DOCS / "strength.png")
     elif what == "variants":
         variants(Path(files[0]), DOCS / "variants.png")
     elif what == "heads":
@@ -318,7 +344,7 @@ def main(what: str, *files: str) -> None:
     elif what == "faces":
         faces(DOCS / "faces.jpg")
     else:
-        sys.exit(f"error: {what!r}, expected photos, curve, variants, heads or faces")
+        sys.exit(f"error: {what!r}, expected photos, curve, strength, variants, heads or faces")
 
 
 if __name__ == "__main__":

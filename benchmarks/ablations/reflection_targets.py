@@ -1,10 +1,10 @@
 """The reflection network against its targets: harm to clean photos, gain on degraded ones, and what its gate detects.
 
-    python -m afterlens.benchmarks.ablations.reflection_targets DATA -c FILE --threshold -1 0 1 --maps build/maps
+    python -m afterlens.benchmarks.ablations.reflection_targets DATA -c FILE --strength 0.25 0.5 0.75 --maps build/maps
 
-DATA holds test_clean, test_reflection and test_shadow. Each threshold of the gate gives one row a set: raising it does less
-harm and removes less. ``--maps`` writes a picture of what the gate detects for each photo of test_reflection. The last line
-on stdout is one JSON document.
+DATA holds test_clean, test_reflection and test_shadow. Each strength (as of `afterlens restore`) gives one row a set: less of
+it does less harm and removes less. ``--maps`` writes a picture of what the gate detects for each photo of test_reflection.
+The last line on stdout is one JSON document.
 """
 
 import argparse
@@ -27,9 +27,11 @@ from afterlens.training.pairs import find_pairs
 from afterlens.training.reflection.gate import changed, opened
 from afterlens.training.reflection.network import MULTIPLE, ReflectionNetwork
 from afterlens.training.reflection.pyramid import PyramidRestorer, levels_for
+from afterlens.training.reflection.task import set_strength
 from afterlens.training.tasks import find_task
 from afterlens.training.trained import load_network
 
+_AS_TRAINED = 0.5  # the strength of weights without a gate, too
 _DIFFERENCE = 0.01  # mean difference of a 4x4 block above which it counts as changed, as in the recipe
 
 
@@ -128,25 +130,26 @@ def _tensor(path: Path) -> Tensor:
 
 
 def run(
-    data: Path, checkpoint: Path, thresholds: Sequence[float], count: int | None, maps: Path | None
+    data: Path, checkpoint: Path, strengths: Sequence[float], count: int | None, maps: Path | None
 ) -> Any:
-    """All rows, by threshold, and the gate's detection."""
+    """All rows, by strength, and the gate's detection."""
     network, metadata = load_network(find_task("reflection"), checkpoint)
     assert isinstance(network, ReflectionNetwork)
     result: dict[str, Any] = {"checkpoint": checkpoint.name, "step": metadata.get("step"), "rows": []}
-    for threshold in thresholds:
-        network.threshold = threshold
+    for strength in strengths:
+        if strength != _AS_TRAINED:
+            set_strength(network, strength)
         for wanted in SETS:
-            row = {"threshold": threshold, **score(network, data, wanted, count)}
+            row = {"strength": strength, **score(network, data, wanted, count)}
             result["rows"].append(row)
             print(
-                f"{threshold:+.1f} {row['set']:20s} {row['measure']:9s} mean {row['mean']:6.2f}  p5 {row['p5']:6.2f}  "
+                f"{strength:.2f} {row['set']:20s} {row['measure']:9s} mean {row['mean']:6.2f}  p5 {row['p5']:6.2f}  "
                 f"worst {row['worst']:6.2f}  worse than input {100 * row['worse']:3.0f} %  of {row['count']:3d}  "
                 f"target {row['target']}",
                 flush=True,
             )
     if maps is not None:
-        network.threshold = 0.0
+        set_strength(network, _AS_TRAINED)
         folders = sorted(path for path in (data / "test_reflection").iterdir() if path.is_dir())
         result["detection"] = [
             row
@@ -164,12 +167,12 @@ def main() -> int:
     )
     parser.add_argument("data", type=Path, help="folder of the test sets")
     parser.add_argument("-c", "--checkpoint", type=Path, default=find_task("reflection").pretrained)
-    parser.add_argument("--threshold", type=float, nargs="+", default=[0.0], help="of the gate, in logits")
+    parser.add_argument("--strength", type=float, nargs="+", default=[_AS_TRAINED], help="0 to 1")
     parser.add_argument("--count", type=int, help="only so many photos of each set")
     parser.add_argument("--maps", type=Path, help="folder for pictures of what the gate detects")
     options = parser.parse_args()
     return answer(
-        lambda: run(options.data, options.checkpoint, options.threshold, options.count, options.maps)
+        lambda: run(options.data, options.checkpoint, options.strength, options.count, options.maps)
     )
 
 

@@ -141,7 +141,9 @@ def train_judge(faces: Sequence[Path], out: Path, *, drawings: int, steps: int) 
     if not kept:
         raise UserError(f"{len(people)} person is too few; give portraits of at least two")
     pictures, labels = drawn(kept, drawings, seed=0)
-    tests, wanted = drawn([r for r in records if r.group in held_out], max(len(CLASSES), drawings // 10), seed=1)
+    tests, wanted = drawn(
+        [r for r in records if r.group in held_out], max(len(CLASSES), drawings // 10), seed=1
+    )
     torch.manual_seed(0)
     judge = BeardJudge()
     optimizer = torch.optim.AdamW(judge.parameters(), lr=2e-3, weight_decay=1e-2)
