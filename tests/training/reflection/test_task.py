@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader
 
 from afterlens.training import features
+from afterlens.training.checkpoint import save_checkpoint
 from afterlens.training.data import cached_photo, split_records
 from afterlens.training.features import VGG19
 from afterlens.training.losses import FeatureLoss, discriminator_loss
@@ -315,8 +316,14 @@ def test_gate_loss_needs_a_gate() -> None:
         objective(recipe("network.gate=false"), CPU)
 
 
-def test_bundled_weights_still_make_the_network_without_gate_and_context() -> None:
-    network, metadata = load_network(TASK, TASK.pretrained)
-    assert "gate" not in metadata["recipe"]["network"]
+def test_weights_from_before_the_gate_still_make_their_network(tmp_path: Path) -> None:
+    """Their own recipe does not name what came later, and so their network lacks it."""
+    old = recipe("network.gate=false", "network.context=false", "loss.gate=0.0")
+    table = old.network.model_dump(mode="json")
+    del table["gate"], table["context"]
+    path = tmp_path / "old.safetensors"
+    metadata = {"task": "reflection", "recipe": {"network": table}}
+    save_checkpoint(path, TASK.build_network(old).state_dict(), metadata)
+    network, _ = load_network(TASK, path)
     with torch.no_grad():
         assert len(network(torch.rand(1, 3, 64, 64))) == 2
