@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from torch import Tensor, nn
 
 from afterlens.conversion.convert import parameters_and_macs
 from afterlens.conversion.examples import refuse_unreal, task_examples
-from afterlens.samples import FACES, FRAMES, HELD_OUT_FACES
+from afterlens.conversion.restore.credentials import credentials_of
+from afterlens.conversion.restore.marks import marks_in
+from afterlens.samples import DEGRADED, FACES, FRAMES, HELD_OUT_FACES
 from afterlens.training.beard.task import TASK, BeardRecipe, build_network, deployable, objective, with_wanted
 from afterlens.training.beard.validation import validate
 from afterlens.training.blocks import fold_weight_norm
@@ -23,8 +26,10 @@ from afterlens.training.faces.align import alignment, moved
 from afterlens.training.faces.detect import find_faces
 from afterlens.training.faces.regions import carrier
 from afterlens.training.media.errors import UserError
+from afterlens.training.media.images import read_photo
 from afterlens.training.recipe import read_recipe
 from afterlens.training.task import Sample
+from afterlens.training.trained import load_network
 from tests.conftest import Result
 
 SMALL = (
@@ -230,16 +235,37 @@ def test_a_run_trains_resumes_exactly_and_changes_the_faces_of_photos(
     assert not (tmp_path / "no.png").exists()
 
 
-def test_there_are_no_weights_yet_and_that_is_said(cli: Callable[..., Result], tmp_path: Path) -> None:
-    for command in (
-        ("restore", "beard", FRAMES[0], "--wanted", "none", "-o", tmp_path / "out.png"),
-        ("convert", "beard", "-o", tmp_path / "bundle"),
-        ("info", "beard"),
-    ):
-        result = cli(*command)
-        assert result.code == 2 and "beard has no bundled weights yet" in result.stderr
+def test_a_task_without_bundled_weights_says_so(tmp_path: Path) -> None:
+    task = replace(TASK, pretrained=tmp_path / "none.safetensors")
+    with pytest.raises(UserError, match="beard has no bundled weights yet: train some"):
+        load_network(task, task.pretrained)
+
+
+def test_a_wanted_beard_is_for_beard_alone(cli: Callable[..., Result], tmp_path: Path) -> None:
     result = cli("restore", "reflection", FRAMES[0], "--wanted", "full", "-o", tmp_path / "out.png")
     assert result.code == 2 and "--wanted full, which is for beard" in result.stderr
+
+
+def test_the_bundled_weights_remove_and_add(cli: Callable[..., Result], tmp_path: Path) -> None:
+    """On the bundled portrait with a full beard, and on a bare one: what changes lies in the face, and is signed."""
+    bearded = DEGRADED / "beard.jpg"
+    change = {}
+    for name, photo, wanted in (
+        ("removed", bearded, "none"),
+        ("kept", bearded, "full"),
+        ("bare", HELD_OUT_FACES[1], "none"),
+        ("grown", HELD_OUT_FACES[1], "full"),
+    ):
+        out = tmp_path / f"{name}.png"
+        done = cli("restore", "beard", photo, "--wanted", wanted, "-o", out)
+        assert done.code == 0, done.stderr
+        change[name] = float(np.abs(read_photo(out).rgb - read_photo(photo).rgb).mean())
+        note = credentials_of(out)
+        assert note is not None and note.intact and note.agents == ("afterlens beard",)
+    print({name: f"{value:.4f}" for name, value in change.items()})
+    assert change["removed"] > 3 * change["kept"] and change["grown"] > 3 * change["bare"]
+    marked = {name: marks_in(tmp_path / f"{name}.png")["faces"][0]["marked"] for name in change}
+    assert marked["removed"] and marked["grown"] and not marked["bare"]
 
 
 def test_examples_are_real_faces_with_beards_to_remove() -> None:
