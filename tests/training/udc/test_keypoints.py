@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+from afterlens.training.udc import keypoints
+from afterlens.training.udc.geometry import Mapping, Size, centred, displacements
 from afterlens.training.udc.keypoints import _plausible
 
 SIZE = (101, 201)
@@ -32,3 +34,21 @@ def test_every_corner_counts(corner: tuple[int, int], expected: bool) -> None:
     there[2] = corner
     mapping = np.asarray(cv2.getPerspectiveTransform(CORNERS, there), np.float64)
     assert _plausible(mapping, np.eye(3), SIZE) is expected
+
+
+def test_mappings_are_measured_against_what_the_sizes_suggest(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def plausible(mapping: Mapping, start: Mapping, size: Size) -> bool:
+        seen.append((mapping, start, size))
+        return True
+
+    monkeypatch.setattr(keypoints, "_plausible", plausible)
+    source = cv2.GaussianBlur(np.random.default_rng(0).random((150, 200)).astype(np.float32), (0, 0), 2)
+    source = (source - source.min()) / (source.max() - source.min())
+    target = cv2.resize(source, (400, 300), interpolation=cv2.INTER_CUBIC)
+    found = keypoints.by_keypoints(source, target)
+    start = centred(source.shape, target.shape)
+    assert np.abs(displacements(found, start, (150, 200))).max() < 1.0
+    assert seen and all(np.array_equal(given, start) and size == (150, 200) for _, given, size in seen)
+    assert all(mapping is not start for mapping, _, _ in seen)
