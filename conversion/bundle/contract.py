@@ -237,6 +237,7 @@ class Contract:
 
 
 CONTRACT: TypeAdapter[Contract] = TypeAdapter(Contract)
+_PROOF: TypeAdapter[ProofSummary] = TypeAdapter(ProofSummary)
 
 
 @plain_dataclass(frozen=True)
@@ -258,19 +259,7 @@ def read_bundle(folder: Path) -> Bundle:
     leads out of the folder. Whether the files are intact is what `integrity_fault` says.
     """
     path = folder / CONTRACT_FILE
-    if not path.is_file():
-        raise UserError(
-            f"{folder}: no {CONTRACT_FILE} here, expected a bundle written by `afterlens convert`"
-        )
-    document = read_json(path, max_bytes=MAX_CONTRACT_BYTES, remedy="convert again")
-    version = document.get("schema_version") if isinstance(document, dict) else None
-    if version == 1 and isinstance(version, int):
-        document = _from_version_1(document)
-    elif version != 2:
-        raise UserError(f"{path}: schema_version is {version!r}, expected 1 or 2; convert again")
-    contract = parse(
-        CONTRACT, document, str(path), remedy=f"expected what {SCHEMA_FILE.name} says, convert again"
-    )
+    contract = _parsed(_read(path), path)
     names = [artifact.file for artifact in contract.artifacts] + [golden.file for golden in contract.golden]
     if len(set(names)) < len(names):
         raise UserError(f"{path}: the same file is named twice; convert again")
@@ -289,8 +278,21 @@ def write_contract(folder: Path, contract: Contract) -> None:
         text = json_text(document_of(CONTRACT, contract))
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: cannot be written as JSON ({one_line(error)})") from error
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, "utf-8")
+    _write(path, text)
+
+
+def add_proof(bundle: Bundle, proof: ProofSummary) -> None:
+    """Write what was proved into `model.json`, whole or not at all, and leave everything else in it as it is.
+
+    A key that an older bundle lacks stays absent: its default would say more than its converter knew.
+
+    Raises UserError where model.json is no longer what `bundle` was read from, or the disk is full.
+    """
+    path = bundle.folder / CONTRACT_FILE
+    document = _read(path)
+    if _parsed(document, path) != bundle.contract:
+        raise UserError(f"{path}: was changed while its files were proved; verify again")
+    _write(path, json_text({**document, "proof": document_of(_PROOF, proof)}))
 
 
 def digest(path: Path) -> tuple[str, int]:
@@ -334,6 +336,33 @@ def integrity_fault(folder: Path, entry: Artifact | GoldenFile) -> str | None:
     if sha256 != entry.sha256:
         return f"{path}: its sha256 is {sha256}, {CONTRACT_FILE} says {entry.sha256}"
     return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The document in model.json, of whatever version."""
+    if not path.is_file():
+        raise UserError(
+            f"{path.parent}: no {CONTRACT_FILE} here, expected a bundle written by `afterlens convert`"
+        )
+    document = read_json(path, max_bytes=MAX_CONTRACT_BYTES, remedy="convert again")
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if version not in (1, 2) or not isinstance(version, int):
+        raise UserError(f"{path}: schema_version is {version!r}, expected 1 or 2; convert again")
+    found: dict[str, Any] = document
+    return found
+
+
+def _parsed(document: dict[str, Any], path: Path) -> Contract:
+    if document["schema_version"] == 1:
+        document = _from_version_1(document)
+    return parse(
+        CONTRACT, document, str(path), remedy=f"expected what {SCHEMA_FILE.name} says, convert again"
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, "utf-8")
 
 
 def _from_version_1(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,6 @@ import importlib.metadata
 import platform
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,10 +22,10 @@ from afterlens.conversion.bundle.contract import (
     GoldenFile,
     ProofResult,
     ProofSummary,
+    add_proof,
     digest,
     integrity_fault,
     read_bundle,
-    write_contract,
 )
 from afterlens.conversion.bundle.proof import (
     PROOF_FILE,
@@ -259,7 +258,7 @@ def _conclude(
         if found.max_error is not None and found.psnr is not None
     )
     summary = ProofSummary(proof.passed, len(photos), results)
-    write_contract(bundle.folder, replace(contract, proof=summary))
+    add_proof(bundle, summary)
     if failures:
         more = (
             f" (and {len(failures) - 1} more, see {bundle.folder / PROOF_FILE})" if len(failures) > 1 else ""

@@ -320,6 +320,14 @@ def test_a_bundle_is_as_good_as_itself(bundle: Path) -> None:
     assert [note for note in result["notes"] if "was not verified" in note and "base" in note]
 
 
+def test_a_bundle_and_a_proof_are_compared_by_what_both_know(bundle: Path, tmp_path: Path) -> None:
+    other = proof(tmp_path / "proof.json")
+    for sides in ((bundle, other), (other, bundle)):
+        (found,) = compare(*sides, limits=Limits(max_size_growth=1e6, allow_breaking=True))["artifacts"]
+        assert (found["operators"], found["ports"]) == ({}, [])
+        assert {change["measure"] for change in found["changes"]} <= {"bytes"}
+
+
 def test_operators_that_changed_are_counted(bundle: Path) -> None:
     from tests.benchmarks.test_operators import File, pool_options
 

@@ -7,6 +7,13 @@ import pytest
 import torch
 from torch import nn
 
+from afterlens.conversion.convert import (
+    CALIBRATION,
+    MEASURED_PICTURES,
+    Reference,
+    _package_plan,
+    _quantizer,
+)
 from afterlens.conversion.examples import Example, plain_examples, refuse_unreal, task_examples
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.media.errors import UserError
@@ -52,3 +59,19 @@ def test_noise_and_plain_colour_are_refused(photo_paths: list[Path]) -> None:
         refuse_unreal([Example("grey", {"frame0": np.full((48, 64, 3), 0.5, np.float32)}, None)])
     with pytest.raises(UserError, match="no pictures to calibrate on"):
         refuse_unreal([])
+
+
+def test_both_formats_look_at_what_they_calibrate_on(tmp_path: Path) -> None:
+    noise = torch.rand(48, 64, 3, generator=torch.Generator().manual_seed(0)).numpy()
+    asked: list[int] = []
+
+    def examples(deployable: Deployable, count: int) -> list[Example]:
+        asked.append(count)
+        return [Example("noise", {"frame0": noise}, None)]
+
+    golden = Reference({}, {})  # only needed without examples
+    with pytest.raises(UserError, match="noise: frame0 looks like noise"):
+        _quantizer(tmp_path / "none.tflite", graph(), examples, None)
+    with pytest.raises(UserError, match="noise: frame0 looks like noise"):
+        _package_plan(tmp_path / "none.mlpackage", graph(), examples, golden, 0.1)
+    assert asked == [CALIBRATION[0], MEASURED_PICTURES]

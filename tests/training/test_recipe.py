@@ -1,11 +1,25 @@
 """Recipes: strict keys, types and ranges, each error naming its place; overrides with TOML values."""
 
+import math
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from afterlens.training.media.errors import UserError
-from afterlens.training.recipe import TrainingRecipe, build, read_recipe
+from afterlens.training.recipe import (
+    Count,
+    Positive,
+    Share,
+    TrainingRecipe,
+    Weight,
+    WholeNumber,
+    build,
+    read_recipe,
+)
 from afterlens.training.reflection.task import ReflectionRecipe
 from afterlens.training.tasks import TASKS
 
@@ -37,6 +51,33 @@ def test_overrides_take_toml_values_and_bare_words() -> None:
     assert recipe.network.widths == (16, 32, 48)
     assert (recipe.loss.vgg_weights, recipe.synthesis.pairs) == ("a/b.safetensors", "with = sign")
     assert recipe.synthesis.kinds["shadow"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("kind", "taken", "refused"),
+    [
+        (Count, (1, 2**31 - 1), (0, 2**31)),
+        (WholeNumber, (0, 2**31 - 1), (-1, 2**31)),
+        (Weight, (0.0, 1e300), (-1e-9, math.inf, math.nan)),
+        (Positive, (1e-300, 1e300), (0.0, math.inf, math.nan)),
+        (Share, (0.0, 1.0), (-1e-9, 1.0 + 1e-9, math.nan)),
+    ],
+)
+def test_every_kind_of_number_has_its_limits(kind: Any, taken: Sequence[Any], refused: Sequence[Any]) -> None:
+    numbers = TypeAdapter(kind)
+    assert [numbers.validate_python(value) for value in taken] == list(taken)
+    for value in refused:
+        with pytest.raises(ValidationError, match="expected"):
+            numbers.validate_python(value)
+
+
+@pytest.mark.parametrize(
+    ("key", "taken", "refused"), [("crop", "32", "15"), ("ema", "0.0", "-0.1"), ("ema", "0.99999", "1.0")]
+)
+def test_settings_with_limits_of_their_own(key: str, taken: str, refused: str) -> None:
+    read_recipe(ReflectionRecipe, PATH, [f"training.{key}={taken}"])
+    with pytest.raises(UserError, match=f"training: {key} is {re.escape(refused)}, expected"):
+        read_recipe(ReflectionRecipe, PATH, [f"training.{key}={refused}"])
 
 
 def test_recipes_cannot_be_changed() -> None:

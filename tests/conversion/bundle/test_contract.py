@@ -20,6 +20,7 @@ from afterlens.conversion.bundle.contract import (
     ProofResult,
     ProofSummary,
     TensorSpec,
+    add_proof,
     digest,
     integrity_fault,
     read_bundle,
@@ -102,6 +103,38 @@ def test_a_bundle_of_version_1_is_read_as_images(folder: Path) -> None:
     now = read_bundle(folder)
     _edit(folder, older)
     assert read_bundle(folder) == now
+
+
+def _of_version_1(document: dict[str, Any]) -> None:
+    document["schema_version"] = 1
+    height, width, _ = document["golden"][0].pop("shape")
+    document["golden"][0].update(width=width, height=height)
+
+
+def _without_later_keys(document: dict[str, Any]) -> None:
+    del document["camera_frame"], document["artifacts"][0]["self_test_floor_db"]
+
+
+@pytest.mark.parametrize("older", [_of_version_1, _without_later_keys, lambda document: None])
+def test_a_proof_changes_nothing_else_of_a_contract(
+    folder: Path, older: Callable[[dict[str, Any]], object]
+) -> None:
+    """What a bundle does not say, such as whether a camera's frames may be scaled, no proof can know."""
+    _edit(folder, older)
+    before = json.loads((folder / CONTRACT_FILE).read_text("utf-8"))
+    proof = ProofSummary(True, 3, (ProofResult("net.tflite", True, 2e-7, 100.0),))
+    add_proof(read_bundle(folder), proof)
+    after = json.loads((folder / CONTRACT_FILE).read_text("utf-8"))
+    assert {**after, "proof": None} == before
+    assert read_bundle(folder).contract.proof == proof
+
+
+def test_a_contract_that_was_changed_during_the_proof_gets_none(folder: Path) -> None:
+    bundle = read_bundle(folder)
+    _edit(folder, lambda d: d["artifacts"][0].update(sha256="1" * 64))
+    with pytest.raises(UserError, match="was changed while its files were proved; verify again"):
+        add_proof(bundle, ProofSummary(True, 3, ()))
+    assert read_bundle(folder).contract.proof is None
 
 
 def test_what_is_written_fits_the_committed_schema(folder: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from afterlens.conversion.lint.gpu import GPU_OPERATORS
 from afterlens.conversion.lint.graph import Graph, Node, Tensor
 from tests.conversion.lint.bundles import rules_of
 
@@ -152,3 +153,27 @@ def test_padding_of_rank_3_is_taken_along_the_last_axis(
     shape: tuple[int, ...], paddings: list[list[int]], hits: int
 ) -> None:
     assert found("PAD", [value(*shape)], {"paddings": paddings}).get("gpu-rank-3-pad", 0) == hits
+
+
+# By the newest version that the delegate takes (model_builder.cc).
+NEWEST = {
+    1: "ONE_HOT PRELU RESHAPE SELECT SELECT_V2",
+    2: "ABS ADD ATAN2 AVERAGE_POOL_2D CEIL CONCATENATION COS DIV ELU EQUAL EXP FLOOR FLOOR_DIV FLOOR_MOD "
+    "GELU GREATER GREATER_EQUAL LEAKY_RELU LESS LESS_EQUAL LOG LOGICAL_AND LOGISTIC MAXIMUM MAX_POOL_2D "
+    "MINIMUM MIRROR_PAD NEG NOT_EQUAL PAD POW QUANTIZE RELU RELU6 RSQRT SIGN SIN SLICE SOFTMAX "
+    "SPACE_TO_DEPTH SQRT SQUARE SQUARED_DIFFERENCE STRIDED_SLICE SUB TANH",
+    3: "DEQUANTIZE MUL RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR TRANSPOSE_CONV",
+    4: "LSTM",
+    6: "CONV_2D DEPTHWISE_CONV_2D",
+    9: "FULLY_CONNECTED",
+}
+
+
+def test_versions_on_either_side() -> None:
+    newest = {operator: version for version, names in NEWEST.items() for operator in names.split()}
+    assert newest == {operator: version for operator, version in GPU_OPERATORS.items() if version is not None}
+    for operator, version in newest.items():
+        for shown in (version, version + 1):
+            node = Node(operator, shown, (PICTURE, stored(3, 3, 4, 4)), (OTHER,), {})
+            hits = rules_of(Graph((node,), (PICTURE,), ()))
+            assert ("gpu-version" in hits) == (shown > version), (operator, shown)

@@ -81,6 +81,13 @@ def test_a_sound_file_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(array_of(read, tensors[1]), WEIGHTS)
 
 
+def test_a_constant_of_a_type_that_cannot_be_read_is_named() -> None:
+    whole = model()
+    whole.subgraphs[0].tensors[1].type = schema.TensorType.STRING
+    with pytest.raises(ValueError, match="a constant of type STRING"):
+        array_of(whole, whole.subgraphs[0].tensors[1])
+
+
 @pytest.mark.parametrize("axis", [0, 3])
 def test_quantized_constants_are_scaled_along_their_axis(axis: int) -> None:
     whole = model()

@@ -138,6 +138,9 @@ def edit_artifact(folder: Path, file: str, change: Callable[[Artifact], Artifact
 def test_a_faithful_conversion_passes_and_the_proof_says_by_how_much(
     folder: Path, photo_paths: list[Path], veil_checkpoint: Path
 ) -> None:
+    promised = json.loads((folder / CONTRACT_FILE).read_text("utf-8"))
+    del promised["camera_frame"]  # as in bundles from before it existed
+    (folder / CONTRACT_FILE).write_text(json.dumps(promised), "utf-8")
     returned = run(folder, photo_paths, checkpoint=veil_checkpoint)
     proof = read_proof(folder)
     assert proof == returned
@@ -167,6 +170,8 @@ def test_a_faithful_conversion_passes_and_the_proof_says_by_how_much(
     assert {r.file: r.max_error for r in summary.results} == {
         a["file"]: a["max_error"] for a in proof["artifacts"]
     }
+    written = json.loads((folder / CONTRACT_FILE).read_text("utf-8"))
+    assert {**written, "proof": None} == promised
 
 
 def test_the_reflection_bundle_passes(

@@ -9,9 +9,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from afterlens.samples import HELD_OUT_FACES
-from afterlens.training.faces.beards import AMOUNTS, CLASSES, area_ratio, draw_beard, edge_blur, noise_level
+from afterlens.training.faces.beards import (
+    AMOUNTS,
+    CLASSES,
+    _light,
+    area_ratio,
+    draw_beard,
+    edge_blur,
+    noise_level,
+)
 from afterlens.training.faces.portraits import read_labels
-from afterlens.training.faces.regions import beard_regions
+from afterlens.training.faces.regions import beard_regions, scale_of
 
 PATH = HELD_OUT_FACES[1]
 
@@ -102,3 +110,15 @@ def test_noise_is_measured_and_lies_over_the_beard(
         return float((colour - cv2.medianBlur(colour, 3))[dense].std())
 
     assert grain(loud.colour) > grain(quiet.colour)
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"), [(0.0, 0.2), (0.01, 0.25), (0.03, 0.5), (0.2, (0.2 / 0.45) ** 0.5)]
+)
+def test_light_on_a_dark_face_has_a_floor(
+    face: tuple[NDArray[np.float32], NDArray[np.float32]], level: float, expected: float
+) -> None:
+    """Brightness over its median, 0.02 at least, times an exposure of 0.5 at least."""
+    landmarks = face[1]
+    dark = np.full((256, 256, 3), level, np.float32)
+    np.testing.assert_allclose(_light(dark, landmarks, scale_of(landmarks)), expected, rtol=1e-4)

@@ -45,6 +45,26 @@ def test_a_clip_gives_its_frames_in_order(tmp_path: Path, name: str) -> None:
     assert len(list(clip)) == 12  # a second time
 
 
+@pytest.mark.parametrize("name", ["c.mp4", "c.mov"])
+def test_frames_before_the_edit_list_begins_are_neither_shown_nor_missed(tmp_path: Path, name: str) -> None:
+    """As in a clip that a phone has cut without encoding it anew: frames depend on the hidden ones."""
+    cut = tmp_path / name
+    whole = write_clip(tmp_path / "whole.mp4", [picture(number) for number in range(24)])
+    with av.open(str(whole)) as file, av.open(str(cut), "w") as shorter:
+        stream = file.streams.video[0]
+        copy = shorter.add_stream_from_template(stream)
+        for packet in file.demux(stream):
+            if packet.pts is None or packet.dts is None or packet.time_base is None:
+                continue
+            earlier = int(8 / 25 / packet.time_base)
+            packet.pts, packet.dts, packet.stream = packet.pts - earlier, packet.dts - earlier, copy
+            shorter.mux(packet)
+    frames = list(open_clip(cut))
+    assert len(frames) == 16
+    for number, frame in enumerate(frames, 8):
+        assert np.abs(frame.astype(float) - picture(number)).mean() < 7, number
+
+
 @pytest.mark.parametrize(("matrix", "primaries"), [(1, 1), (5, 5), (6, 6), (2, 2)])
 @pytest.mark.parametrize("color_range", [1, 2])
 def test_colours_are_those_that_were_meant(

@@ -137,3 +137,33 @@ def test_too_little_memory_is_not_called_damage(photo_path: Path, monkeypatch: p
     monkeypatch.setattr("afterlens.training.media.images._pixels", full)
     with pytest.raises(UserError, match="768x432 pixels do not fit into this machine's memory.*384x216"):
         read_photo(photo_path)
+
+
+def element(identifier: str, content: bytes) -> bytes:
+    return bytes.fromhex(identifier) + bytes([0x80 | len(content)]) + content
+
+
+MATROSKA = {
+    "segment": "114D9B74 1549A966 1654AE6B 1C53BB6B 1254C367 1941A469 1043A770 EC BF",
+    "cluster": "E7 A7 AB AF 5854 EC BF",
+    "block group": "9B FA FB FD A4 8E C8 75A1 75A2 EC BF",
+}
+"""The elements of RFC 9559 that hold no frames, by what they stand in: seek head, info, tracks, cues ..."""
+
+
+@pytest.mark.parametrize(
+    ("where", "identifier"), [(w, i) for w, ids in MATROSKA.items() for i in ids.split()]
+)
+def test_every_element_of_matroska_is_walked_over(tmp_path: Path, where: str, identifier: str) -> None:
+    """All of one byte, which would be taken for something else where the walk stops at the wrong place."""
+    one = element(identifier, b"\x01")
+    group = element("A0", element("A1", b"\x81frame") + (one if where == "block group" else b""))
+    cluster = element("1F43B675", group + element("A3", b"\x81frame") + (one if where == "cluster" else b""))
+    body = (one if where == "segment" else b"") + cluster
+    path = tmp_path / "c.mkv"
+    path.write_bytes(element("1A45DFA3", b"\x42\x86\x81\x01") + element("18538067", body))
+    refuse_broken(path)
+    unknown = element({2: "E8", 4: "5855", 8: "1043A771"}[len(identifier)], b"\x01")
+    path.write_bytes(path.read_bytes().replace(one, unknown))
+    with pytest.raises(UserError, match="damaged at byte"):
+        refuse_broken(path)

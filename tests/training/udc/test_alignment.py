@@ -18,7 +18,7 @@ from skimage.transform import warp as resample
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import read_photo, write_png
 from afterlens.training.pairs import check_sizes, find_pairs
-from afterlens.training.udc.alignment import align, align_pairs, common_box
+from afterlens.training.udc.alignment import Outcome, _preview_row, align, align_pairs, common_box
 from afterlens.training.udc.block_matching import local_shifts
 from afterlens.training.udc.geometry import warp
 from afterlens.training.udc.mutual_information import BINS, mutual_information
@@ -286,3 +286,16 @@ def test_nothing_is_overwritten_and_limits_are_limits(folders: tuple[Path, Path]
         with pytest.raises(UserError, match="above zero"):
             align_pairs(pairs, tmp_path / "aligned", **limits)
     assert not (tmp_path / "aligned").exists()
+
+
+def test_the_preview_enlarges_the_place_with_the_most_structure() -> None:
+    """Noise in one corner of a flat photo: both details show it, and hardly anything else."""
+    photo = np.full((160, 320, 3), 0.5, np.float32)
+    photo[110:150, 230:310] = np.random.default_rng(0).random((40, 80, 1))
+    outcome = Outcome("pair", True, deviation=1.5, branch="keypoints", residual=0.25)
+    row = np.asarray(_preview_row(outcome, photo, photo, photo), np.float32)
+    assert row.shape == (160 + 26, 6 * 326, 3)
+    for column in (4, 5):
+        detail = row[20:180, column * 326 : column * 326 + 320]
+        assert detail[:, :, 0].std() > 40, column
+        assert (detail[:, :, 0] == detail[:, :, 1]).all()  # photos that agree have no coloured fringe
