@@ -137,7 +137,7 @@ def run(
     assert isinstance(network, ReflectionNetwork)
     result: dict[str, Any] = {"checkpoint": checkpoint.name, "step": metadata.get("step"), "rows": []}
     for strength in strengths:
-        if strength != _AS_TRAINED:
+        if network.gate_head is not None or strength != _AS_TRAINED:
             set_strength(network, strength)
         for wanted in SETS:
             row = {"strength": strength, **score(network, data, wanted, count)}
