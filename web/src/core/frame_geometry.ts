@@ -28,6 +28,8 @@ export class FrameGeometry {
   readonly sensorFromView: Affine;
   /** For each point of the view, the point of the artifact's output that is shown there. */
   readonly artifactFromView: Affine;
+  /** What both the artifact and the frame hold, upright, in pixels of the frame that need not be whole. */
+  readonly shown: Size;
 
   constructor({ sensor, rotation, mirrored, artifact, upright, artifactScale, view, viewScale }: Frames) {
     const turnsAside = rotation % 180 !== 0;
@@ -37,13 +39,13 @@ export class FrameGeometry {
     const taken = placed(seen, artifact, artifactScale);
     this.sensorFromArtifact = upright ? unturned.after(taken) : taken;
 
-    // What both the artifact and the frame hold, upright.
     const factor = factorOf(seen, artifact, artifactScale);
     const common = {
       width: Math.min(seen.width, artifact.width / factor),
       height: Math.min(seen.height, artifact.height / factor),
     };
     const shown = turned(common, turnsAside && !upright);
+    this.shown = shown;
     const inside = Affine.scaled(shown.width / uprightFrame.width, shown.height / uprightFrame.height);
     const mirror = Affine.scaled(mirrored ? -1 : 1, 1);
     this.sensorFromView = unturned.after(inside).after(mirror).after(placed(shown, view, viewScale));
