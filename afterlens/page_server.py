@@ -49,17 +49,19 @@ HEADERS = {
 }
 
 
-def open_server(bundles: Sequence[Path], host: str, port: int) -> tuple[PageServer, str, list[str]]:
+def open_server(
+    bundles: Sequence[Path], host: str, port: int, page: Path = PAGE
+) -> tuple[PageServer, str, list[str]]:
     """A server that listens, its address for people, and the names of the bundles.
 
     Raises UserError for a page that is not built, a folder that is no bundle, and an address that cannot be had.
     """
-    if not (PAGE / "index.html").is_file():
+    if not (page / "index.html").is_file():
         raise UserError(
-            f"the page is not built ({PAGE}); run `make web` in the repository (it needs Node 20 and npm)"
+            f"the page is not built ({page}); run `make web` in the repository (it needs Node 20 and npm)"
         )
     files: dict[str, Path | bytes] = {
-        f"/{path.relative_to(PAGE).as_posix()}": path for path in PAGE.rglob("*") if path.is_file()
+        f"/{path.relative_to(page).as_posix()}": path for path in page.rglob("*") if path.is_file()
     }
     files["/"] = files.pop("/index.html")
     names = []

@@ -23,7 +23,8 @@ function litert(): Plugin {
 
 const { version } = JSON.parse(readFileSync(join(package_, "package.json"), "utf-8")) as { version: string };
 
-export default defineConfig({
+// `--mode test` adds the page of tests/web.
+export default defineConfig(({ mode }) => ({
   base: "./",
   define: { LITERT_VERSION: JSON.stringify(version) },
   build: {
@@ -32,6 +33,7 @@ export default defineConfig({
     emptyOutDir: true,
     assetsInlineLimit: 0, // the page's policy allows no data: addresses
     modulePreload: { polyfill: false },
+    rolldownOptions: { input: mode === "test" ? ["index.html", "tests/harness.html"] : "index.html" },
   },
   plugins: [litert()],
-});
+}));

@@ -123,7 +123,7 @@ async function liveRun(
     const report = view.report!;
     finished.push(performance.now() - begin);
     for (const stage of ["input", "model", "output"] as const) stages[stage].push(report.stages[stage]);
-    view.draw(true);
+    view.drawNow(true);
     stages.draw.push(view.report!.draw);
   };
   const view = new LiveView(renderer, () => {}, onResult, (error) => (failure = error));

@@ -23,13 +23,15 @@ const KEPT = 60; // results that the frame rate is taken of
 export class LiveView {
   private pipeline: LivePipeline | null = null;
   private feeding: Feeding | null = null;
-  private frame: Size | null = null;
+  private image: FrameImage | null = null;
+  private frame: Size | null = null; // of the image
   private moves = true;
   private mirrored = false;
   private turned: Rotation = 0;
   private dividerAt = 0.5;
   private finished: number[] = [];
   private drawTime = 0;
+  private willDraw = false;
 
   /**
    * @param onArranged told the proportions of the picture: make the canvas as large as fits, then call `resized`.
@@ -70,6 +72,7 @@ export class LiveView {
 
   /** Frames of another source come from now on. */
   begin(moves: boolean, mirrored: boolean): void {
+    this.image = null;
     this.frame = null;
     this.moves = moves;
     this.mirrored = mirrored;
@@ -78,12 +81,10 @@ export class LiveView {
   }
 
   readonly takeFrame = (image: FrameImage, size: Size): void => {
-    this.renderer.take(image);
     const { frame } = this;
-    this.frame = size;
+    [this.image, this.frame] = [image, size];
     if (frame?.width !== size.width || frame.height !== size.height) this.arrange();
-    else this.pipeline?.offer();
-    this.draw();
+    else this.offer();
   };
 
   get rotation(): Rotation {
@@ -127,7 +128,18 @@ export class LiveView {
     this.draw();
   }
 
-  draw(finish = false): void {
+  /** With the screen's next picture. */
+  draw(): void {
+    if (this.willDraw) return;
+    this.willDraw = true;
+    requestAnimationFrame(() => {
+      this.willDraw = false;
+      this.drawNow();
+    });
+  }
+
+  /** At once; `finish` waits until it is done, to time it. */
+  drawNow(finish = false): void {
     if (this.frame === null || this.renderer.canvas.width === 0) return;
     const begin = performance.now();
     const { low, high } = this.pipeline?.model.artifact.outputs[0] ?? { low: 0, high: 1 };
@@ -151,6 +163,17 @@ export class LiveView {
     });
   }
 
+  /** To the model; the raw preview shows every frame until the first result. */
+  private offer(): void {
+    if (this.image === null) return;
+    if (this.pipeline === null || this.pipeline.restored === 0) {
+      this.renderer.take(this.image);
+      this.renderer.promote();
+      this.draw();
+    }
+    this.pipeline?.offer(this.image);
+  }
+
   private restart(): void {
     this.finished = [];
     this.pipeline?.restart();
@@ -160,7 +183,6 @@ export class LiveView {
     this.restart();
     if (this.frame === null) return;
     this.onArranged(this.geometry().shown);
-    this.pipeline?.offer();
-    this.draw();
+    this.offer();
   }
 }

@@ -2,7 +2,7 @@ import type { FrameGeometry } from "../core/frame_geometry.ts";
 import { LatestFrame } from "../core/latest_frame.ts";
 import type { Size } from "../core/size.ts";
 import type { Model, Ran } from "./model.ts";
-import type { Part, Renderer } from "./renderer.ts";
+import type { FrameImage, Part, Renderer } from "./renderer.ts";
 
 /** How long one frame took, in ms: drawn, read and unpacked into the model's input; in the model; its output uploaded. */
 export interface StageTimes {
@@ -12,14 +12,14 @@ export interface StageTimes {
 }
 
 /**
- * Camera frames through a model while the raw preview goes on: one frame is in the model, the newest one waits in the
- * renderer's texture.
+ * Camera frames through a model: one is in the model, the newest one waits, and what is shown is the last one with its
+ * result.
  *
  * The first input is the frame to be restored; the second, where there is one, the frame that was restored before.
  */
 export class LivePipeline {
   private readonly size: Size;
-  private frames = new LatestFrame<true>();
+  private frames = new LatestFrame<FrameImage>();
   private current: Uint8ClampedArray<ArrayBuffer>;
   private previous: Uint8ClampedArray<ArrayBuffer>;
   private hasPrevious = false;
@@ -50,9 +50,9 @@ export class LivePipeline {
     return this.frames.dropped;
   }
 
-  /** The renderer has a new frame. */
-  offer(): void {
-    this.frames.offer(true);
+  /** There is a new frame. Of a video, what it shows when the model is free will be taken. */
+  offer(image: FrameImage): void {
+    this.frames.offer(image);
     this.advance();
   }
 
@@ -73,19 +73,22 @@ export class LivePipeline {
   }
 
   private advance(): void {
-    if (this.running || this.closed || this.frames.poll() === undefined) return;
+    if (this.running || this.closed) return;
+    const image = this.frames.poll();
+    if (image === undefined) return;
     this.running = true;
-    this.run().catch((error: unknown) => {
+    this.run(image).catch((error: unknown) => {
       if (!this.closed) this.onFailure(error);
       this.closed = true;
     });
   }
 
-  private async run(): Promise<void> {
+  private async run(image: FrameImage): Promise<void> {
     const { epoch, renderer, size, model } = this;
     const begin = performance.now();
     [this.current, this.previous] = this.previous.length > 0 ? [this.previous, this.current] : [this.current, this.previous];
     const { geometry, part } = this.place();
+    renderer.take(image);
     renderer.read(geometry, part, size, this.current);
     if (!this.hasPrevious && this.previous.length > 0) this.previous.set(this.current); // the first has none before it
     this.hasPrevious = true;
@@ -103,6 +106,7 @@ export class LivePipeline {
     if (this.closed) return;
     if (epoch === this.epoch) {
       const uploadBegin = performance.now();
+      renderer.promote();
       renderer.upload(ran.outputs.get(model.artifact.outputs[0]!.name)!, size);
       this.stages = {
         input: readTime + ran.unpackTime,

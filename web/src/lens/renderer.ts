@@ -14,9 +14,6 @@ export interface Part {
   readonly down: number;
 }
 
-/** Pixels of the white line on the divider. */
-const LINE = 2;
-
 /**
  * Frames into an artifact's input, and the raw frame left of a divider and the result right of it onto a canvas, by
  * WebGL 2. Android's renderer has the same shaders, and both must draw the pictures of tests/vectors/golden.
@@ -25,7 +22,8 @@ export class Renderer {
   private readonly gl: WebGL2RenderingContext;
   private readonly toArtifact: Program;
   private readonly toScreen: Program;
-  private readonly frame: WebGLTexture;
+  private frame: WebGLTexture; // that is shown
+  private next: WebGLTexture; // that is being worked on
   private readonly result: WebGLTexture;
   private readonly target: WebGLTexture;
   private readonly framebuffer: WebGLFramebuffer;
@@ -42,20 +40,26 @@ export class Renderer {
     this.toArtifact = new Program(gl, OFFSCREEN_VERTEX, ARTIFACT_FRAGMENT);
     this.toScreen = new Program(gl, SCREEN_VERTEX, SCREEN_FRAGMENT);
     this.frame = plainTexture(gl);
+    this.next = plainTexture(gl);
     this.result = plainTexture(gl);
     this.target = plainTexture(gl);
     this.framebuffer = gl.createFramebuffer();
     bindQuad(gl);
   }
 
-  /** From now on this is the raw frame. */
+  /** The next frame, to be read; what is shown stays. */
   take(image: FrameImage): void {
     const { gl } = this;
-    gl.bindTexture(gl.TEXTURE_2D, this.frame);
+    gl.bindTexture(gl.TEXTURE_2D, this.next);
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, gl.RGBA, gl.UNSIGNED_BYTE, image);
   }
 
-  /** The raw frame as the artifact's input, in 8 bits, written into `into` (width x height x 4). */
+  /** From now on the frame that was taken is shown: once its result is there, so that both sides show one moment. */
+  promote(): void {
+    [this.frame, this.next] = [this.next, this.frame];
+  }
+
+  /** The next frame as the artifact's input, in 8 bits, written into `into` (width x height x 4). */
   read(geometry: FrameGeometry, part: Part, size: Size, into: Uint8ClampedArray): void {
     const { gl } = this;
     gl.bindFramebuffer(gl.FRAMEBUFFER, this.framebuffer);
@@ -67,7 +71,7 @@ export class Renderer {
     }
     gl.viewport(0, 0, size.width, size.height);
     this.toArtifact.use();
-    this.bind(0, this.frame);
+    this.bind(0, this.next);
     this.toArtifact.texture("frame", 0);
     this.toArtifact.matrix("sensorFromArtifact", geometry.sensorFromArtifact.columns());
     this.toArtifact.matrix("textureFromSensor", Affine.scaled(part.across, part.down).columns());
@@ -95,8 +99,15 @@ export class Renderer {
    *
    * @param range of the output's values: black and white.
    * @param divider its place in parts of the view's width: at 1 all is raw, at 0 all is restored.
+   * @param line width of a white line on it, in pixels.
    */
-  draw(geometry: FrameGeometry, part: Part, range: { low: number; high: number }, divider: number): void {
+  draw(
+    geometry: FrameGeometry,
+    part: Part,
+    range: { low: number; high: number },
+    divider: number,
+    line = 0,
+  ): void {
     const { gl, canvas, toScreen } = this;
     gl.bindFramebuffer(gl.FRAMEBUFFER, null);
     gl.viewport(0, 0, canvas.width, canvas.height);
@@ -112,7 +123,7 @@ export class Renderer {
     toScreen.number("range", range.high - range.low);
     toScreen.number("divider", this.hasResult ? divider : 1);
     toScreen.number("viewWidth", canvas.width);
-    toScreen.number("halfLine", LINE / 2);
+    toScreen.number("halfLine", line / 2);
     gl.drawArrays(gl.TRIANGLE_STRIP, 0, 4);
   }
 

@@ -68,8 +68,7 @@ export async function openClip(file: Blob, onFrame: OnFrame): Promise<Source> {
 export async function openPhoto(file: Blob, onFrame: OnFrame): Promise<Source> {
   const image = await createImageBitmap(file, { imageOrientation: "from-image" });
   onFrame(image, { width: image.width, height: image.height });
-  image.close();
-  return { moves: false, mirrored: false, close: () => {} };
+  return { moves: false, mirrored: false, close: () => image.close() };
 }
 
 /** Calls back with every frame that the video shows; what is returned ends that. */

@@ -58,7 +58,7 @@ class Page {
     const { network, file, processor, cameras } = this.lists;
     network.addEventListener("change", () => this.chooseNetwork());
     file.addEventListener("change", () => void this.load());
-    processor.addEventListener("change", () => void this.load());
+    processor.addEventListener("change", () => this.chooseFile());
     cameras.addEventListener("change", () => void this.startCamera());
     this.wireButtons();
     this.wireDrop();
@@ -92,17 +92,28 @@ class Page {
   }
 
   private get artifact(): Artifact | undefined {
-    return this.bundle === null ? undefined : runnable(this.bundle.contract)[Number(this.lists.file.value)];
+    const { file } = this.lists;
+    return this.bundle === null || file.value === "" ? undefined : runnable(this.bundle.contract)[Number(file.value)];
   }
 
   private chooseNetwork(): void {
     const { bundle } = this;
     const artifacts = bundle === null ? [] : runnable(bundle.contract);
-    const best = bestFor(this.processor, artifacts);
-    this.lists.file.replaceChildren();
     fill(this.lists.file, artifacts.map((artifact, at) => [`${at}`, `${textOf(artifact)} ${artifact.variant}`]));
-    if (best !== undefined) this.lists.file.value = `${artifacts.indexOf(best)}`;
+    this.lists.file.value = "";
     element("results").hidden = true;
+    this.chooseFile();
+  }
+
+  /** The variant that suits the processor, of the size that is chosen. */
+  private chooseFile(): void {
+    const { bundle, artifact } = this;
+    if (bundle !== null) {
+      const artifacts = runnable(bundle.contract);
+      const same = artifacts.filter(({ width, height }) => width === artifact?.width && height === artifact.height);
+      const best = bestFor(this.processor, artifact === undefined ? artifacts : same);
+      if (best !== undefined) this.lists.file.value = `${artifacts.indexOf(best)}`;
+    }
     void this.load();
   }
 
@@ -312,8 +323,10 @@ class Page {
     const picture = element("picture");
     picture.style.width = `${width}px`;
     picture.style.height = `${height}px`;
-    this.canvas.width = Math.max(1, Math.round(width * devicePixelRatio));
-    this.canvas.height = Math.max(1, Math.round(height * devicePixelRatio));
+    // No more pixels than the screen or the frame has: the browser scales the rest.
+    const finest = Math.min(1, this.shown.width / (width * devicePixelRatio)) * devicePixelRatio;
+    this.canvas.width = Math.max(1, Math.round(width * finest));
+    this.canvas.height = Math.max(1, Math.round(height * finest));
     this.view.resized();
   }
 
