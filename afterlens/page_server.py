@@ -12,7 +12,8 @@ import errno
 import ipaddress
 import json
 import os
-from collections.abc import Mapping, Sequence
+import stat
+from collections.abc import Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,6 +24,9 @@ from afterlens.training.media.errors import UserError
 
 PAGE = Path(__file__).with_name("page")
 """Built by `make web` from web/, and part of the wheel."""
+
+Files = dict[str, tuple[Path, str] | bytes]
+"""What is served by its address: a file below a folder, or bytes."""
 
 TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -60,9 +64,8 @@ def open_server(
         raise UserError(
             f"the page is not built ({page}); run `make web` in the repository (it needs Node 20 and npm)"
         )
-    files: dict[str, Path | bytes] = {
-        f"/{path.relative_to(page).as_posix()}": path for path in page.rglob("*") if path.is_file()
-    }
+    built = (path.relative_to(page).as_posix() for path in page.rglob("*") if path.is_file())
+    files: Files = {f"/{name}": (page, name) for name in built}
     files["/"] = files.pop("/index.html")
     names = []
     for number, folder in enumerate(bundles):
@@ -71,7 +74,7 @@ def open_server(
         if not wanted:
             raise UserError(f"{folder}: no TFLite file in this bundle, and browsers run nothing else")
         for name in (CONTRACT_FILE, *wanted, *(golden.file for golden in contract.golden)):
-            files[f"/bundles/{number}/{name}"] = folder / name
+            files[f"/bundles/{number}/{name}"] = folder, name
         names.append(folder.resolve().name)
     files["/bundles.json"] = json.dumps(names).encode()
     try:
@@ -88,7 +91,7 @@ class PageServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, address: tuple[str, int], files: Mapping[str, Path | bytes]) -> None:
+    def __init__(self, address: tuple[str, int], files: Files) -> None:
         self.files = files
         self.only_local = _is_loopback(address[0])
         super().__init__(address, _Handler)
@@ -118,7 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(HTTPStatus.FORBIDDEN, b"this address is not served\n", ".txt", with_body)
         path = self.path.partition("?")[0]
         found = self.server.files.get(path)
-        data = found if isinstance(found, bytes) else None if found is None else _read(found)
+        data = _read(*found) if isinstance(found, tuple) else found
         if data is None:
             return self._send(HTTPStatus.NOT_FOUND, b"not here\n", ".txt", with_body)
         suffix = ".html" if path == "/" else Path(path).suffix
@@ -135,13 +138,23 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(data)
 
 
-def _read(path: Path) -> bytes | None:
-    """Of a file that is none any more, or has become a link: None."""
+def _read(folder: Path, name: str) -> bytes | None:
+    """The bytes of a file below a folder; None where it is none, and where it or a folder on the way is a link."""
+    place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        for part in name.split("/"):
+            # O_NONBLOCK: the open of a pipe would wait for its writer.
+            below = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=place)
+            os.close(place)
+            place = below
+        if not stat.S_ISREG(os.fstat(place).st_mode):
+            return None
+        with os.fdopen(place, "rb", closefd=False) as file:
             return file.read()
     except OSError:
         return None
+    finally:
+        os.close(place)
 
 
 def _is_loopback(host: str) -> bool:
