@@ -17,7 +17,7 @@ const WEBGPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "-
 async function open(flags, { permissions = ["camera"], viewport = { width: 800, height: 700 }, scale = 1 } = {}) {
   const browser = await chromium.launch({ executablePath: request.chromium, args: [...QUIET, ...flags], headless: true });
   const context = await browser.newContext({ permissions, viewport, deviceScaleFactor: scale });
-  context.setDefaultTimeout(120_000);
+  context.setDefaultTimeout(300_000);
   const page = await context.newPage();
   const seen = { outside: [], errors: [] };
   const ours = [request.address, ...(request.addresses ?? [])].filter(Boolean).map((address) => new URL(address).origin);
@@ -117,7 +117,7 @@ const scenarios = {
         if (rotations.includes(turn * 90)) runs.push(await keptRun(page));
         await page.click("#turn");
       }
-      found.push({ ...(await texts(page)), runs });
+      found.push({ ...(await texts(page)), kept: runs });
     }
     return { browser, seen, first, found };
   },

@@ -109,13 +109,17 @@ def test_a_camera_s_frame_comes_out_as_from_python_s_litert(
     live_bundles: list[Bundle], camera: Path, frame: Array
 ) -> None:
     titles = [bundle.contract.title for bundle in live_bundles]
-    turns = [0, 90, 180, 270]
+    # The deblurring network sees pictures upright. SwiftShader takes its time with shaders: the smallest network will do.
     cases: list[dict[str, Any]] = [
-        {"network": titles[0], "file": "256x256 float32", "processor": "wasm", "rotations": turns},
-        {"network": titles[1], "file": "256x256 float16", "processor": "wasm", "rotations": turns},
+        {"network": titles[0], "file": "256x256 float32", "processor": "wasm", "rotations": [0, 90]},
         {"network": titles[0], "file": "256x256 mixed", "processor": "wasm", "rotations": [0]},
-        {"network": titles[0], "file": "256x256 float32", "processor": "webgpu", "rotations": turns},
-        {"network": titles[1], "file": "256x256 float16", "processor": "webgpu", "rotations": [0]},
+        {"network": titles[0], "file": "256x256 float32", "processor": "webgpu", "rotations": [0, 90]},
+        {
+            "network": titles[1],
+            "file": "256x256 float16",
+            "processor": "wasm",
+            "rotations": [0, 90, 180, 270],
+        },
     ]
     with served([bundle.folder for bundle in live_bundles]) as address:
         found = browse("live", address=address, camera=camera, cases=cases)
@@ -136,7 +140,7 @@ def test_a_camera_s_frame_comes_out_as_from_python_s_litert(
         )
         model = TfliteModel(bundle.path(artifact))
         first = None
-        for rotation, run in zip(case["rotations"], one["runs"], strict=True):
+        for rotation, run in zip(case["rotations"], one["kept"], strict=True):
             inputs = {name: rgba(text, 256, 256) for name, text in run["inputs"].items()}
             (restored,) = model.run(
                 {name: np.divide(value, 255, dtype=np.float32) for name, value in inputs.items()}
