@@ -212,6 +212,8 @@ class Page {
     this.source?.close();
     this.source = null;
     this.view.begin(moves, mirrored);
+    element("picture").hidden = true; // until there is a frame
+    element("picture").classList.remove("restored");
     say("message", "");
     try {
       const source = await open();
@@ -273,6 +275,7 @@ class Page {
     this.model = null;
     this.view.expect(null);
     this.view.begin(false, false);
+    element("picture").hidden = true;
     say("message", "");
     this.state("busy");
     const controls = document.querySelectorAll<HTMLButtonElement | HTMLSelectElement>("button, select");

@@ -1,5 +1,6 @@
 import type { BundleCheck } from "../core/bundle_check.ts";
 import { lineOf } from "../core/fault.ts";
+import { textOf } from "../core/size.ts";
 import { runnable } from "../lens/choice.ts";
 import { goldenInputs, verdictOf } from "../lens/golden.ts";
 import type { Processor } from "../lens/messages.ts";
@@ -14,7 +15,7 @@ export async function selfTests(bundle: BundleCheck, processor: Processor): Prom
   results.hidden = false;
   table.append(row("th", ["file", "dB", "floor", ""]));
   for (const artifact of runnable(bundle.contract)) {
-    const cells = row("td", [artifact.file, "…", artifact.selfTestFloor?.toFixed(2) ?? "–", ""]);
+    const cells = row("td", [`${textOf(artifact)} ${artifact.variant}`, "…", artifact.selfTestFloor?.toFixed(2) ?? "–", ""]);
     table.append(cells);
     const [, found, , verdict] = cells.cells;
     try {
