@@ -173,7 +173,7 @@ const scenarios = {
     return { browser, seen, found };
   },
 
-  /** Live for some seconds, with the memory of the page's process before and after. */
+  /** Live, with the memory and the time of its processes after so many frames. */
   async memory() {
     const { browser, page, seen } = await open(camera());
     await page.addInitScript(spy);
@@ -188,12 +188,13 @@ const scenarios = {
         .filter(({ type }) => type === "renderer" || type === "GPU")
         .map(({ id }) => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${id}/status`, "utf-8"))[1]) * 1024);
       const heap = metrics.find(({ name }) => name === "JSHeapUsedSize").value;
-      return { heap, resident: resident.reduce((sum, one) => sum + one, 0), runs: await page.evaluate(() => globalThis.runs) };
+      const cpu = processInfo.reduce((sum, { cpuTime }) => sum + cpuTime, 0); // s, of all processes
+      return { heap, cpu, resident: resident.reduce((sum, one) => sum + one, 0), frames: await page.evaluate(() => globalThis.runs), at: Date.now() / 1000 };
     };
     await session.send("Performance.enable");
     const found = [];
-    for (const seconds of request.after) {
-      await page.waitForTimeout(seconds * 1000);
+    for (const frames of request.after) {
+      await page.waitForFunction((count) => globalThis.runs >= count, frames, { polling: 200, timeout: 0 });
       found.push({ ...(await measure()), ...(await texts(page)) });
     }
     return { browser, seen, found };

@@ -8,12 +8,14 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from afterlens import page_server
 from afterlens.page_server import open_server
 from afterlens.training.media.errors import UserError
 from tests.web import site
@@ -152,3 +154,34 @@ def test_what_cannot_be_served_is_said_in_a_line(page: Path, bundle: Path, tmp_p
     (bundle / "model.json").write_text(json.dumps(contract))
     with pytest.raises(UserError, match="no TFLite file in this bundle"):
         open_server([bundle], "127.0.0.1", 0, page=page)
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_the_command_prints_the_address_and_serves_until_ctrl_c(
+    cli: Any, page: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, form: list[str]
+) -> None:
+    monkeypatch.setattr(page_server, "open_server", partial(open_server, page=page))
+
+    def interrupted(server: page_server.PageServer) -> None:
+        assert server.socket.fileno() >= 0
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(page_server.PageServer, "serve_forever", interrupted)
+    result = cli("live", bundle, "--port", "0", *form)
+    assert result.code == 130
+    if form:
+        document = json.loads(result.stdout)
+        assert document["bundles"] == ["photo"]
+        assert document["address"].startswith("http://localhost:")
+    else:
+        assert "http://localhost:" in result.stdout
+
+
+def test_the_command_says_that_the_page_is_not_built(
+    cli: Any, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_server, "open_server", partial(open_server, page=tmp_path / "nowhere"))
+    result = cli("live", bundle)
+    assert (result.code, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: the page is not built")
+    assert len(result.stderr.splitlines()) == 1

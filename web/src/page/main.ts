@@ -214,6 +214,7 @@ class Page {
     this.view.begin(moves, mirrored);
     element("picture").hidden = true; // until there is a frame
     element("picture").classList.remove("restored");
+    for (const figure of ["fps", "dropped", "input", "model", "output", "draw"]) say(figure, "–");
     say("message", "");
     try {
       const source = await open();
