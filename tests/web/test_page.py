@@ -64,7 +64,7 @@ def frame() -> Array:
 @pytest.fixture(scope="module")
 def camera(frame: Array, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A camera that stands still, so that one frame can be compared with the next."""
-    return write_camera(tmp_path_factory.mktemp("camera") / "still.y4m", [frame, frame], rate=10)
+    return write_camera(tmp_path_factory.mktemp("camera") / "still.y4m", [frame, frame], rate=6)
 
 
 def rgba(text: str, width: int, height: int) -> Array:

@@ -62,6 +62,12 @@ export class Feeding {
     return { across: across / most, down: down / most };
   }
 
+  /** Whether a camera that was opened for the other suits this one. */
+  wantsSame(other: Feeding): boolean {
+    const sameSize = this.wanted.width === other.wanted.width && this.wanted.height === other.wanted.height;
+    return sameSize && (this.exact === null) === (other.exact === null);
+  }
+
   fit(size: Size): Fit {
     if (this.camera === "not said") return "not said";
     const { exact } = this;

@@ -39,6 +39,7 @@ class Page {
   private shown: Size = { width: 4, height: 3 };
   private loads = 0; // only the newest one counts
   private sources = 0;
+  private cameraFor: Feeding | null = null; // what an open camera was asked for
   private reported = 0;
   private instead = ""; // why the GPU does not do it
 
@@ -131,6 +132,7 @@ class Page {
     }
     const feeding = new Feeding(bundle.contract.camera, artifact);
     if (isLive(artifact)) this.view.expect(feeding);
+    if (this.cameraFor !== null && !feeding.wantsSame(this.cameraFor)) void this.startCamera();
     this.state("warming");
     say("runs", `Warming up ${artifact.file} …`);
     say("note", "");
@@ -173,17 +175,18 @@ class Page {
 
   private async startCamera(): Promise<void> {
     const { artifact, bundle } = this;
-    const feeding = artifact && bundle && new Feeding(bundle.contract.camera, artifact);
-    const wanted = feeding?.wanted ?? { width: 1280, height: 720 };
+    if (bundle === null || artifact === undefined) return;
+    const feeding = new Feeding(bundle.contract.camera, artifact);
     const chosen = this.lists.cameras.value || null;
     await this.replaceSource(
       () =>
-        openCamera(wanted, feeding?.exact != null, chosen, this.view.takeFrame, () =>
+        openCamera(feeding.wanted, feeding.exact !== null, chosen, this.view.takeFrame, () =>
           say("message", trouble.CAMERA_ENDED),
         ),
       trouble.cameraTrouble,
       { moves: true, mirrored: true },
     );
+    if (this.source !== null) this.cameraFor = feeding;
     await this.listCameras();
   }
 
@@ -211,6 +214,7 @@ class Page {
     const number = ++this.sources;
     this.source?.close();
     this.source = null;
+    this.cameraFor = null;
     this.view.begin(moves, mirrored);
     element("picture").hidden = true; // until there is a frame
     element("picture").classList.remove("restored");
@@ -272,6 +276,7 @@ class Page {
     this.sources++;
     this.source?.close();
     this.source = null;
+    this.cameraFor = null;
     this.model?.close();
     this.model = null;
     this.view.expect(null);
