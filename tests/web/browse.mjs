@@ -127,6 +127,13 @@ const scenarios = {
     const { browser, page, seen } = await open(request.flags.flatMap((flag) => (flag === "camera" ? camera() : [flag])), {
       permissions: request.permissions,
     });
+    // The page believes in a GPU that its worker, where this script does not run, does not find.
+    if (request.pretended) {
+      await page.addInitScript(() => {
+        const value = { requestAdapter: async () => ({ info: { isFallbackAdapter: false } }) };
+        Object.defineProperty(navigator, "gpu", { value });
+      });
+    }
     const found = [];
     for (const address of request.addresses) {
       await page.goto(address);

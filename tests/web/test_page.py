@@ -173,13 +173,15 @@ def test_what_is_missing_is_said_in_a_sentence(live_bundles: list[Bundle], camer
         )["found"]
         (absent,) = browse(
             "troubles", camera=camera, flags=["--use-fake-ui-for-media-stream"], permissions=["camera"],
-            addresses=[address],
+            addresses=[address], pretended=True,
         )["found"]  # fmt: skip
     assert refused["message"].startswith("The camera is not allowed.")
     assert absent["message"].startswith("This computer has no camera.")
     for one in (refused, absent):
         assert one["state"] == "ready", "the network is ready for photos"
-        assert one["note"] == "This browser has no WebGPU here, so networks run on the CPU."
+        assert "udc_256x256_mixed.tflite on CPU" in one["runs"], "what suits the CPU"
+    assert refused["note"] == "This browser has no WebGPU here, so networks run on the CPU."
+    assert absent["note"] == "The GPU refused: this browser has no WebGPU adapter for it. The CPU does it."
     assert insecure["state"] == "failed"
     assert "https" in insecure["message"] and "localhost" in insecure["message"]
 

@@ -149,7 +149,7 @@ class Page {
       if (processor === "wasm") return this.fail(error);
       this.instead = trouble.gpuRefused(error);
       this.lists.processor.value = "wasm";
-      void this.load();
+      this.chooseFile();
     }
   }
 
