@@ -2,6 +2,7 @@
 # make test    formatter, linter, type checker, tests: what CI runs
 # make android   the app, build/android/afterlens.apk, with the demo's bundles (JDK, Maven, apksigner)
 # make android-test   the Kotlin libraries, by Maven, on Android's own runtime (a JDK of at least 17, gcc, Mesa)
+# make web     the page that `afterlens live` serves, into afterlens/page (Node 20.19 or newer, npm)
 # make gpu     the demo's float files on LiteRT's GPU accelerator, in software (chromium, libvulkan1)
 # make arm64   the demo's TFLite files on ARM's CPU kernels, in QEMU (qemu-user-static, debootstrap)
 # make retrain-reflection DATA=folder    train the bundled reflection weights anew; run it again to continue a stopped run
@@ -11,7 +12,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test android android-test gpu arm64 clean retrain-reflection
+.PHONY: demo test android android-test web gpu arm64 clean retrain-reflection
 unexport PYTHONPATH PYTHONHOME
 
 VENV := .venv
@@ -86,6 +87,13 @@ android: $(STAMP)
 android-test: $(STAMP)
 	$(BIN)/python -m pytest tests/android
 
+# Needs the network for the packages that web/package.json pins; the page itself asks for nothing outside.
+web:
+	@node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' 2>/dev/null \
+		&& npm --version >/dev/null 2>&1 || { echo "error: the page is built with Node 20.19 or newer and npm, which were not" \
+		"found; install them (https://nodejs.org)" >&2; exit 2; }
+	cd web && npm install --no-audit --no-fund && npm run build
+
 # Processors that this machine lacks, for the demo's bundles or those of another folder: make gpu BUNDLES=folder. Minutes.
 gpu arm64: $(STAMP)
 	$(BIN)/python -m afterlens.conversion.emulated.prove $@ \
@@ -101,4 +109,4 @@ retrain-reflection: $(STAMP)
 		--data-licence "CC BY, CC BY-SA, CC0 and similarly free, see CREDITS.md; DAVIS: BSD; Intel: CC BY 4.0"
 
 clean:
-	rm -rf $(VENV) build
+	rm -rf $(VENV) build web/node_modules afterlens/page

@@ -31,6 +31,7 @@ from afterlens.verbs.evaluate import evaluate
 from afterlens.verbs.heads import heads
 from afterlens.verbs.info import info
 from afterlens.verbs.lint import lint
+from afterlens.verbs.live import live
 from afterlens.verbs.mark import mark
 from afterlens.verbs.psf import psf
 from afterlens.verbs.report import report
@@ -66,6 +67,7 @@ for verb in (
     bench,
     compare,
     report,
+    live,
     info,
 ):
     app.command(cls=Verb)(verb)
