@@ -54,7 +54,7 @@ def restore(
         typer.Option(
             metavar="0..1",
             help="For reflection, how sure the network must be that something is to be removed: 0 changes nothing, 1 changes "
-            "all it can; as trained: 0.5.",
+            "all it can; as the weights have it: 0.5.",
         ),
     ] = None,
     wanted: Annotated[

@@ -31,7 +31,7 @@ from afterlens.training.reflection.task import set_strength
 from afterlens.training.tasks import find_task
 from afterlens.training.trained import load_network
 
-_AS_TRAINED = 0.5  # the strength of weights without a gate, too
+_DEFAULT = 0.5  # also what weights without a gate are measured as
 _DIFFERENCE = 0.01  # mean difference of a 4x4 block above which it counts as changed, as in the recipe
 
 
@@ -137,7 +137,7 @@ def run(
     assert isinstance(network, ReflectionNetwork)
     result: dict[str, Any] = {"checkpoint": checkpoint.name, "step": metadata.get("step"), "rows": []}
     for strength in strengths:
-        if network.gate_head is not None or strength != _AS_TRAINED:
+        if network.gate_head is not None or strength != _DEFAULT:
             set_strength(network, strength)
         for wanted in SETS:
             row = {"strength": strength, **score(network, data, wanted, count)}
@@ -149,7 +149,7 @@ def run(
                 flush=True,
             )
     if maps is not None:
-        set_strength(network, _AS_TRAINED)
+        set_strength(network, _DEFAULT)
         folders = sorted(path for path in (data / "test_reflection").iterdir() if path.is_dir())
         result["detection"] = [
             row
@@ -167,7 +167,7 @@ def main() -> int:
     )
     parser.add_argument("data", type=Path, help="folder of the test sets")
     parser.add_argument("-c", "--checkpoint", type=Path, default=find_task("reflection").pretrained)
-    parser.add_argument("--strength", type=float, nargs="+", default=[_AS_TRAINED], help="0 to 1")
+    parser.add_argument("--strength", type=float, nargs="+", default=[_DEFAULT], help="0 to 1")
     parser.add_argument("--count", type=int, help="only so many photos of each set")
     parser.add_argument("--maps", type=Path, help="folder for pictures of what the gate detects")
     options = parser.parse_args()

@@ -56,8 +56,8 @@ def restore(
         runtime: "torch", or "tflite" / "coreml" to run the artifacts of `bundle`, Core ML by our own executor.
         checkpoint: for "torch"; None for the bundled one.
         bundle: for the other two, a folder written by `afterlens convert`.
-        strength: how readily the network changes a photo, from 0 (never) to 1, for "torch" and tasks that can; None: as it
-            was trained.
+        strength: how readily the network changes a photo, from 0 (never) to 1, for "torch" and tasks that can; None: as the
+            weights have it.
         engine: restores one photo; None makes it of the arguments before. Its UserError is given the photo's name.
 
     Returns: `{"task", "runtime", "images": [{"input", "output", "width", "height"}], "failed": [{"input", "reason"}]}`.
@@ -173,7 +173,7 @@ def _refuse_strength(task: Task, runtime: Runtime, strength: float) -> None:
         raise UserError(f"--strength: {task.name} has no such dial; leave it out")
     if runtime != "torch":
         raise UserError(
-            f"--strength: converted files have the one they were trained with; leave out --runtime {runtime}"
+            f"--strength: converted files have that of their weights; leave out --runtime {runtime}"
         )
 
 

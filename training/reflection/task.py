@@ -194,7 +194,7 @@ def objective(recipe: ReflectionRecipe, device: torch.device) -> Objective:
 def set_strength(network: nn.Module, strength: float) -> None:
     """Let the gate open where the network holds a layer for more probable than ``1 - strength``.
 
-    At 0.5, as it was trained; at 0 nothing passes and the photo stays as it is; at 1 all of the change passes.
+    At 0.5, as the weights have it; at 0 nothing passes and the photo stays as it is; at 1 all of the change passes.
 
     Raises UserError for weights without a gate.
     """
