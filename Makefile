@@ -55,6 +55,8 @@ demo: $(STAMP)
 	$(BIN)/afterlens restore reflection $(KINDS:%=afterlens/samples/degraded/%.jpg) -o $(DEMO)/restored
 	@echo "== Restore a photo that was taken through a display"
 	$(BIN)/afterlens restore udc afterlens/samples/degraded/udc.jpg -o $(DEMO)/restored/udc.png
+	@echo "== Take the beard off a face, a rendered one of nobody"
+	$(BIN)/afterlens restore beard afterlens/samples/degraded/beard.jpg --wanted none -o $(DEMO)/restored/beard.png
 	@echo "== Deblur frames of a clip of moving hands (a video file works, too)"
 	$(BIN)/afterlens restore deblur afterlens/samples/clips/hands -o $(DEMO)/restored/hands
 	@echo "== Convert the networks for phones: TFLite and Core ML, float and quantized"
@@ -67,7 +69,7 @@ demo: $(STAMP)
 	$(foreach task,$(TASKS),$(BIN)/afterlens bench $(DEMO)/$(task) --runs 10 -o $(DEMO)/$(task).json &&) true
 	@echo "== Write one page with pictures, proof, sizes and times"
 	$(BIN)/afterlens report $(TASKS:%=$(DEMO)/%) $(TASKS:%=--bench $(DEMO)/%.json) -o $(DEMO)/report.html \
-		$(foreach kind,$(KINDS) udc,--photo afterlens/samples/degraded/$(kind).jpg=$(DEMO)/restored/$(kind).png) \
+		$(foreach kind,$(KINDS) udc beard,--photo afterlens/samples/degraded/$(kind).jpg=$(DEMO)/restored/$(kind).png) \
 		--photo afterlens/samples/clips/hands/hands_46.jpg=$(DEMO)/restored/hands/hands_46.png
 	@echo "== Done: open $(DEMO)/report.html"
 
