@@ -16,6 +16,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -66,15 +67,19 @@ class FaceMark(nn.Module):
     def __init__(self, height: int = SIDE, width: int = SIDE) -> None:
         super().__init__()
         field = np.asarray(cv2.resize(pattern(), (width, height), interpolation=cv2.INTER_AREA), np.float32)
-        colours = field[None] * _COLOUR[:, None, None] * np.float32(AMPLITUDE)
-        self.register_buffer("colours", torch.from_numpy(colours)[None], persistent=False)
+        self.register_buffer(
+            "field", torch.from_numpy(field * np.float32(AMPLITUDE))[None, None], persistent=False
+        )
+        self.register_buffer("colour", torch.from_numpy(_COLOUR).reshape(3, 1, 1, 1), persistent=False)
 
     def forward(self, result: Tensor, mask: Tensor) -> Tensor:
         """``(N, 3, H, W)`` RGB and ``(N, 1, H, W)``, 1 = changed -> the marked picture, not clipped."""
         share = mask.mean(dim=(2, 3), keepdim=True)
         strength = ((share - _NONE) * (1.0 / (_FULL - _NONE))).clamp(0.0, 1.0)
-        assert isinstance(self.colours, Tensor)
-        return result + strength * self.colours
+        assert isinstance(self.field, Tensor) and isinstance(self.colour, Tensor)
+        # As a picture: onnx2tf mixes up the axes where a constant picture meets a single number.
+        strength = strength + F.relu(-mask)
+        return result + F.conv2d(strength * self.field, self.colour)
 
 
 def mark_deviations(square: NDArray[np.float32]) -> float:
