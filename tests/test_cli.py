@@ -181,6 +181,7 @@ def test_info_says_what_the_bundled_weights_are_good_and_bad_at(cli: Cli, random
     table = cli("info", "deblur").stdout
     for part in ("input previous", "output restored", "good at", "bad at", "licence", "cost at 1280x720"):
         assert part in table
+    assert "(1, 3) in [0, 1]: how much beard" in cli("info", "beard").stdout  # no picture
     # Nobody has said anything about other weights.
     document = json.loads(cli("info", "reflection", "-c", random_checkpoint, "--json").stdout)
     assert document["good_at"] is document["licence"] is None

@@ -76,4 +76,6 @@ def description(result: dict[str, Any]) -> "RenderableType":
 def _port(port: dict[str, Any]) -> str:
     low, high = port["range"]
     meaning = f": {port['meaning']}" if port["meaning"] else ""
-    return f"(1, {port['shape'][1]}, H, W) {port['colour_space']} in [{low:g}, {high:g}]{meaning}"
+    picture = f"(1, {port['shape'][1]}, H, W) {port['colour_space']}"
+    shape = picture if port["kind"] == "image" else f"{tuple(port['shape'])}"
+    return f"{shape} in [{low:g}, {high:g}]{meaning}"
