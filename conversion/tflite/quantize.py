@@ -54,6 +54,9 @@ _KEEP_SCALE = (
     *("MINIMUM", "MAXIMUM"),
 )
 _FREE_SCALE = ("ADD", "SUB", "MUL", "MEAN", "LOGISTIC", "SOFTMAX", "RELU", "RELU6", "TANH")
+# How many times smaller than a sum's steps those of a summand may be, and than the products' those of a result: XNNPACK
+# refuses 1024 and 256.
+_FINEST_SUMMAND, _FINEST_RESULT = 1000.0, 250.0
 _NO_INT16 = ("DEPTH_TO_SPACE", "SPACE_TO_DEPTH", "MIRROR_PAD", "RELU6", "DEPTHWISE_CONV_2D")
 # The specification fixes these results' scale.
 _FIXED = {
@@ -254,7 +257,34 @@ class _Rewrite:
             numbers |= dict.fromkeys(members, parameters)
         self.groups = {tensor: members for members in groups.values() for tensor in members}
         self.fixed = {tensor for top in fixed for tensor in groups[top]}
+        self._widen(numbers, ranges)
         return numbers
+
+    def _widen(self, numbers: dict[int, tuple[float, int]], ranges: Ranges) -> None:
+        """Give tensors that are next to nothing steps that are not too small beside their operators' others.
+
+        XNNPACK refuses a file in which they are: where a gate was closed on all calibration pictures, for instance, or a
+        channel is never reached.
+        """
+        for index in sorted(self.chosen):
+            operator, kind = self.graph.operators[index], self.types[index]
+            read = [tensor for tensor in operator.inputs if tensor in numbers]
+            written = operator.outputs[0]
+            least: dict[int, float] = {}
+            if kind in ("ADD", "SUB"):
+                least = dict.fromkeys(read, numbers[written][0] / _FINEST_SUMMAND)
+            elif kind == "MUL":
+                least[written] = float(np.prod([numbers[tensor][0] for tensor in read])) / _FINEST_RESULT
+            elif kind in CONVOLUTIONS and read:
+                step = float(np.abs(self._array(operator.inputs[1])).max()) / 127
+                least[written] = numbers[read[0]][0] * step / _FINEST_RESULT
+            for tensor, scale in least.items():
+                if numbers[tensor][0] < scale and tensor not in self.fixed:
+                    members = self.groups[tensor]
+                    low = min(0.0, *(ranges[member][0] for member in members))
+                    zero = int(np.clip(np.rint(-128 - low / scale), -128, 127))
+                    zero = 0 if self.scheme is Scheme.INT16 else zero
+                    numbers |= dict.fromkeys(members, (scale, zero))
 
     def _spoiled_clamps(self, ranges: Ranges) -> set[int]:
         """Folded clamps whose range does not suit all tensors that share it.

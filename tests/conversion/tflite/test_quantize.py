@@ -203,11 +203,13 @@ def test_the_layer_that_does_the_harm_stays_in_float(
     harmful = types.index("CONV_2D")
     output = model.subgraphs[0].operators[harmful].outputs[0]
     coarse = {**ranges, output: (-3000.0, 3000.0)}
-    assert max(bench.losses(quantize(model, coarse, Scheme.INT8))) > 1.0
+    assert max(bench.losses(quantize(model, coarse, Scheme.INT8))) > 3.0
     # Few layers only, or the test would measure them all.
-    kept = mixed_plan(model, coarse, bench, budget=1.0, groups=layers(model)[:8])
-    assert harmful in kept and len(kept) < 12
-    assert max(bench.losses(quantize(model, coarse, Scheme.INT8, kept))) <= 1.0
+    first = layers(model)[:8]
+    kept = mixed_plan(model, coarse, bench, budget=3.0, groups=first)
+    print(f"{len(kept)} of {sum(len(group) for group in first)} operators kept in float")
+    assert harmful in kept and len(kept) <= 0.6 * sum(len(group) for group in first)
+    assert max(bench.losses(quantize(model, coarse, Scheme.INT8, kept))) <= 3.0
 
 
 def test_loss_counts_distance_whatever_its_direction(model: Any, examples: list[Example]) -> None:
@@ -220,7 +222,7 @@ def test_a_clamp_becomes_the_end_of_a_range(model: Any, ranges: Ranges, tmp_path
     path = tmp_path / "whole.tflite"
     path.write_bytes(quantize(model, ranges, Scheme.INT8))
     before, after = operator_names(model), operator_names(read_tflite(path))
-    assert before.count("MINIMUM") == before.count("RELU") == 1
+    assert before.count("MINIMUM") == before.count("RELU") == 2  # the gate's, and the picture's
     assert after.count("MINIMUM") == after.count("RELU") == 0
     graph = read_tflite(path).subgraphs[0]
     names = [tensor.name for tensor in graph.tensors]

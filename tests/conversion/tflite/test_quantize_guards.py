@@ -257,3 +257,24 @@ def test_white_is_white_though_no_calibration_picture_was(tmp_path: Path) -> Non
     print(errors)
     assert errors["covered"] < 0.02
     assert errors["narrow"] > 0.04
+
+
+@pytest.mark.parametrize("scheme", [Scheme.INT8, Scheme.INT16])
+def test_what_is_next_to_nothing_has_steps_that_the_runtime_takes(scheme: Scheme, tmp_path: Path) -> None:
+    """A channel that is never reached, added to a picture: steps of 1e-8 / 255 would be refused by XNNPACK."""
+    file = File()
+    image, made, positive, total = (file.tensor(SHAPE) for _ in range(4))
+    constants = [
+        file.tensor((4, 3, 3, 4), data=normal(7, 4, 3, 3, 4)),
+        file.tensor((4,), data=np.full(4, -1000.0, np.float32)),
+    ]
+    file.operator("CONV_2D", [image, *constants], [made], conv_options())
+    file.operator("RELU", [made], [positive])
+    file.operator("ADD", [image, positive], [total], schema.AddOptionsT())
+    model = file.finish([image], [total])
+    after = quantized(model, scheme, tmp_path / "q.tflite").subgraphs[0]
+    (add,) = (o for o in after.operators if len(o.inputs) == 2)
+    one, other, result = (float(after.tensors[t].quantization.scale[0]) for t in (*add.inputs, *add.outputs))
+    print(one, other, result)
+    assert min(one, other) >= result / 1024
+    assert steps_off(model, tmp_path / "q.tflite") < (2 if scheme is Scheme.INT8 else 6)
