@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Affine } from "../src/core/affine.ts";
-import { type GeometryCase, geometryOf, sizeOf, vectors } from "./vectors.ts";
+import { geometryOf, sizeOf } from "./camera_frame.ts";
+import { type GeometryCase, vectors } from "./vectors.ts";
 
 const { cases } = vectors<{ cases: GeometryCase[] }>("geometry.json");
 

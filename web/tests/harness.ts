@@ -1,39 +1,15 @@
 /** The renderer alone, for tests/web: draws the golden camera frames of tests/vectors/golden. */
-import type { Rotation } from "../src/core/affine.ts";
-import { FrameGeometry, type Scale } from "../src/core/frame_geometry.ts";
 import { decodePng } from "../src/lens/golden.ts";
 import { Renderer } from "../src/lens/renderer.ts";
-
-/** One of golden.json's frames. */
-interface Frame {
-  name: string;
-  sensor: [number, number];
-  rotation: Rotation;
-  mirrored: boolean;
-  artifact: [number, number];
-  artifact_sees: "upright" | "sensor";
-  artifact_scale: Scale;
-  view: [number, number];
-  view_scale: Scale;
-}
+import { type CameraFrame, geometryOf, sizeOf } from "./camera_frame.ts";
 
 const WHOLE = { across: 1, down: 1 };
 
 /** RGBA of the artifact's input and of the view, from the top, in base64. */
-async function drawn(frame: Frame, sensor: string, divider: number, line: number): Promise<[string, string]> {
+async function drawn(frame: CameraFrame, sensor: string, divider: number, line: number): Promise<[string, string]> {
   const picture = await decodePng(Uint8Array.from(atob(sensor), (letter) => letter.charCodeAt(0)));
-  const size = ([width, height]: [number, number]) => ({ width, height });
-  const [artifact, view] = [size(frame.artifact), size(frame.view)];
-  const geometry = new FrameGeometry({
-    sensor: size(frame.sensor),
-    rotation: frame.rotation,
-    mirrored: frame.mirrored,
-    artifact,
-    upright: frame.artifact_sees === "upright",
-    artifactScale: frame.artifact_scale,
-    view,
-    viewScale: frame.view_scale,
-  });
+  const [artifact, view] = [sizeOf(frame.artifact), sizeOf(frame.view)];
+  const geometry = geometryOf(frame);
   const canvas = Object.assign(document.createElement("canvas"), view);
   const renderer = new Renderer(canvas);
   renderer.take(new ImageData(picture.rgba, picture.width, picture.height));
