@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from afterlens.benchmarks.ablations.command import answer
+from afterlens.conversion.bundle.runtimes import to_levels
 from afterlens.training.checkpoint import load_frozen, save_checkpoint
 from afterlens.training.data import seeded
 from afterlens.training.faces.beards import CLASSES, draw_beard
@@ -93,13 +94,10 @@ def drawn(records: Sequence[Record], count: int, seed: int) -> tuple[Tensor, Ten
             known = read_labels(record.photo)
             hair = None if known is None or rng.random() < 0.5 else np.array(known.hair_colour, np.float32)
             worn = draw_beard(square, landmarks, CLASSES[int(labels[number])], rng, hair).over(square)
-            pictures[number] = _levels(cv2.resize(worn, (SIDE, SIDE), interpolation=cv2.INTER_AREA))
+            small = cv2.resize(worn, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+            pictures[number] = torch.from_numpy(to_levels(np.asarray(small, np.float32))).permute(2, 0, 1)
             progress.advance(bar)
     return pictures, labels
-
-
-def _levels(picture: Any) -> Tensor:
-    return torch.from_numpy(np.rint(picture * 255.0).clip(0, 255).astype(np.uint8)).permute(2, 0, 1)
 
 
 def varied(pictures: Tensor, rng: np.random.Generator) -> Tensor:

@@ -10,10 +10,9 @@ seems to wear. What the mark adds counts against the network, as users see it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,13 @@ from torch import Tensor, nn
 
 from afterlens.benchmarks.evaluation.beard_judge import load_judge, seen
 from afterlens.benchmarks.evaluation.grid import Cell, write_grid
+from afterlens.benchmarks.evaluation.quality import sha256_of
 from afterlens.training.beard.synthesis import beard_sample
+from afterlens.training.beard.validation import masked_psnr
 from afterlens.training.data import seeded
 from afterlens.training.faces.align import SIDE
 from afterlens.training.faces.beards import AMOUNTS, CLASSES
 from afterlens.training.faces.portraits import index_portraits, read_labels
-from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import atomic_path, find_photos
 from afterlens.training.media.progress import progress_bar
 from afterlens.training.task import Record, Task
@@ -94,13 +94,11 @@ def evaluate_beards(task: Task, checkpoint: Path, data: Path, *, out: Path | Non
             if number % max(1, len(records) // _ROWS) == 0 and len(rows) < _ROWS:
                 rows.append(_row(face, pictures))
             progress.advance(bar)
-    if not faces:
-        raise UserError(f"{data}: no faces to measure")
     result: dict[str, Any] = {
         "task": task.name,
         "checkpoint": {
             "file": checkpoint.name,
-            "sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+            "sha256": sha256_of(checkpoint),
         },
         "data": str(data),
         "psnr_cap": PSNR_CAP,
@@ -148,13 +146,16 @@ def _measured(
     label = 1 + number % (len(CLASSES) - 1)
     wanted = 1 + (number // (len(CLASSES) - 1)) % (len(CLASSES) - 1)
     drawn = beard_sample(
-        Record(record.photo, record.group, label=label, landmarks=record.landmarks),
+        replace(record, label=label),
         "remove",
         SIDE,
         seeded(-2, number),
     )
     worn, bare, beard = drawn["image"][None], drawn["target"][None], drawn["beard"][None]
     kept = drawn["face"][None]
+
+    def psnr(result: Tensor, target: Tensor, mask: Tensor) -> float:
+        return float(masked_psnr(result, target, mask, PSNR_CAP))
 
     def made(picture: Tensor, kind: str) -> Tensor:
         result = restorer(picture, torch.tensor([AMOUNTS[kind]]))[0]
@@ -166,9 +167,9 @@ def _measured(
     face = Face(
         photo=record.photo.name,
         worn=CLASSES[label],
-        gain=masked_psnr(removed, bare, beard) - masked_psnr(worn, bare, beard),
-        around=masked_psnr(removed, bare, 1.0 - beard),
-        bare=masked_psnr(left, bare, torch.ones_like(beard)),
+        gain=psnr(removed, bare, beard) - psnr(worn, bare, beard),
+        around=psnr(removed, bare, 1.0 - beard),
+        bare=psnr(left, bare, torch.ones_like(beard)),
         removed=verdicts[0] == 0,
         wanted=CLASSES[wanted],
         grown=verdicts[1] == wanted,
@@ -180,12 +181,6 @@ def _measured(
 
 def _tone(monk: float) -> str:
     return next(name for name, (low, high) in TONES.items() if low <= monk < high)
-
-
-def masked_psnr(result: Tensor, target: Tensor, mask: Tensor) -> float:
-    """PSNR in dB over a soft mask, at most `PSNR_CAP`: ``(1, 3, H, W)`` twice, and ``(1, 1, H, W)`` in [0, 1]."""
-    error = float(((result - target).square() * mask).sum()) / max(3.0 * float(mask.sum()), 1e-3)
-    return min(PSNR_CAP, -10.0 * float(np.log10(max(error, 1e-12))))
 
 
 def _row(face: Face, pictures: tuple[Tensor, ...]) -> list[Cell]:

@@ -97,7 +97,7 @@ def evaluate(
     images = measure(restorer, samples, f"evaluate {task.name}", fit_colours, fit_shift)
     result: dict[str, Any] = {
         "task": task.name,
-        "checkpoint": {"file": checkpoint.name, "sha256": _sha256(checkpoint)},
+        "checkpoint": {"file": checkpoint.name, "sha256": sha256_of(checkpoint)},
         "data": str(data),
         "synthesize": synthesize,
         "seed": seed if synthesize is not None else None,
@@ -320,5 +320,6 @@ def _best_median_worst(
     return rows
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file, also behind a link. OSError where it cannot be read."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -19,7 +19,7 @@ import numpy as np
 
 from afterlens.conversion.bundle.runtimes import to_levels
 from afterlens.conversion.restore.credentials import can_be_signed, sign
-from afterlens.conversion.restore.faces import face_paster
+from afterlens.conversion.restore.faces import WANTED_FACE, face_paster
 from afterlens.conversion.restore.photo import Image, Runtime
 from afterlens.training.faces.detect import Floats, find_faces
 from afterlens.training.faces.regions import scale_of
@@ -116,8 +116,6 @@ class FaceClip:
         Raises UserError where there was no face to change.
         """
         if self.changed == 0:
-            raise UserError(
-                f"{source}: no face found in any frame; it must be turned to the camera, and a tenth of the picture or larger"
-            )
+            raise UserError(f"{source}: no face found in any frame; {WANTED_FACE}")
         if can_be_signed(out):
             sign(path, source, self._agent, str(mimetypes.guess_type(out.name)[0]))

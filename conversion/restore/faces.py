@@ -23,6 +23,9 @@ from afterlens.training.faces.regions import carrier
 from afterlens.training.media.errors import UserError
 from afterlens.training.task import Task
 
+WANTED_FACE = "it must be turned to the camera, and a tenth of the picture or larger"
+"""What the errors say of a face that can be found."""
+
 Change = Callable[[Image, NDArray[np.float32]], Image]  # aligned face, what is wanted -> the changed face
 Paste = Callable[
     [Image, Floats], Image
@@ -49,9 +52,7 @@ def face_engine(
     def engine(rgb: Image) -> Image:
         faces = find_faces(to_levels(rgb))
         if not faces:
-            raise UserError(
-                "no face found; it must be turned to the camera, and a tenth of the picture or larger"
-            )
+            raise UserError(f"no face found; {WANTED_FACE}")
         for face in faces:
             rgb = paste(rgb, face.landmarks)
         return rgb

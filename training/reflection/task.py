@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Self
@@ -203,13 +202,9 @@ def set_strength(network: nn.Module, strength: float) -> None:
         raise UserError(
             "these weights have no gate, so their strength cannot be changed; take weights with one"
         )
-    network.threshold = (
-        math.inf
-        if strength == 0.0
-        else math.log((1.0 - strength) / strength)
-        if strength < 1.0
-        else -math.inf
-    )
+    network.threshold = -float(
+        torch.logit(torch.tensor(strength, dtype=torch.float64))
+    )  # infinite at 0 and 1
 
 
 def deployable(network: nn.Module, height: int, width: int) -> Deployable:

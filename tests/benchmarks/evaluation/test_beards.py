@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from afterlens.benchmarks.ablations import beard_claims
 from afterlens.benchmarks.evaluation import beards
 from afterlens.benchmarks.evaluation.beard_judge import BeardJudge, load_judge, main, seen, varied
-from afterlens.benchmarks.evaluation.beards import Face, evaluate_beards, masked_psnr, summary
+from afterlens.benchmarks.evaluation.beards import PSNR_CAP, Face, evaluate_beards, summary
 from afterlens.samples import FACES, HELD_OUT_FACES
 from afterlens.training.beard.task import TASK, build_network
+from afterlens.training.beard.validation import masked_psnr
 from afterlens.training.checkpoint import save_checkpoint
 from afterlens.training.faces.beards import CLASSES
 from afterlens.training.media.errors import UserError
@@ -44,9 +45,9 @@ def test_the_masked_psnr_sees_the_mask_alone() -> None:
     mask = torch.zeros(1, 1, 8, 8)
     mask[..., :4] = 1.0
     result = target + 0.1 * mask
-    assert masked_psnr(result, target, mask) == pytest.approx(20.0, abs=1e-4)
-    assert masked_psnr(result, target, 1.0 - mask) == beards.PSNR_CAP
-    assert masked_psnr(result, target, torch.ones_like(mask)) == pytest.approx(
+    assert float(masked_psnr(result, target, mask, PSNR_CAP)) == pytest.approx(20.0, abs=1e-4)
+    assert float(masked_psnr(result, target, 1.0 - mask, PSNR_CAP)) == PSNR_CAP
+    assert float(masked_psnr(result, target, torch.ones_like(mask), PSNR_CAP)) == pytest.approx(
         20 + 10 * np.log10(2), abs=1e-4
     )
 
