@@ -27,6 +27,7 @@ from afterlens.verbs.align import align
 from afterlens.verbs.bench import bench
 from afterlens.verbs.compare import compare
 from afterlens.verbs.convert import convert
+from afterlens.verbs.enroll import enroll
 from afterlens.verbs.evaluate import evaluate
 from afterlens.verbs.heads import heads
 from afterlens.verbs.info import info
@@ -59,6 +60,7 @@ for verb in (
     align,
     psf,
     heads,
+    enroll,
     restore,
     mark,
     convert,

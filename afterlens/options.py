@@ -8,7 +8,9 @@ import typer
 
 from afterlens.training.media.errors import UserError
 
-TaskName = Annotated[str, typer.Argument(metavar="TASK", help="The task: reflection, udc, deblur or beard.")]
+TaskName = Annotated[
+    str, typer.Argument(metavar="TASK", help="The task: reflection, udc, deblur, beard or swap.")
+]
 BundlePath = Annotated[
     Path, typer.Argument(metavar="BUNDLE", help="A folder written by `afterlens convert`.")
 ]

@@ -22,8 +22,11 @@ def takes_clips(task: str) -> bool:
 
 
 def shown(task: str) -> list[Path]:
-    """The bundled input that shows what one of our tasks does: the last one, after the frames before it."""
-    return FRAMES[:2] if takes_clips(task) else [DEGRADED / f"{task}.jpg"]
+    """The bundled input that shows what one of our tasks does: the last one, after those for its further inputs."""
+    if takes_clips(task):
+        return FRAMES[:2]
+    laid = DEGRADED / f"{task}_laid.jpg"  # of a task whose network also takes a face that was laid on
+    return [laid, DEGRADED / f"{task}.jpg"] if laid.is_file() else [DEGRADED / f"{task}.jpg"]
 
 
 def calibration_pictures(

@@ -6,10 +6,11 @@ from afterlens.training.beard.task import TASK as BEARD
 from afterlens.training.deblur.task import TASK as DEBLUR
 from afterlens.training.media.errors import UserError
 from afterlens.training.reflection.task import TASK as REFLECTION
+from afterlens.training.swap.task import TASK as SWAP
 from afterlens.training.task import Task
 from afterlens.training.udc.task import TASK as UDC
 
-TASKS: dict[str, Task] = {task.name: task for task in (REFLECTION, UDC, DEBLUR, BEARD)}
+TASKS: dict[str, Task] = {task.name: task for task in (REFLECTION, UDC, DEBLUR, BEARD, SWAP)}
 
 
 def find_task(name: str) -> Task:

@@ -16,7 +16,7 @@ def convert(
         str,
         typer.Argument(
             metavar="TASK",
-            help="The task (reflection, udc, deblur or beard), or package.module:function of your network "
+            help="The task (reflection, udc, deblur, beard or swap), or package.module:function of your network "
             "(docs/external.md).",
         ),
     ],

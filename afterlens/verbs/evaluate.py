@@ -10,6 +10,7 @@ from afterlens.output import library_output_on_stderr, show
 from afterlens.training.media.errors import GateFailed, UserError
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.table import Table
 
     from afterlens.training.task import Task
@@ -43,6 +44,13 @@ def evaluate(
     fail_under_gain: Annotated[
         float | None, typer.Option(metavar="DB", help="Gate: smallest mean PSNR gain over the input.")
     ] = None,
+    judge: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="For swap: dlib_face_recognition_resnet_model_v1.dat, which says who is shown (docs/swap.md).",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """
@@ -55,6 +63,8 @@ def evaluate(
 
     For beard, DATA is portraits of bare faces (`afterlens heads`): beards are drawn on them and removed, and put on. The
     gates are on the mean gain inside of the beards, and on the mean PSNR of faces that were to stay bare.
+
+    For swap, DATA is triplets (`afterlens heads --triplets`). The gate --fail-under is on the mean PSNR around the face.
     """
     from afterlens.benchmarks.evaluation.quality import evaluate as run
     from afterlens.benchmarks.evaluation.quality import require
@@ -62,10 +72,17 @@ def evaluate(
 
     found = find_task(task)
     weights = checkpoint or found.pretrained
+    if judge is not None and "laid" not in found.inputs:
+        raise UserError(f"--judge: is for swap; leave it out for {task}")
     if found.faces:
         if synthesize or seed or fit_colours or fit_shift:
             raise UserError(f"--synthesize, --seed and --fit-... are not for {task}; leave them out")
-        _evaluate_beards(found, weights, data, out, fail_under, fail_under_gain, as_json)
+        if "laid" in found.inputs:
+            if fail_under_gain is not None:
+                raise UserError(f"--fail-under-gain: is not for {task}; leave it out")
+            _evaluate_swaps(found, weights, data, judge, out, fail_under, as_json)
+        else:
+            _evaluate_beards(found, weights, data, out, fail_under, fail_under_gain, as_json)
         return
     with library_output_on_stderr():
         result = run(
@@ -103,6 +120,50 @@ def _evaluate_beards(
         raise GateFailed(
             f"removing gains {means['gain']:+.2f} dB, the gate asks for {fail_under_gain:+.2f} dB"
         )
+
+
+def _evaluate_swaps(
+    task: "Task",
+    weights: Path,
+    data: Path,
+    judge: Path | None,
+    out: Path | None,
+    fail_under: float | None,
+    as_json: bool,
+) -> None:
+    from afterlens.benchmarks.evaluation.swaps import dlib_judge, evaluate_swaps
+
+    with library_output_on_stderr():
+        recogniser = None if judge is None else dlib_judge(judge)
+        result = evaluate_swaps(task, weights, data, judge=recogniser, out=out)
+    show(result, as_json, lambda: _swap_scores(result))
+    around = result["all"]["around"]
+    if fail_under is not None and not around >= fail_under:
+        raise GateFailed(f"around the face are {around:.2f} dB, the gate asks for {fail_under:.2f} dB")
+
+
+def _swap_scores(result: dict[str, Any]) -> "RenderableType":
+    from afterlens.output import table
+
+    found, people = result["all"], result["people"]
+
+    def spread(name: str, form: str) -> str:
+        values = found[name]
+        return f"{values['mean']:{form}} (95th percentile {values['high']:{form}}, worst {values['worst']:{form}})"
+
+    rows = [
+        ("distance of result and source", spread("to_source", ".2f")),
+        ("of target and source", f"{found['target_to_source']:.2f}"),
+        ("of first and source", f"{found['first_to_source']:.2f}"),
+        (f"result taken for the source, of {people} people", f"{100 * found['nearest']:.0f} %"),
+        ("target taken for the source", f"{100 * found['target_nearest']:.0f} %"),
+        ("landmarks from the target's, pixels of 256", spread("pixels", ".2f")),
+        ("the first's from the target's", f"{found['floor']:.2f}"),
+        ("difference to the target, levels", spread("difference", ".1f")),
+        ("of the laid source to the target", f"{found['laid']:.1f}"),
+        ("around the face, dB", f"{found['around']:.1f} (worst {found['around_worst']:.1f})"),
+    ]
+    return table((f"{found['count']} swaps, judge: {result['judge']}", "mean"), rows)
 
 
 def _beard_scores(result: dict[str, Any]) -> "Table":

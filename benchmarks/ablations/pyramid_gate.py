@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from afterlens.benchmarks.ablations.command import answer
+from afterlens.training.command import answer
 from afterlens.training.data import seeded
 from afterlens.training.media.images import find_photos, read_photo
 from afterlens.training.metrics import psnr

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from afterlens.benchmarks.ablations.command import answer
 from afterlens.benchmarks.evaluation.quality import TestSet, measure, pair_set, synthetic_set
+from afterlens.training.command import answer
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import find_photos, read_photo, write_png
 from afterlens.training.padding import margins, repeat_edges

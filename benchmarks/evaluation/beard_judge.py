@@ -23,9 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from afterlens.benchmarks.ablations.command import answer
 from afterlens.conversion.bundle.runtimes import to_levels
 from afterlens.training.checkpoint import load_frozen, save_checkpoint
+from afterlens.training.command import answer
 from afterlens.training.data import seeded
 from afterlens.training.faces.beards import CLASSES, draw_beard
 from afterlens.training.faces.mark import FaceMark

@@ -1,6 +1,6 @@
 """Changes the faces of a clip, frame by frame, at places that do not tremble.
 
-    engine = FaceClip(task, "torch", checkpoint, None, AMOUNTS["full"])
+    engine = FaceClip(beard_paster(task, "torch", checkpoint, None, AMOUNTS["full"]), task)
     changed = engine(frame, new_scene=True)      # (H, W, 3) float32 RGB [0, 1] in and out
 
 Faces are found anew in each frame. Landmarks tremble by a pixel or so where nothing moves, and what is drawn at them
@@ -19,8 +19,8 @@ import numpy as np
 
 from afterlens.conversion.bundle.runtimes import to_levels
 from afterlens.conversion.restore.credentials import can_be_signed, sign
-from afterlens.conversion.restore.faces import WANTED_FACE, face_paster
-from afterlens.conversion.restore.photo import Image, Runtime
+from afterlens.conversion.restore.faces import WANTED_FACE, Paste
+from afterlens.conversion.restore.photo import Image
 from afterlens.training.faces.detect import Floats, find_faces
 from afterlens.training.faces.regions import scale_of
 from afterlens.training.media.errors import UserError
@@ -88,16 +88,9 @@ class FaceClip:
     ``changed`` counts the faces changed so far.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        runtime: Runtime,
-        checkpoint: Path | None,
-        bundle: Path | None,
-        wanted: Sequence[float],
-    ) -> None:
-        """Arguments as for `face_engine`. Raises UserError for weights or a bundle that cannot be used."""
-        self._paste = face_paster(task, runtime, checkpoint, bundle, wanted)
+    def __init__(self, paste: Paste, task: Task) -> None:
+        """``paste`` changes one face (`afterlens.conversion.restore.faces`); ``task`` is named in the clip's note."""
+        self._paste = paste
         self._steady = SteadyFaces()
         self._agent = f"afterlens {task.name}"
         self.changed = 0

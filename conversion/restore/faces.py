@@ -1,7 +1,7 @@
 """Changes every face of a photo, with a network that sees one aligned face at a time.
 
-    engine = face_engine(task, "torch", checkpoint, None, AMOUNTS["full"])
-    changed = engine(rgb)                        # (H, W, 3), same size
+    paste = beard_paster(task, "torch", checkpoint, None, AMOUNTS["full"])
+    changed = face_engine(paste)(rgb)            # (H, W, 3), same size
 
 Each face is found, cut out aligned, changed, and what changed is added to the photo at its place. Outside of the faces
 the photo stays as it is, and its own detail stays everywhere.
@@ -11,14 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from afterlens.conversion.bundle.contract import digest, read_bundle
 from afterlens.conversion.bundle.runtimes import to_levels
 from afterlens.conversion.restore.photo import Engine, Image, Runtime, by_torch, open_runtime
 from afterlens.training.faces.align import SIDE, alignment, cut, moved, pasted
 from afterlens.training.faces.detect import Floats, find_faces
+from afterlens.training.faces.mesh import lay
 from afterlens.training.faces.regions import carrier
 from afterlens.training.media.errors import UserError
 from afterlens.training.task import Task
@@ -26,28 +28,14 @@ from afterlens.training.task import Task
 WANTED_FACE = "it must be turned to the camera, and a tenth of the picture or larger"
 """What the errors say of a face that can be found."""
 
-Change = Callable[[Image, NDArray[np.float32]], Image]  # aligned face, what is wanted -> the changed face
+Change = Callable[[Image, Floats], Image]  # aligned face, its landmarks there -> the changed face
 Paste = Callable[
     [Image, Floats], Image
 ]  # photo, landmarks (468, 2) of one face -> the photo with that face changed
 
 
-def face_engine(
-    task: Task,
-    runtime: Runtime,
-    checkpoint: Path | None,
-    bundle: Path | None,
-    wanted: Sequence[float],
-) -> Engine:
-    """A photo of any size -> the photo with all of its faces changed.
-
-    Args:
-        runtime, checkpoint, bundle: as for `afterlens.conversion.restore.photo.restore`.
-        wanted: the numbers that the network takes beside the face.
-
-    Raises UserError for weights or a bundle that cannot be used; the engine, where a photo has no face.
-    """
-    paste = face_paster(task, runtime, checkpoint, bundle, wanted)
+def face_engine(paste: Paste) -> Engine:
+    """A photo of any size -> the photo with all of its faces changed; UserError where it has none."""
 
     def engine(rgb: Image) -> Image:
         faces = find_faces(to_levels(rgb))
@@ -60,44 +48,85 @@ def face_engine(
     return engine
 
 
-def face_paster(
+def beard_paster(
     task: Task,
     runtime: Runtime,
     checkpoint: Path | None,
     bundle: Path | None,
     wanted: Sequence[float],
 ) -> Paste:
-    """A photo and the landmarks of one of its faces -> the photo with this face changed; arguments as above."""
-    if runtime == "torch":
-        change, side = _by_network(task, checkpoint), SIDE
-    else:
-        fit, run = open_runtime(task, bundle, runtime)(SIDE, SIDE)
-        output, side = fit.artifact.outputs[0].name, fit.artifact.width
+    """Gives one face the wanted beard.
 
-        def change(face: Image, numbers: NDArray[np.float32]) -> Image:
-            return run(face, numbers)[output]
+    Args:
+        runtime, checkpoint, bundle: as for `afterlens.conversion.restore.photo.restore`.
+        wanted: how much above the lip, on the chin, on the cheeks.
+
+    Raises UserError for weights or a bundle that cannot be used.
+    """
+    import torch
 
     numbers = np.array(wanted, np.float32)
+    if runtime == "torch":
+        restorer, amounts = _restorer(task, checkpoint), torch.from_numpy(numbers)[None]
+        return _paster(lambda face, _: by_torch(restorer, face, amounts)[0], SIDE)
+    fit, run = open_runtime(task, bundle, runtime)(SIDE, SIDE)
+    output = fit.artifact.outputs[0].name
+    return _paster(lambda face, _: run(face, numbers)[output], fit.artifact.width)
+
+
+def swap_paster(task: Task, runtime: Runtime, checkpoint: Path | None, bundle: Path | None) -> Paste:
+    """Gives one face the identity that the weights show; arguments as above.
+
+    A bundle holds the network alone: the identity's picture comes from the weights that it was converted from, so that
+    ``checkpoint`` must be those. Raises UserError where it is not.
+    """
+    import torch
+
+    from afterlens.training.swap.enrolled import read_identity
+
+    weights = checkpoint or task.pretrained
+    identity = read_identity(weights)
+    if runtime == "torch":
+        restorer = _restorer(task, checkpoint)
+
+        def run(face: Image, laid: Image) -> Image:
+            return by_torch(restorer, face, torch.from_numpy(laid).permute(2, 0, 1)[None])[0]
+
+        side = SIDE
+    else:
+        fit, open_run = open_runtime(task, bundle, runtime)(SIDE, SIDE)
+        assert bundle is not None  # or `open_runtime` had refused
+        if read_bundle(bundle).contract.provenance["checkpoint_sha256"] != digest(weights)[0]:
+            raise UserError(
+                f"{bundle}: was not converted from {weights}; give the weights it was made of with -c"
+            )
+        output, side = fit.artifact.outputs[0].name, fit.artifact.width
+
+        def run(face: Image, laid: Image) -> Image:
+            return open_run(face, laid)[output]
+
+    def change(face: Image, landmarks: Floats) -> Image:
+        laid, there = lay(identity.picture, identity.landmarks, face, landmarks)
+        return run(face, np.asarray(laid, np.float32)) if there.any() else face
+
+    return _paster(change, side)
+
+
+def _paster(change: Change, side: int) -> Paste:
+    """Cuts the aligned face out, changes it, and adds the change at its place."""
 
     def paste(rgb: Image, landmarks: Floats) -> Image:
         into = alignment(landmarks, side)
         square = cut(rgb, into, side).clip(0.0, 1.0)
-        where = carrier(moved(landmarks, into), side)[..., None]
-        return pasted(rgb, (change(square, numbers) - square) * where, into)
+        points = moved(landmarks, into)
+        where = carrier(points, side)[..., None]
+        return pasted(rgb, (change(square, points) - square) * where, into)
 
     return paste
 
 
-def _by_network(task: Task, checkpoint: Path | None) -> Change:
-    import torch
-
+def _restorer(task: Task, checkpoint: Path | None) -> Callable[..., Any]:
     from afterlens.training.trained import load_network
 
     network, _ = load_network(task, checkpoint or task.pretrained)
-    restorer = task.restorer(network).eval()
-
-    def change(face: Image, numbers: NDArray[np.float32]) -> Image:
-        changed: Image = by_torch(restorer, face, torch.from_numpy(numbers)[None])[0]
-        return changed
-
-    return change
+    return task.restorer(network).eval()

@@ -22,6 +22,9 @@ from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import atomic_path, write_png
 from afterlens.training.task import Record
 
+CIRCLE = 20
+"""People with neighbouring numbers swap faces with each other only, so that people can be held out."""
+
 _NEAR = 14.0  # pixels of 256: eyes and mouth of an aligned square are that near to their places
 
 

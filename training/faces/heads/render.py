@@ -72,12 +72,14 @@ class Portrait:
     Attributes:
         picture: ``(side, side, 3)`` RGB [0, 1].
         landmarks: ``(468, 2)``, pixels; exact, hidden ones included.
+        into: ``(2, 3)``, from the camera's plane to pixels.
         collar: what is around the neck.
         glasses: whether glasses are worn.
     """
 
     picture: Floats
     landmarks: Floats
+    into: Floats
     collar: Collar
     glasses: bool
 
@@ -124,6 +126,8 @@ class Studio:
         rng: Generator,
         side: int = SIDE,
         photo: Floats | None = None,
+        into: Floats | None = None,
+        glasses: bool = True,
     ) -> Portrait:
         """A photo of a person.
 
@@ -133,19 +137,22 @@ class Studio:
             rng: chooses clothes, glasses and backdrop.
             side: of the picture, pixels.
             photo: ``(H, W, 3)`` sRGB [0, 1] to stand before; None: blurred patches.
+            into: that of another portrait, to take both from the same place; None: this face is aligned.
+            glasses: whether some may be worn.
         """
         vertices = expressed(self.assets, person.vertices, expression)
         layers = self._body(person, vertices)
-        kind, has_glasses = self._dress(layers, vertices, rng)
+        kind, has_glasses = self._dress(layers, vertices, rng, glasses)
         middle = self._middle(vertices)
         landmarks = projected(self.anchors.on(vertices), middle, scene)[0]
-        into = _framed(alignment(landmarks, side), scene, side)
+        if into is None:
+            into = _framed(alignment(landmarks, side), scene, side)
         image, covered = _drawn(layers, middle, scene, into, side)
         behind = backdrop(photo, side * _SAMPLES, rng) ** GAMMA
         image = np.where(covered[..., None], image, behind)
         image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
         placed = landmarks @ into[:, :2].T + into[:, 2]
-        return Portrait(_developed(image, scene, rng), placed.astype(np.float32), kind, has_glasses)
+        return Portrait(_developed(image, scene, rng), placed.astype(np.float32), into, kind, has_glasses)
 
     def _middle(self, vertices: Floats) -> Floats:
         """About the middle of the head: behind and a little below the eyes."""
@@ -171,14 +178,16 @@ class Studio:
             layers.append(_worn("hair", identity.hair, vertices, identity.hair_colour))
         return layers
 
-    def _dress(self, layers: list[Layer], vertices: Floats, rng: Generator) -> tuple[Collar, bool]:
+    def _dress(
+        self, layers: list[Layer], vertices: Floats, rng: Generator, glasses_allowed: bool
+    ) -> tuple[Collar, bool]:
         """Adds clothes and perhaps glasses to the layers."""
         kinds: tuple[Collar, ...] = ("none", "crew", "high", "shirt")
         kind = kinds[rng.choice(4, p=[0.1, 0.35, 0.15, 0.4])]
         if kind != "none" and len(self.neckline):
             layers.append(_plain("cloth", shirt(self.garment, vertices, rng)))
             layers.append(_plain("cloth", collar(kind, vertices[self.neckline], rng)))
-        has_glasses = bool(rng.random() < 0.2)
+        has_glasses = glasses_allowed and bool(rng.random() < 0.2)
         if has_glasses:
             layers.append(_plain("frame", glasses(self.assets.eyes.on(vertices), rng)))
         return kind, has_glasses

@@ -17,7 +17,7 @@ from afterlens.training.data import cached_photo
 from afterlens.training.faces.align import SIDE
 from afterlens.training.faces.heads.assets import read_assets
 from afterlens.training.faces.heads.identity import sample_expression
-from afterlens.training.faces.heads.render import Person, Studio
+from afterlens.training.faces.heads.render import Person, Portrait, Studio
 from afterlens.training.faces.heads.scene import sample_scene
 from afterlens.training.faces.portraits import Labels, write_portrait
 from afterlens.training.media.progress import progress_bar
@@ -79,8 +79,15 @@ def _written(
     photo = cached_photo(photos[rng.integers(len(photos))]).astype(np.float32) / 255.0 if photos else None
     expression, scene = sample_expression(studio.assets, rng), sample_scene(rng)
     portrait = studio.portrait(person, expression, scene, rng, side, photo)
+    labels = labels_of(person, portrait)
+    write_portrait(path, portrait.picture, labels)
+    return labels
+
+
+def labels_of(person: Person, portrait: Portrait) -> Labels:
+    """What is known of a portrait."""
     red, green, blue = (round(float(value), 4) for value in person.identity.hair_colour)
-    labels = Labels(
+    return Labels(
         person=person.identity.seed,
         sex=person.identity.sex,
         tone=round(person.identity.tone, 2),
@@ -89,8 +96,6 @@ def _written(
         glasses=portrait.glasses,
         landmarks=tuple((round(float(x), 2), round(float(y), 2)) for x, y in portrait.landmarks),
     )
-    write_portrait(path, portrait.picture, labels)
-    return labels
 
 
 def _pair(tone: float) -> str:

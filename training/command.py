@@ -1,4 +1,4 @@
-"""What the command lines of the ablations share."""
+"""What the command lines of modules share: those of the ablations, of the judge and of the identity encoder."""
 
 import json
 import sys
