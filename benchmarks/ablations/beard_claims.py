@@ -10,14 +10,13 @@ JSON document: what removing gains by class, and what bare faces keep.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from afterlens.benchmarks.ablations.claims import arguments, trained
 from afterlens.benchmarks.evaluation.beards import evaluate_beards
 from afterlens.training.command import answer
-from afterlens.training.loop import train
 from afterlens.training.tasks import find_task
 
 AS_MET = "[0.62, 0.16, 0.03, 0.04, 0.15]"
@@ -44,12 +43,7 @@ def ablate(
     Raises UserError as training and evaluation do.
     """
     task, rows = find_task("beard"), []
-    for number, (name, left_out) in enumerate(WITHOUT.items()):
-        run = out / str(number)
-        overrides = [f"training.steps={steps}", f"training.validate_every={steps}", *changes, *left_out]
-        weights = train(
-            task, faces, run, overrides=overrides, resume=(run / "checkpoints").is_dir(), weights="last"
-        )
+    for name, weights in trained(task, faces, out, steps, WITHOUT, changes):
         found = evaluate_beards(task, weights, tests)
         rows.append({"without": name, "all": found["all"], "by_class": found["by_class"]})
     return rows
@@ -57,16 +51,9 @@ def ablate(
 
 def main() -> int:
     """Parses the command line; returns the exit code, 0 or 2."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("faces", type=Path, help="folder of bare portraits to train on")
-    parser.add_argument("tests", type=Path, help="folder of those to measure on")
-    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the runs")
-    parser.add_argument("--steps", type=int, default=1000, help="of each training")
-    parser.add_argument("-s", "--set", action="append", default=[], help="change the recipe of all runs")
+    parser = arguments(__doc__, "folder of bare portraits to train on", "folder of those to measure on")
     chosen = parser.parse_args()
-    return answer(lambda: ablate([chosen.faces], chosen.tests, chosen.out, chosen.steps, chosen.set))
+    return answer(lambda: ablate([chosen.data], chosen.tests, chosen.out, chosen.steps, chosen.set))
 
 
 if __name__ == "__main__":

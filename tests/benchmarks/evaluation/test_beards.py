@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from afterlens.benchmarks.ablations import beard_claims
+from afterlens.benchmarks.ablations import beard_claims, claims
 from afterlens.benchmarks.evaluation import beards
 from afterlens.benchmarks.evaluation.beard_judge import BeardJudge, load_judge, main, seen, varied
 from afterlens.benchmarks.evaluation.beards import PSNR_CAP, Face, evaluate_beards, summary
@@ -169,7 +169,7 @@ def test_each_claim_is_left_out_once_with_equal_training_otherwise(
         calls.append(overrides)
         return _weights(tmp_path / "same.safetensors")
 
-    monkeypatch.setattr(beard_claims, "train", train)
+    monkeypatch.setattr(claims, "train", train)
     rows = beard_claims.ablate([faces], faces, tmp_path / "runs", 5, ["training.batch=4"])
     assert [row["without"] for row in rows] == list(beard_claims.WITHOUT)
     assert all("training.steps=5" in call and "training.batch=4" in call for call in calls)

@@ -81,7 +81,7 @@ def test_the_terms_of_the_loss_see_what_they_are_named_after() -> None:
     idle = terms(Fixed(sample["frame"].clone(), sample["changed"] * 0.0 + 0.01), sample)
     assert idle["pixel"] > 0.1 and idle["outside"] == 0.0 and idle["mask"] > 5 * right["mask"]
     shown = terms(Fixed(sample["source"].clone(), sample["changed"]), sample)
-    assert shown["source_identity"] < 1e-6 < 0.001 < idle["source_identity"]
+    assert shown["source_identity"] < 1e-6 and idle["source_identity"] > 0.001
     assert shown["outside"] > 0.1
     # An error inside counts five times as much as the same one around.
     inside, around = (
