@@ -6,6 +6,7 @@
     python docs/figures.py variants docs/quantization.md
     python docs/figures.py heads makehuman/              # and --base as for `afterlens heads`
     python docs/figures.py faces
+    python docs/figures.py swaps
 
 photos: docs/before_after.jpg (the photos of afterlens/samples/degraded), docs/under_display.jpg (a photo through a
 display, by the live and the still network), docs/deblurred.jpg (frames with known motion, and a real clip), docs/psf.jpg
@@ -14,6 +15,7 @@ are drawn one after the other. strength: docs/strength.png, harm against gain. v
 loses beside its size and its time, from the tables of a page. heads: docs/heads.jpg, people who do not exist, and
 docs/beards.jpg, what is drawn on their faces.
 faces: docs/faces.jpg, beards removed and put on.
+swaps: docs/swaps.jpg, an identity swapped in.
 """
 
 import csv
@@ -34,6 +36,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from afterlens.conversion.report.pareto import COLOURS, MARKERS, label_points
+from afterlens.conversion.restore.photo import by_torch
 from afterlens.samples import EVALUATION, FACES, HELD_OUT_FACES
 from afterlens.training.data import seeded
 from afterlens.training.faces.beards import AMOUNTS, CLASSES, draw_beard
@@ -41,9 +44,12 @@ from afterlens.training.faces.heads.assets import read_assets
 from afterlens.training.faces.heads.identity import sample_expression
 from afterlens.training.faces.heads.render import Studio
 from afterlens.training.faces.heads.scene import sample_scene
+from afterlens.training.faces.mesh import lay
 from afterlens.training.faces.portraits import read_labels
 from afterlens.training.media.images import read_photo
 from afterlens.training.metrics import psnr
+from afterlens.training.swap.enrolled import read_identity
+from afterlens.training.swap.synthesis import as_picture
 from afterlens.training.tasks import find_task
 from afterlens.training.trained import load_network
 from afterlens.training.udc.psf import Optics, simulate
@@ -305,7 +311,7 @@ def faces(out: Path) -> None:
     network, _ = load_network(task, task.pretrained)
     restorer = task.restorer(network).eval()
     rows = []
-    for number, path in enumerate(HELD_OUT_FACES):
+    for number, path in enumerate(HELD_OUT_FACES[:4]):
         labels = read_labels(path)
         assert labels is not None
         face = read_photo(path).rgb
@@ -318,6 +324,24 @@ def faces(out: Path) -> None:
     Image.fromarray(sheet).resize((sheet.shape[1] * 3 // 4, sheet.shape[0] * 3 // 4)).save(out, **JPEG)
 
 
+def swaps(out: Path) -> None:
+    """The bundled identity, and held-out portraits: as they are, with it laid on, the result, and the exact answer."""
+    task = find_task("swap")
+    network, _ = load_network(task, task.pretrained)
+    restorer, identity = task.restorer(network).eval(), read_identity(task.pretrained)
+    rows = []
+    for path in (path for path in HELD_OUT_FACES if "_first" in path.name):
+        labels = read_labels(path)
+        assert labels is not None
+        face = read_photo(path).rgb
+        laid, _ = lay(identity.picture, identity.landmarks, face, np.array(labels.landmarks, np.float32))
+        result = by_torch(restorer, face, as_picture(laid)[None])[0]
+        target = read_photo(path.with_name(path.name.replace("_first", "_target"))).rgb
+        rows.append(np.hstack([identity.picture, face, laid, result, target]))
+    sheet = np.rint(np.vstack(rows).clip(0, 1) * 255).astype(np.uint8)
+    Image.fromarray(sheet).save(out, **JPEG)
+
+
 def _changed(restorer: torch.nn.Module, face: NDArray, kind: str) -> NDArray:
     picture = torch.from_numpy(np.ascontiguousarray(face, np.float32)).permute(2, 0, 1)[None]
     with torch.inference_mode():
@@ -325,7 +349,7 @@ def _changed(restorer: torch.nn.Module, face: NDArray, kind: str) -> NDArray:
 
 
 def main(what: str, *files: str) -> None:
-    """Draw photos, curve, strength, variants, heads or faces."""
+    """Draw photos, curve, strength, variants, heads, faces or swaps."""
     if what == "photos":
         before_after(DOCS / "before_after.jpg")
         under_display(DOCS / "under_display.jpg")
@@ -343,8 +367,10 @@ def main(what: str, *files: str) -> None:
         beards(DOCS / "beards.jpg")
     elif what == "faces":
         faces(DOCS / "faces.jpg")
+    elif what == "swaps":
+        swaps(DOCS / "swaps.jpg")
     else:
-        sys.exit(f"error: {what!r}, expected photos, curve, strength, variants, heads or faces")
+        sys.exit(f"error: {what!r}, expected photos, curve, strength, variants, heads, faces or swaps")
 
 
 if __name__ == "__main__":

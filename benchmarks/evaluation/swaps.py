@@ -30,6 +30,7 @@ from afterlens.training.faces.detect import Floats, landmarks_in
 from afterlens.training.faces.mark import FaceMark
 from afterlens.training.faces.mesh import lay
 from afterlens.training.faces.portraits import read_labels
+from afterlens.training.faces.regions import carrier
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import atomic_path, find_photos, read_photo
 from afterlens.training.media.progress import progress_bar
@@ -139,10 +140,12 @@ def evaluate_swaps(
         for number, record in enumerate(records):
             source, person, landmarks = portraits[record.files["source"]]
             first, target = (read_photo(path).rgb for path in (record.photo, record.files["target"]))
-            laid, _ = lay(source, landmarks, first, _landmarks(first))
+            points = _landmarks(first)
+            laid, _ = lay(source, landmarks, first, points)
             vector = encoder(as_picture(source)[None])
             made, mask = network(as_picture(first)[None], as_picture(laid)[None], vector)
-            result = mark(made, mask).clamp(0.0, 1.0)
+            where = as_picture(carrier(points, SIDE)[..., None])  # outside of it the picture passes through
+            result = where * mark(made, mask).clamp(0.0, 1.0) + (1.0 - where) * as_picture(first)
             swap = _measured(record, source, first, target, laid, result, recognise, gallery, names, person)
             swaps.append(swap)
             if number % max(1, len(records) // _ROWS) == 0 and len(rows) < _ROWS:
