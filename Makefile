@@ -57,6 +57,8 @@ demo: $(STAMP)
 	$(BIN)/afterlens restore udc afterlens/samples/degraded/udc.jpg -o $(DEMO)/restored/udc.png
 	@echo "== Take the beard off a face, a rendered one of nobody"
 	$(BIN)/afterlens restore beard afterlens/samples/degraded/beard.jpg --wanted none -o $(DEMO)/restored/beard.png
+	@echo "== Show somebody who does not exist in the place of a face in a clip, a rendered one as well"
+	$(BIN)/afterlens restore swap afterlens/samples/clips/head.mp4 -o $(DEMO)/restored/head.mp4
 	@echo "== Deblur frames of a clip of moving hands (a video file works, too)"
 	$(BIN)/afterlens restore deblur afterlens/samples/clips/hands -o $(DEMO)/restored/hands
 	@echo "== Convert the networks for phones: TFLite and Core ML, float and quantized"

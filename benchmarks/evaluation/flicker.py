@@ -36,7 +36,7 @@ def flicker(before: Path, after: Path) -> dict[str, Any]:
     own: list[float] = []
     changed: list[float] = []
     last: tuple[Floats, Floats] | None = None
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     for first, second in zip_longest(*clips):
         if first is None or second is None:
             raise UserError(f"{after}: has not as many frames as {before}")
@@ -45,7 +45,7 @@ def flicker(before: Path, after: Path) -> dict[str, Any]:
         found = find_faces(first)
         if last is not None and found:
             grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (first, last[0])]
-            back = flow.calc(grey[0], grey[1], None)
+            back = flow.calc(grey[0], grey[1], np.zeros((*first.shape[:2], 2), np.float32))
             where = np.stack([_face(face.landmarks, first.shape[:2]) for face in found]).max(axis=0)
             own.append(_left(first, last[0], back, where))
             changed.append(_left(second, last[1], back, where))
