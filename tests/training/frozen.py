@@ -34,6 +34,10 @@ from afterlens.training.reflection import kinds as layers
 from afterlens.training.tasks import TASKS
 from afterlens.training.udc import synthesis as panels
 from tests.training.faces.procedural import write_assets, write_base
+from tests.training.swap.triplets import write_some
+
+PORTRAITS = [path for path in (*FACES, *HELD_OUT_FACES) if path.stem[-2] == "_"]
+"""The bundled portraits, without those that belong together as first and target."""
 
 FILE = Path(__file__).with_name("frozen.json")
 SIDE = 64
@@ -85,7 +89,7 @@ def motions() -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def beards() -> Iterator[tuple[str, Mapping[str, Any]]]:
-    records = gathered(index_portraits([*FACES, *HELD_OUT_FACES]), (0.2,) * len(CLASSES))
+    records = gathered(index_portraits(PORTRAITS), (0.2,) * len(CLASSES))
     for number, record in enumerate(records):
         direction = DIRECTIONS[number % 3]
         sample = beard_sample(record, direction, SIDE, seeded(number))
@@ -122,9 +126,10 @@ def steps() -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Two samples of each task's training set, what its network makes of them, its losses and their gradients."""
     for name, task in TASKS.items():
         recipe: Any = read_recipe(task.recipe_type, task.recipe_path, [f"training.crop={SIDE}"])
-        records = task.index(recipe, [*FACES, *HELD_OUT_FACES] if name == "beard" else CALIBRATION)
-        samples = task.training_set(recipe, records)
-        batch = default_collate([samples[index] for index in range(2)])
+        with tempfile.TemporaryDirectory() as scratch:
+            photos = {"beard": PORTRAITS, "swap": sorted(write_some(Path(scratch), 2).glob("*.png"))}
+            samples = task.training_set(recipe, task.index(recipe, photos.get(name, CALIBRATION)))
+            batch = default_collate([samples[index] for index in range(2)])
         network = _filled(task.build_network(recipe))
         torch.manual_seed(0)  # discriminators start with random weights
         outputs, losses = task.objective(recipe, torch.device("cpu")).losses(network.train(), batch, 0.5)
