@@ -9,6 +9,8 @@ import numpy as np
 
 from afterlens.conversion.tflite.graph import array_of, is_constant, operator_names, read_tflite
 
+NOTHING_QUANTIZED = "holds no quantized weights"
+
 
 def quantization_faults(path: Path, source: Path) -> list[str]:
     """Faults of the weights of a quantized file, one line each: every weight must be within half a step of the float one.
@@ -52,7 +54,7 @@ def quantization_faults(path: Path, source: Path) -> list[str]:
                 f"constant {wanted.name.decode()!r} is {float(off.max()):.3g} steps off, at most 0.5 is right"
             )
     if not checked:
-        faults.append("holds no quantized weights")
+        faults.append(NOTHING_QUANTIZED)
     return faults
 
 
