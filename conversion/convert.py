@@ -54,7 +54,7 @@ from afterlens.conversion.coreml.convert import convert_coreml, minimum_coreml, 
 from afterlens.conversion.coreml.plan import MEASURED_PICTURES, plan_mixed
 from afterlens.conversion.examples import Example, refuse_unreal
 from afterlens.conversion.operator_counts import operator_counts
-from afterlens.conversion.tflite.check import quantization_faults
+from afterlens.conversion.tflite.check import NOTHING_QUANTIZED, quantization_faults
 from afterlens.conversion.tflite.float16 import LARGEST_EXCEPTION
 from afterlens.conversion.tflite.onnx2tf import Onnx2tf, finish_tflite, minimum_tflite
 from afterlens.conversion.tflite.onnx_export import export_onnx
@@ -222,7 +222,13 @@ def convert(
                 with job.part(size, [f"{variant}.tflite"], path), _step(console, f"TFLite {size} {variant}"):
                     assert quantizer is not None
                     path.write_bytes(quantizer.variant(variant, mixed_budget))
-                    if faults := quantization_faults(path, source):
+                    faults = quantization_faults(path, source)
+                    if variant == "mixed" and faults == [NOTHING_QUANTIZED]:
+                        path.unlink()
+                        reason = "no layer bears int8 without more loss than is allowed, so it would be the float32 file"
+                        job.spare(size, f"{variant}.tflite", reason)
+                        continue
+                    if faults:
                         raise UserError(f"{path.name}: quantized wrongly: {faults[0]}")
                     artifacts.append(_tflite_artifact(path, deployable, variant, references[size]))
         if not artifacts:

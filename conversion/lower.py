@@ -134,19 +134,33 @@ def _own_outputs(graph: torch.fx.Graph, lacks: Callable[[Node, Sequence[Any]], b
 def _computed_outputs(module: GraphModule) -> bool:
     """Let outputs that are constants be computed: Core ML would keep them in float32.
 
-    Where one is a multiple of a constant, as a picture of levels is, the constant itself gets the zero: float16 rounds it
-    as it is in the network.
+    Where one is a multiple of a constant picture, as a picture of levels is, that picture gets the zero: float16 rounds
+    it as it is in the network. The picture, not the number that it is multiplied by: onnx2tf takes the axes of a constant
+    picture for those of TensorFlow.
     """
     graph, known = module.graph, constant_nodes(module)
-    changed = _own_outputs(graph, lambda node, before: node.op == "get_attr")
+    sources = {node: _source(node) for node in known if node.op == "call_function"}
+    changed = _own_outputs(graph, lambda node, before: node in known and sources.get(node) is None)
     first = next(node for node in graph.nodes if node.op == "placeholder")
     for node in graph.output_node().all_input_nodes:
-        source = node.args[0] if node in known and node.op == "call_function" and node.args else None
-        if isinstance(source, Node):
+        place = sources.get(node)
+        if place is not None:
             with graph.inserting_before(node):
-                node.update_arg(0, graph.call_function(_plus_zero, (source, first)))
+                node.update_arg(place, graph.call_function(_plus_zero, (node.args[place], first)))
             changed = True
     return changed
+
+
+def _source(node: Node) -> int | None:
+    """Which argument is a tensor like the one that a node computes, of the same shape and type."""
+    like = _kind_of(node)
+    places = (i for i, value in enumerate(node.args) if isinstance(value, Node) and _kind_of(value) == like)
+    return None if like is None else next(places, None)
+
+
+def _kind_of(node: Node) -> tuple[tuple[int, ...], torch.dtype] | None:
+    value = node.meta.get("val")
+    return (shape_of(node), value.dtype) if isinstance(value, Tensor) else None
 
 
 def _plus_zero(value: Tensor, source: Tensor) -> Tensor:
@@ -167,6 +181,7 @@ def _spread_maps(module: GraphModule) -> bool:
         constant, picture = operands[place], operands[1 - place]
         shape = (1,) * (4 - len(shape_of(constant))) + shape_of(constant)
         if shape_of(picture) != shape_of(node):
+            changed.append(shape == shape_of(node) and _as_picture(graph, node, place))
             continue
         if max(shape[2:]) == 1:
             changed.append(_by_channel(module, node, constant, picture, flipped=place == 0))
@@ -176,6 +191,22 @@ def _spread_maps(module: GraphModule) -> bool:
         node.update_arg(place, laid_out)
         changed.append(True)
     return any(changed)
+
+
+def _as_picture(graph: torch.fx.Graph, node: Node, place: int) -> bool:
+    """A constant picture beside what is smaller, a mean for instance: onnx2tf would keep PyTorch's order of axes."""
+    other = node.args[1 - place]
+    assert isinstance(other, Node)
+    if node.target is _aten.add.Tensor and shape_of(other) == (1, 1, 1, 1):
+        return False  # it takes a sum with a single number
+    first = next(n for n in graph.nodes if n.op == "placeholder")
+    with graph.inserting_before(node):
+        node.update_arg(place, graph.call_function(_picture_plus_zero, (node.args[place], first)))
+    return True
+
+
+def _picture_plus_zero(value: Tensor, source: Tensor) -> Tensor:
+    return _plus_zero(value.reshape([1] * (4 - value.ndim) + list(value.shape)), source)
 
 
 def _by_channel(module: GraphModule, node: Node, constant: Node, picture: Node, flipped: bool) -> bool:

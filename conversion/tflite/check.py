@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from afterlens.conversion.tflite.graph import array_of, is_constant, read_tflite
+from afterlens.conversion.tflite.graph import array_of, is_constant, operator_names, read_tflite
+
+NOTHING_QUANTIZED = "holds no quantized weights"
 
 
 def quantization_faults(path: Path, source: Path) -> list[str]:
@@ -17,7 +20,8 @@ def quantization_faults(path: Path, source: Path) -> list[str]:
     model, original = read_tflite(path), read_tflite(source)
     floats = {tensor.name: tensor for tensor in original.subgraphs[0].tensors}
     faults, checked = [], 0
-    for tensor in model.subgraphs[0].tensors:
+    readers = _readers(model)
+    for index, tensor in enumerate(model.subgraphs[0].tensors):
         wanted = floats.get(tensor.name.removesuffix(b"_quantized"))
         if wanted is None or tensor.name == wanted.name or not is_constant(model, tensor):
             continue
@@ -39,10 +43,25 @@ def quantization_faults(path: Path, source: Path) -> list[str]:
         scales, zeros = scales.reshape(along), zeros.reshape(along)
         steps = stored.astype(np.float64) - zeros
         off = np.abs(steps - exact / scales) - 1e-6 * np.abs(steps)  # the scales are stored as float32
+        # Nothing that is clamped goes beyond the end of its range, so a limit beyond it may lie there.
+        if stored.dtype.kind == "i" and readers.get(index) in ({"MINIMUM"}, {"MAXIMUM"}):
+            ends = np.iinfo(stored.dtype)
+            above = readers[index] == {"MINIMUM"}
+            beyond = exact / scales > steps if above else exact / scales < steps
+            off = np.where(beyond & (stored == (ends.max if above else ends.min)), 0.0, off)
         if not float(off.max()) <= 0.501:
             faults.append(
                 f"constant {wanted.name.decode()!r} is {float(off.max()):.3g} steps off, at most 0.5 is right"
             )
     if not checked:
-        faults.append("holds no quantized weights")
+        faults.append(NOTHING_QUANTIZED)
     return faults
+
+
+def _readers(model: Any) -> dict[int, set[str]]:
+    """The operators that read each tensor."""
+    found: dict[int, set[str]] = {}
+    for name, operator in zip(operator_names(model), model.subgraphs[0].operators, strict=True):
+        for index in operator.inputs:
+            found.setdefault(int(index), set()).add(name)
+    return found

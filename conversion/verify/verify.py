@@ -61,6 +61,7 @@ from afterlens.conversion.verify.test_images import EXTREMES, names, pictures
 from afterlens.training.deployable import Deployable
 from afterlens.training.media.errors import GateFailed, UserError
 from afterlens.training.media.progress import progress_bar
+from afterlens.training.metrics import SSIM_WINDOW
 
 
 def verify(
@@ -92,6 +93,7 @@ def verify(
     """
     if not images:
         raise UserError("no photos to verify with, expected at least one")
+    _refuse_tiny(examples or {})
     # Before the work: a photo that is renamed during it must not end it.
     photos = [Photo(name, digest(path)[0]) for name, path in zip(names(images), images, strict=True)]
     bundle = read_bundle(folder)
@@ -163,6 +165,16 @@ def _refuse_link(path: Path) -> None:
     """What is written into the bundle must stay in it."""
     if path.is_symlink():
         raise UserError(f"{path}: is a link; a bundle holds its own files only, remove it")
+
+
+def _refuse_tiny(examples: Mapping[Size, Sequence[Example]]) -> None:
+    """UserError for pictures with ground truth that SSIM's window does not fit into."""
+    for height, width in (size for size, chosen in examples.items() if chosen):
+        if min(height, width) < SSIM_WINDOW:
+            raise UserError(
+                f"{width}x{height}: pictures of less than {SSIM_WINDOW}x{SSIM_WINDOW} cannot be evaluated against ground "
+                "truth; convert the network at a larger size"
+            )
 
 
 def _refuse_other_model(

@@ -35,8 +35,8 @@ def pairs(tmp_path: Path) -> Path:
 
 
 def test_summary_by_hand() -> None:
-    found = summarise([4.0, -1.0, 3.0, 2.0])
-    assert found == pytest.approx({"count": 4, "mean": 2.0, "p5": -0.55, "worst": -1.0, "worse": 0.25})
+    found = summarise([4.0, -1.0, 3.0, 2.0, 0.0])  # a picture left as it was is not worse
+    assert found == pytest.approx({"count": 5, "mean": 1.6, "p5": -0.8, "worst": -1.0, "worse": 0.2})
 
 
 def test_gate_that_opens_for_all_that_changed_has_full_recall(pairs: Path, tmp_path: Path) -> None:

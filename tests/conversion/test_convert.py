@@ -24,6 +24,7 @@ from afterlens.conversion.bundle.contract import (
     read_bundle,
 )
 from afterlens.conversion.convert import convert, fit, parameters_and_macs
+from afterlens.conversion.examples import plain_examples
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.media.errors import GateFailed, UserError
 
@@ -259,6 +260,23 @@ def test_nothing_to_compress_is_no_error(
     assert "48x32 palettized6.mlpackage left out: no weight has 2048 values" in capsys.readouterr().err
     with pytest.raises(UserError, match="no weight has 2048 values"):
         convert([_tint(32, 48)], tmp_path / "c", PROVENANCE, golden_photo=photo_path, variants=wanted[1:])
+
+
+def test_a_mixed_file_whose_layers_all_stay_in_float_is_left_out(
+    photo_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = convert(
+        [_tint(32, 48)],
+        tmp_path / "b",
+        PROVENANCE,
+        golden_photo=photo_path,
+        variants=["mixed.tflite", "dynamic_range_quant.tflite"],
+        examples=lambda graph, count: plain_examples([photo_path], graph),
+        mixed_budget=-1.0,  # as for a network that any rounding ruins
+    )
+    assert [artifact.variant for artifact in bundle.contract.artifacts] == ["dynamic_range_quant"]
+    assert sorted(path.suffix for path in bundle.folder.iterdir()) == ["", ".json", ".tflite"]
+    assert "mixed.tflite left out: no layer bears int8" in " ".join(capsys.readouterr().err.split())
 
 
 def test_nan_is_the_networks_own_fault(photo_path: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from afterlens.conversion.lower import lower
 from afterlens.training.deployable import Deployable, Port
@@ -166,28 +167,92 @@ def test_each_output_gets_an_operator_of_its_own_where_it_is_asked_for() -> None
     assert plain[2] is plain[3]
 
 
-class _Fixed(nn.Module):
-    """A constant as a picture of levels, as a Core ML package gives it."""
+_ARITHMETIC = ("aten.add.Tensor", "aten.mul.Tensor", "aten.sub.Tensor", "aten.div.Tensor")
 
-    def __init__(self) -> None:
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, torch.fx.Node) and tuple(value.meta["val"].shape) == (1, 1, 1, 1)
+
+
+def _bare_pictures(program: ExportedProgram) -> list[str]:
+    """Constants that vary over the picture and are read as they are: onnx2tf takes their axes for TensorFlow's."""
+    buffers = program.graph_signature.inputs_to_buffers
+    return [
+        value.name
+        for node in program.graph.nodes
+        if str(node.target) in _ARITHMETIC
+        and not (str(node.target) == "aten.add.Tensor" and _is_number(node.args[1]))
+        for value in node.args
+        if isinstance(value, torch.fx.Node) and value.name in buffers and max(value.meta["val"].shape) > 3
+    ]
+
+
+class _Fixed(nn.Module):
+    """A constant as a picture, computed from numbers of the network's own."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()
+        self.function = function
         self.register_buffer("mask", torch.linspace(0, 1, 20).expand(1, 3, 24, 20).clone())
+        self.register_buffer("levels", torch.tensor([255.0]))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return x * 255, self.mask * 255  # type: ignore[operator, return-value]
+        return x * 255, self.function(self.mask, self.levels)  # type: ignore[arg-type]
 
 
-def test_a_constant_output_is_computed_from_the_networks_own_numbers() -> None:
-    shape, module = (1, 3, 24, 20), _Fixed().eval()
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda mask, levels: mask * 255,
+        lambda mask, levels: mask * levels,
+        lambda mask, levels: levels * mask,
+        lambda mask, levels: levels.reshape(1, 1, 1, 1) - mask,
+        lambda mask, levels: torch.cat((mask[:, :1],) * 3, 1),
+        lambda mask, levels: torch.where(mask > 0.5, mask, levels),
+        lambda mask, levels: (mask > 0.5).float(),
+        lambda mask, levels: mask.chunk(2, 2)[1].repeat(1, 1, 2, 1),
+    ],
+    ids=["levels", "factor", "factor first", "difference", "put together", "chosen", "of booleans", "part"],
+)
+@pytest.mark.parametrize("for_onnx", [False, True], ids=["Core ML", "ONNX"])
+def test_a_constant_output_is_computed_from_the_networks_own_picture(
+    function: Callable[[Tensor, Tensor], Tensor], for_onnx: bool
+) -> None:
+    shape, module = (1, 3, 24, 20), _Fixed(function).eval()
     outputs = tuple(Port(name, shape, (0.0, 1.0)) for name in "ab")
     deployable = Deployable(module, "s", "S", "1", (Port("image", shape, (0.0, 1.0)),), outputs)
-    program = lower(deployable)
+    program = lower(deployable, for_onnx=for_onnx)
     (returned,) = program.graph.output_node().args
     assert isinstance(returned, tuple | list)
     assert [node.op for node in returned if isinstance(node, torch.fx.Node)] == ["call_function"] * 2
     picture = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     assert torch.equal(program.module()(picture)[1], module(picture)[1])
-    assert all(float(value.max()) <= 1.0 for value in program.state_dict.values()), "not multiplied by 255"
+    kept = [value for value in program.state_dict.values() if value.numel() > 1]
+    assert all(float(value.max()) <= 1.0 for value in kept), "not multiplied by 255"
+    assert not _bare_pictures(program)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, mask: mask * x.mean(),
+        lambda x, mask: x.mean() * mask,
+        lambda x, mask: x.mean((2, 3), keepdim=True) - mask,
+        lambda x, mask: x.mean((2, 3), keepdim=True) + mask,
+        lambda x, mask: mask / (x.mean((1, 2, 3), keepdim=True) + 1),
+        lambda x, mask: mask[0] * x.mean((2, 3), keepdim=True),
+    ],
+    ids=["factor", "factor first", "means of channels", "sum", "divisor", "without a batch"],
+)
+def test_a_constant_picture_beside_a_number_is_computed(function: Callable[[Tensor, Tensor], Tensor]) -> None:
+    mask = torch.rand(1, 3, 24, 20, generator=torch.Generator().manual_seed(1))
+    picture = torch.rand(1, 3, 24, 20, generator=torch.Generator().manual_seed(0))
+    deployable = _deployable(lambda x: function(x, mask), 24, 20)
+    program = lower(deployable, for_onnx=True)
+    torch.testing.assert_close(program.module()(picture)[0], function(picture, mask))
+    assert not _bare_pictures(program)
+    plain = [str(node.target) for node in lower(deployable).graph.nodes]
+    assert not [name for name in plain if "relu" in name], "Core ML needs none of it"
 
 
 @pytest.mark.parametrize("shape", [(20,), (24, 1), (1, 1, 24, 20), (1, 3, 24, 20), (3, 24, 1)], ids=str)

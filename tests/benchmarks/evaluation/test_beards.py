@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from afterlens.benchmarks.ablations import beard_claims, claims
@@ -142,6 +143,9 @@ def test_what_the_judge_trains_on_varies_and_stays_a_picture() -> None:
     first, second = (varied(pictures, np.random.default_rng(seed)) for seed in (1, 1))
     assert torch.equal(first, second) and float(first.min()) >= 0.0 and float(first.max()) <= 1.0
     assert all(float((first[0] - other).abs().mean()) > 0.005 for other in first[1:])
+    rough = (first - F.avg_pool2d(first, 3, 1, 1))[..., 1:-1, 1:-1].flatten(1).std(1)
+    print(f"rough {rough.tolist()}")
+    assert float(rough.max()) < 0.05, "more noise than a face has detail"
     assert BeardJudge()(first).shape == (6, len(CLASSES))
 
 

@@ -167,3 +167,42 @@ def test_a_clamp_that_suits_its_tensors_still_costs_nothing(tmp_path: Path) -> N
     path = tmp_path / "quantized.tflite"
     path.write_bytes(quantized(model, picture, Scheme.INT8))
     assert not {"RELU", "MINIMUM"} & set(operator_names(read_tflite(path)))
+
+
+def limited(kind: str, limit: float) -> Any:
+    """The image, cut at a limit."""
+    file = File()
+    image, result = file.tensor(SHAPE), file.tensor(SHAPE)
+    numbers = [image, file.tensor((), data=np.array(limit))]
+    file.operator(kind, numbers, [result], schema.MaximumMinimumOptionsT())
+    return file.finish([image], [result])
+
+
+@pytest.mark.parametrize("scheme", [Scheme.INT8, Scheme.INT16])
+@pytest.mark.parametrize(("kind", "limit"), [("MINIMUM", 9.0), ("MAXIMUM", -9.0)])
+def test_a_limit_that_nothing_reaches_is_right_at_the_end_of_the_range(
+    kind: str, limit: float, scheme: Scheme, tmp_path: Path
+) -> None:
+    model, picture = limited(kind, limit), features(9, -1.0, 2.0)
+    (tmp_path / "float.tflite").write_bytes(pack(model))
+    data = quantized(model, picture, scheme)
+    (tmp_path / "quantized.tflite").write_bytes(data)
+    assert errors(model, data, picture).max() < 0.01
+    assert quantization_faults(tmp_path / "quantized.tflite", tmp_path / "float.tflite") == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "limit", "stored"),
+    [("MINIMUM", 9.0, 126), ("MAXIMUM", -9.0, 127), ("MAXIMUM", -9.0, -127), ("MINIMUM", 0.5, 127)],
+    ids=["short of the end", "at the wrong end", "short of the lower end", "reached"],
+)
+def test_a_limit_elsewhere_is_a_fault(kind: str, limit: float, stored: int, tmp_path: Path) -> None:
+    model = limited(kind, limit)
+    (tmp_path / "float.tflite").write_bytes(pack(model))
+    (tmp_path / "quantized.tflite").write_bytes(quantized(model, features(9, -1.0, 2.0), Scheme.INT8))
+    damaged = read_tflite(tmp_path / "quantized.tflite")
+    (constant,) = [tensor for tensor in damaged.subgraphs[0].tensors if tensor.name == b"t2_quantized"]
+    damaged.buffers[constant.buffer].data = np.array([stored], np.int8).view(np.uint8)
+    (tmp_path / "quantized.tflite").write_bytes(pack(damaged))
+    (fault,) = quantization_faults(tmp_path / "quantized.tflite", tmp_path / "float.tflite")
+    assert "steps off" in fault

@@ -26,7 +26,7 @@ from afterlens.conversion.bundle.proof import PROOF, PROOF_FILE
 from afterlens.conversion.bundle.proof import read_proof as read_typed
 from afterlens.conversion.bundle.strict_json import document_of
 from afterlens.conversion.convert import convert
-from afterlens.conversion.examples import task_examples
+from afterlens.conversion.examples import Example, task_examples
 from afterlens.conversion.verify.verify import verify
 from afterlens.training.checkpoint import save_checkpoint
 from afterlens.training.deployable import Deployable, Port
@@ -394,6 +394,18 @@ def test_a_reference_of_another_task(folder: Path, photo_path: Path) -> None:
 def test_a_size_without_a_reference(folder: Path, photo_path: Path) -> None:
     with pytest.raises(UserError, match="no reference of its size, got 32x16"):
         verify(folder, {(16, 32): veil_deployable()}, [photo_path])
+
+
+@pytest.mark.parametrize(("height", "width"), [(10, 64), (64, 10), (1, 1)])
+def test_pictures_too_small_for_ssim(height: int, width: int, photo_path: Path, tmp_path: Path) -> None:
+    picture = np.zeros((height, width, 3), np.float32)
+    examples = {(height, width): [Example("a", {"image": picture}, picture)]}
+    with pytest.raises(
+        UserError, match=f"^{width}x{height}: pictures of less than 11x11 cannot be evaluated"
+    ):
+        verify(tmp_path, {}, [photo_path], examples=examples)
+    with pytest.raises(UserError, match="no model.json"):
+        verify(tmp_path, {}, [photo_path], examples={(11, 11): examples[height, width], (1, 1): []})
 
 
 def test_an_old_proof_is_replaced(folder: Path, photo_path: Path) -> None:

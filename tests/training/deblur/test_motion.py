@@ -10,6 +10,7 @@ from afterlens.training.deblur.motion import (
     blur_covariance,
     exposure_times,
     flow,
+    longest_distance,
     moved,
     random_trajectory,
     still,
@@ -94,3 +95,22 @@ def test_random_paths_are_about_as_long_as_asked_for() -> None:
         blur_covariance(random_trajectory(rng, SIZE, 12.0, 0.5), CENTRE[None], 0.5)[0, 0] for _ in range(200)
     ]
     assert 0.5 * 12.0 / math.sqrt(12.0) < np.median(extents) < 1.2 * 12.0 / math.sqrt(12.0)
+
+
+def test_the_longest_distance_of_a_pan_is_speed_times_exposure() -> None:
+    assert longest_distance(trajectory(x=6.0, y=-8.0), 0.5, -1.0) == pytest.approx(5.0, rel=1e-9)
+
+
+@pytest.mark.parametrize("side", [(-1, -1), (1, -1), (-1, 1), (1, 1)])
+def test_the_longest_distance_is_that_of_the_corner_where_pan_and_zoom_add_up(side: tuple[int, int]) -> None:
+    speed, zoom, exposure, middle = np.array(side) * (9.0, 5.0), 0.2, 0.5, -1.0
+    # The picture's edge moves by the derivative of exp(zoom * time) times its distance from the centre.
+    velocity = speed + zoom * math.exp(zoom * middle) * np.array(side) * (128 / 2, 96 / 2)
+    found = longest_distance(trajectory(x=speed[0], y=speed[1], zoom=zoom), exposure, middle)
+    assert found == pytest.approx(exposure * float(np.linalg.norm(velocity)), rel=1e-3)
+
+
+def test_the_longest_distance_follows_a_curve() -> None:
+    # Half a turn about the centre: the corners, 80 pixels away, go along half a circle.
+    found = longest_distance(trajectory(roll=math.pi), 1.0, 0.0)
+    assert found == pytest.approx(math.pi * 80.0, rel=0.01)

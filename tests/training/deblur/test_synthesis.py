@@ -143,6 +143,25 @@ def test_frames_have_8_bits() -> None:
         assert float((levels - levels.round()).abs().max()) < 1e-4, name
 
 
+def test_both_frames_are_of_one_sensor_out_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Electrons at white and of the read noise: each range is used to its ends, and not beyond."""
+    sensors: list[tuple[float, float]] = []
+
+    def note(light: Light, full_well: float, read_noise: float, _: object) -> Tensor:
+        sensors.append((full_well, read_noise))
+        return torch.zeros(3, *light.shape[:2])
+
+    monkeypatch.setattr(synthesis, "recorded", note)
+    monkeypatch.setattr(synthesis, "average", lambda scene, middle: np.zeros((32, 32, 3), np.float32))
+    for seed in range(40):
+        degrade(picture(1, (32, 32)), picture(2, (32, 32)), "shake", seeded(seed))
+    assert sensors[0::2] == sensors[1::2]
+    wells, noises = (np.array(values) for values in zip(*sensors, strict=True))
+    print(f"wells {wells.min():.0f} to {wells.max():.0f}, noise {noises.min():.1f} to {noises.max():.1f}")
+    assert 3e4 <= wells.min() < 4e4 and 2.4e5 < wells.max() <= 3e5
+    assert 4.0 <= noises.min() < 4.7 and 15.3 < noises.max() <= 16.0
+
+
 def test_the_previous_frame_is_taken_a_frame_earlier(monkeypatch: pytest.MonkeyPatch) -> None:
     """The light of a frame is here its time."""
     monkeypatch.setattr(

@@ -1,0 +1,28 @@
+"""The limits of what a file may hold, on both sides of each."""
+
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from afterlens.conversion.bundle.strict_json import Count, Positive, Sha256, Side, Text
+
+
+@pytest.mark.parametrize(
+    ("kind", "taken", "refused"),
+    [
+        # Above, not every reader of JSON holds all integers.
+        (Count, (0, 2**53 - 1), (-1, 2**53)),
+        (Positive, (1, 2**53 - 1), (0, 2**53)),
+        (Side, (1, 16384), (0, 16385)),
+        (Text, ("a",), ("",)),
+        (Sha256, ("0123456789abcdef" * 4,), ("0" * 63, "0" * 65, "g" * 64, "A" * 64)),
+    ],
+    ids=["count", "positive", "side", "text", "digest"],
+)
+def test_limits(kind: Any, taken: tuple[Any, ...], refused: tuple[Any, ...]) -> None:
+    adapter: TypeAdapter[Any] = TypeAdapter(kind)
+    assert [adapter.validate_python(value) for value in taken] == list(taken)
+    for value in refused:
+        with pytest.raises(ValidationError):
+            adapter.validate_python(value)
