@@ -60,6 +60,17 @@ def test_the_gates_scores_are_means_over_the_photos_of_each_kind(
         assert found[kind] == pytest.approx({**expected, "plain": expected["input"]})
 
 
+def test_a_square_photo_is_not_turned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(pyramid_gate, "HEIGHT", 48)
+    monkeypatch.setattr(pyramid_gate, "WIDTH", 64)
+    levels = np.zeros((64, 64, 3), np.uint8)
+    levels[:, 32:] = 255  # bright on the right
+    Image.fromarray(levels).save(tmp_path / "square.png")
+    fitted = pyramid_gate.fitted(tmp_path / "square.png")
+    assert fitted.shape == (3, 48, 64)
+    assert float(fitted[..., :30].max()) < 0.1 and float(fitted[..., 34:].min()) > 0.9
+
+
 class Knowing(nn.Module):
     """Finds the ground truth, and a tenth of a pixel more in x."""
 

@@ -95,6 +95,16 @@ def test_compressed_files_are_not_said_to_match_pytorch(judged: Path) -> None:
     )
 
 
+def test_files_that_a_bundle_has_none_of_are_not_counted(judged: Path) -> None:
+    for name in ("model.json", "proof.json"):
+        document = json.loads((judged / name).read_text())
+        document["artifacts"] = [entry for entry in document["artifacts"] if "_float" not in entry["file"]]
+        (judged / name).write_text(json.dumps(document))
+    texts = [line.text for line in verdict(judged).lines]
+    assert any("of 8 compressed files" in text for text in texts)
+    assert not any("float files" in text for text in texts)
+
+
 def test_a_file_that_was_not_run_does_not_pass(tiny: Path) -> None:
     write_proof(tiny)
     proof = json.loads((tiny / "proof.json").read_text())

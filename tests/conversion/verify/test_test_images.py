@@ -81,3 +81,25 @@ def test_the_float16_reference_rounds_numbers_of_the_graph_and_divides_by_rounde
     got = float(compute(with_float16_weights(graph), white)["result"][0, 0, 0])
     tenth, third, inverse, seventh = (float(np.float16(x)) for x in (0.1, 0.3, 1 / 3.7, 1 / 7))
     assert got == pytest.approx(((tenth + third) * inverse + seventh) * 2049, rel=1e-6)
+
+
+class Divided(nn.Module):
+    """Divided by a constant of the network, and constants that float16 has no number for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.divisor, self.least, self.most = (nn.Parameter(torch.tensor(v)) for v in (3.7, 1e-9, 1e6))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return image / self.divisor, image * self.least, image * self.most
+
+
+def test_the_float16_reference_rounds_the_reciprocals_of_constants_and_keeps_what_float16_cannot_hold() -> (
+    None
+):
+    port = Port("image", SHAPE, (0.0, 1.0))
+    outputs = tuple(replace(port, name=name) for name in "abc")
+    graph = Deployable(Divided(), "d", "Divided", "1", (port,), outputs)
+    found = compute(with_float16_weights(graph), {"image": np.ones((24, 40, 3), np.float32)})
+    got = [float(found[name][0, 0, 0]) for name in "abc"]
+    assert got == pytest.approx([float(np.float16(1 / 3.7)), 1e-9, 1e6], rel=1e-6)
