@@ -39,6 +39,19 @@ def test_losses_are_what_they_are_defined_to_be(ground_truth: Picture) -> None:
     assert row.ssim <= row.reference_ssim <= 1.0
 
 
+@pytest.mark.parametrize(
+    ("theirs", "own", "lost"),
+    [(84.0, 82.0, 0.0), (84.0, 60.0, 0.0), (84.0, 50.0, 8.92), (55.0, 84.0, -3.92), (40.0, 39.0, 1.0)],
+)
+def test_above_what_rounding_leaves_nothing_is_lost(
+    ground_truth: Picture, theirs: float, own: float, lost: float
+) -> None:
+    """A photo that needs nothing comes back at more than 8 bits can hold, from PyTorch and from a file."""
+    reference, got = (ground_truth + np.float32(10.0 ** (-level / 20.0)) for level in (theirs, own))
+    row = measure("one", got, reference, ground_truth, ground_truth)
+    assert row.drop == pytest.approx(lost, abs=0.05) and row.psnr == pytest.approx(own, abs=0.05)
+
+
 def test_a_picture_that_is_not_finite_loses_everything(ground_truth: Picture) -> None:
     broken = ground_truth.copy()
     broken[:32] = np.nan
