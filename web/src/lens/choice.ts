@@ -7,14 +7,16 @@ const PREFERRED: Readonly<Record<Processor, readonly string[]>> = {
   wasm: ["mixed", "full_integer_quant", "dynamic_range_quant", "float32", "float16"],
 };
 
-/** What a browser can run: of one or two pictures and a picture out, live too. */
+/** What a browser can run: of frames in and a picture out, live too. */
 export function runnable(contract: Contract): Artifact[] {
   return contract.artifacts.filter(({ format }) => format === "tflite");
 }
 
-/** Whether camera frames can be put through it. */
+/** Whether a camera can feed it: with its frame, or with that and the one before it. Other pictures it does not have. */
 export function isLive({ inputs, outputs }: Artifact): boolean {
-  return inputs.length <= 2 && [...inputs, outputs[0]!].every(({ kind }) => kind === "image");
+  const [, second] = inputs;
+  const fed = inputs.length === 1 || (inputs.length === 2 && second!.name === "previous");
+  return fed && [...inputs, outputs[0]!].every(({ kind }) => kind === "image");
 }
 
 /** The artifact to begin with: the smallest, in the variant that suits the processor best. */

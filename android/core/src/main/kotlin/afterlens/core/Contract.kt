@@ -38,7 +38,12 @@ data class Artifact(
     val parameters: Long,
     val macs: Long,
     val selfTestFloor: Double? = null, // dB that a device must reach on the golden inputs; null where none is given
-) : BundleEntry
+) : BundleEntry {
+    /** Whether a camera can feed it: with its frame, or with that and the one before it. Other pictures it does not have. */
+    val isLive: Boolean
+        get() = (inputs + outputs.first()).all { it.kind == "image" } &&
+            (inputs.size == 1 || inputs.size == 2 && inputs[1].name == "previous")
+}
 
 /** One input or output, bound by its name in the signature [SIGNATURE]. */
 data class TensorSpec(

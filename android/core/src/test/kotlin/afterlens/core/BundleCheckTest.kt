@@ -35,6 +35,15 @@ class BundleCheckTest {
     }
 
     @Test
+    fun `a camera feeds a frame and the one before it, and no other picture`() {
+        val (photo, clip) = listOf("photo", "clip").map { bundle("valid/$it").contract.artifacts.first() }
+        assertEquals(listOf(true, true), listOf(photo.isLive, clip.isLive))
+        val laid = clip.inputs.map { if (it.name == "previous") it.copy(name = "laid") else it }
+        assertEquals(false, clip.copy(inputs = laid).isLive)
+        assertEquals(false, photo.copy(inputs = photo.inputs.map { it.copy(kind = "vector") }).isLive)
+    }
+
+    @Test
     fun `which frames of a camera a network gets is read, and older bundles do not say it`() {
         assertEquals(CameraFrame.Exact(Size(1280, 720)), bundle("valid/clip").contract.camera)
         assertEquals(CameraFrame.Scaled, bundle("valid/tagged").contract.camera)

@@ -150,7 +150,7 @@ class PhoneBenchmark(
     }
 
     private fun live(model: ModelThread, restorer: Restorer): BenchmarkDocument.Live? {
-        if (artifact.inputs.size > 2 || (artifact.inputs + artifact.outputs.first()).any { it.kind != "image" }) return null
+        if (!artifact.isLive) return null
         val frame = inputs.getValue(artifact.inputs.first())
         return LiveRun(model, restorer, frame.decode(bundle.read(frame), png)).run(liveSeconds)
     }

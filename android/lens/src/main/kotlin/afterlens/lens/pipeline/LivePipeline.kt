@@ -63,8 +63,8 @@ class LivePipeline(
     val dropped get() = frames.dropped
 
     init {
-        require(inputs.size <= 2 && (inputs + output).all { it.kind == "image" }) {
-            "${restorer.artifact.file}: expected one or two images in and an image out"
+        require(restorer.artifact.isLive) {
+            "${restorer.artifact.file}: expected an image and perhaps the previous one in, and an image out"
         }
         input = ArtifactInput(size, target)
         result = ResultTexture(size)
