@@ -229,7 +229,7 @@ def _bind(
         interpreter = Interpreter(model_content=path.read_bytes())
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"{path.name}: the TFLite runtime refuses it ({_first_line(error)})") from error
+        raise UserError(f"{path.name}: {_refusal(str(error))}") from error
     inputs = {detail["name"]: detail for detail in interpreter.get_input_details()}
     got = {name: tuple(detail["shape"].tolist()) for name, detail in inputs.items()}
     expected = {port.name: file_shape(port) for port in deployable.inputs}
@@ -326,5 +326,12 @@ def _place(path: Path, name: str) -> str:
     return f"operator {name}"
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _refusal(error: str) -> str:
+    """What the runtime said, as one line that helps: an operator of TensorFlow's that TFLite lacks is named."""
+    lacking = sorted(set(re.findall(r"\(Flex(\w+)\)", error)))
+    if lacking:
+        return (
+            f"TFLite has no operator for {', '.join(lacking)}; write it in the network with others (a polynomial, for "
+            "example), or convert to Core ML alone (--variants)"
+        )
+    return f"the TFLite runtime refuses it ({(error.strip().splitlines() or ['no reason given'])[0]})"

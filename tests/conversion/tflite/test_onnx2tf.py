@@ -21,7 +21,13 @@ from afterlens.conversion.bundle.layout import Reference, file_shape
 from afterlens.conversion.convert import reference
 from afterlens.conversion.operator_counts import operator_counts
 from afterlens.conversion.tflite.graph import read_tflite
-from afterlens.conversion.tflite.onnx2tf import Onnx2tf, align_corners, finish_tflite, minimum_tflite
+from afterlens.conversion.tflite.onnx2tf import (
+    Onnx2tf,
+    _refusal,
+    align_corners,
+    finish_tflite,
+    minimum_tflite,
+)
 from afterlens.conversion.tflite.onnx_export import export_onnx
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.media.errors import UserError
@@ -284,3 +290,14 @@ def test_corners_are_aligned_where_the_graph_aligns_them(clash: bool, tmp_path: 
     align_corners(model, tmp_path / "graph.onnx")
     kinds = [o.builtinOptions for o in model.subgraphs[0].operators]
     assert [(kind.alignCorners, kind.halfPixelCenters) for kind in kinds] == [(True, False), (False, True)]
+
+
+def test_an_operator_that_tflite_lacks_is_named() -> None:
+    said = (
+        "Select TensorFlow op(s), included in the given model, is(are) not supported by this interpreter. Make sure "
+        "you apply/link the Flex delegate.\nNode number 10 (FlexAtan) failed to prepare."
+    )
+    assert _refusal(said).startswith("TFLite has no operator for Atan; write it in the network with others")
+    assert _refusal("Mmap of the file failed.\nmore") == (
+        "the TFLite runtime refuses it (Mmap of the file failed.)"
+    )
