@@ -126,10 +126,12 @@ def _paster(
     task: "Task", runtime: Runtime, checkpoint: Path | None, bundle: Path | None, wanted: str | None
 ) -> "Paste":
     from afterlens.conversion.restore.faces import beard_paster, swap_paster
+    from afterlens.training.swap.enrolled import read_identity
 
     if "wanted" in task.inputs:
         return beard_paster(task, runtime.value, checkpoint, bundle, amounts(wanted))
-    return swap_paster(task, runtime.value, checkpoint, bundle)
+    shown = read_identity(checkpoint or task.pretrained)
+    return swap_paster(task, runtime.value, checkpoint, bundle, shown.picture, shown.landmarks)
 
 
 def amounts(wanted: str | None) -> tuple[float, ...]:

@@ -74,18 +74,27 @@ def beard_paster(
     return _paster(lambda face, _: run(face, numbers)[output], fit.artifact.width)
 
 
-def swap_paster(task: Task, runtime: Runtime, checkpoint: Path | None, bundle: Path | None) -> Paste:
-    """Gives one face the identity that the weights show; arguments as above.
+def swap_paster(
+    task: Task,
+    runtime: Runtime,
+    checkpoint: Path | None,
+    bundle: Path | None,
+    portrait: Image,
+    points: Floats,
+) -> Paste:
+    """Gives one face the identity that the weights show.
 
-    A bundle holds the network alone: the identity's picture comes from the weights that it was converted from, so that
-    ``checkpoint`` must be those. Raises UserError where it is not.
+    Args:
+        runtime, checkpoint, bundle: as above. A bundle holds the network alone, so ``checkpoint`` must be the weights that it
+            was converted from.
+        portrait: what these weights show, an aligned ``(256, 256, 3)``.
+        points: its landmarks, ``(468, 2)``.
+
+    Raises UserError for weights or a bundle that cannot be used, and where they do not belong together.
     """
     import torch
 
-    from afterlens.training.swap.enrolled import read_identity
-
     weights = checkpoint or task.pretrained
-    identity = read_identity(weights)
     if runtime == "torch":
         restorer = _restorer(task, checkpoint)
 
@@ -106,7 +115,7 @@ def swap_paster(task: Task, runtime: Runtime, checkpoint: Path | None, bundle: P
             return open_run(face, laid)[output]
 
     def change(face: Image, landmarks: Floats) -> Image:
-        laid, there = lay(identity.picture, identity.landmarks, face, landmarks)
+        laid, there = lay(portrait, points, face, landmarks)
         return run(face, np.asarray(laid, np.float32)) if there.any() else face
 
     return _paster(change, side)
