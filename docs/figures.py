@@ -38,7 +38,7 @@ from PIL import Image
 from afterlens.conversion.report.pareto import COLOURS, MARKERS, label_points
 from afterlens.conversion.restore.photo import by_torch
 from afterlens.samples import EVALUATION, FACES, HELD_OUT_FACES
-from afterlens.training.data import seeded
+from afterlens.training.data import as_picture, seeded
 from afterlens.training.faces.beards import AMOUNTS, CLASSES, draw_beard
 from afterlens.training.faces.heads.assets import read_assets
 from afterlens.training.faces.heads.identity import sample_expression
@@ -49,7 +49,6 @@ from afterlens.training.faces.portraits import read_labels
 from afterlens.training.media.images import read_photo
 from afterlens.training.metrics import psnr
 from afterlens.training.swap.enrolled import read_identity
-from afterlens.training.swap.synthesis import as_picture
 from afterlens.training.tasks import find_task
 from afterlens.training.trained import load_network
 from afterlens.training.udc.psf import Optics, simulate

@@ -218,3 +218,9 @@ def _perhaps_mirrored(square: NDArray[Any], generator: Generator) -> Tensor:
     if float(torch.rand((), generator=generator)) < 0.5:
         square = square[:, ::-1]
     return torch.from_numpy(np.ascontiguousarray(square)).permute(2, 0, 1).float().div_(255.0)
+
+
+def as_picture(picture: NDArray[Any]) -> Tensor:
+    """``(H, W, C)`` -> float32 ``(C, H, W)``."""
+    array = np.ascontiguousarray(picture, dtype=np.float32)
+    return torch.from_numpy(array).permute(2, 0, 1).contiguous()

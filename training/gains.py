@@ -81,3 +81,13 @@ def batch_psnr(outputs: Outputs, batch: Sample) -> dict[str, Tensor]:
     """``Objective.monitor``: the mean PSNR of "restored" in dB, at most 60."""
     error = (outputs["restored"].clamp(0.0, 1.0) - batch["target"]).square().mean(dim=(1, 2, 3))
     return {"psnr": -10.0 * error.clamp_min(1e-6).log10().mean()}
+
+
+def masked_psnr(result: Tensor, target: Tensor, mask: Tensor, cap: float = CLEAN_PSNR) -> Tensor:
+    """PSNR of each picture over a soft mask, ``(N,)`` in dB, at most ``cap``.
+
+    ``(N, 3, H, W)`` twice, and the mask ``(N, 1, H, W)`` in [0, 1].
+    """
+    error = ((result - target).square() * mask).sum(dim=(1, 2, 3))
+    area = 3.0 * mask.sum(dim=(1, 2, 3)).clamp_min(1e-3)
+    return (-10.0 * torch.log10((error / area).clamp_min(1e-12))).clamp_max(cap)

@@ -1,4 +1,4 @@
-"""Losses on images, ``(N, 3, H, W)``, RGB, [0, 1]. Each returns a scalar."""
+"""Losses on images, ``(N, 3, H, W)``, RGB, [0, 1]. Each returns a scalar, but where it says so."""
 
 from __future__ import annotations
 
@@ -38,6 +38,13 @@ def ssim_loss(result: Tensor, target: Tensor) -> Tensor:
     ssim = structural_similarity_index_measure(result, target, data_range=1.0)
     assert isinstance(ssim, Tensor)
     return 1.0 - ssim
+
+
+def gradient_error(result: Tensor, target: Tensor) -> Tensor:
+    """``(N,)``: mean absolute difference of the differences of neighbouring pixels, across and down."""
+    error = result - target
+    across, down = error[..., 1:] - error[..., :-1], error[..., 1:, :] - error[..., :-1, :]
+    return across.abs().mean(dim=(1, 2, 3)) + down.abs().mean(dim=(1, 2, 3))
 
 
 class FeatureLoss(nn.Module):

@@ -13,11 +13,16 @@ Widths and depths are listed from fine to coarse: 1/4, 1/8 and 1/16 of the image
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
-from afterlens.training.blocks import Block, GatedConv, normalised, stacked, upsample2
+from afterlens.training.blocks import GROUP_WIDTH, Block, GatedConv, normalised, stacked, upsample2
+from afterlens.training.recipe import expect
+
+Width = Annotated[int, expect(lambda n: n > 0 and n % GROUP_WIDTH == 0, f"multiples of {GROUP_WIDTH}")]
+"""For recipes: channels of a level, which divide into groups."""
 
 Join = Callable[[int, int, int], nn.Module]  # channels of the coarser level, of the skip, and of the result
 

@@ -19,9 +19,6 @@ DEGRADED = FOLDER / "degraded"
 CLIP = FOLDER / "clips" / "hands.mkv"
 """Moving hands."""
 
-HEAD = FOLDER / "clips" / "head.mp4"
-"""A rendered head that turns, speaks and blinks."""
-
 FRAMES = [FOLDER / "clips" / "hands" / f"hands_{number}.jpg" for number in (45, 46, 47)]
 """Three frames in a row of ``CLIP``."""
 

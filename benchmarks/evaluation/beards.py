@@ -10,7 +10,6 @@ seems to wear. What the mark adds counts against the network, as users see it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,15 +20,15 @@ import torch
 from torch import Tensor, nn
 
 from afterlens.benchmarks.evaluation.beard_judge import load_judge, seen
-from afterlens.benchmarks.evaluation.grid import Cell, write_grid
+from afterlens.benchmarks.evaluation.grid import Cell, write_result
 from afterlens.benchmarks.evaluation.quality import sha256_of
 from afterlens.training.beard.synthesis import beard_sample
-from afterlens.training.beard.validation import masked_psnr
 from afterlens.training.data import seeded
 from afterlens.training.faces.align import SIDE
 from afterlens.training.faces.beards import AMOUNTS, CLASSES
 from afterlens.training.faces.portraits import index_portraits, read_labels
-from afterlens.training.media.images import atomic_path, find_photos
+from afterlens.training.gains import masked_psnr
+from afterlens.training.media.images import find_photos
 from afterlens.training.media.progress import progress_bar
 from afterlens.training.task import Record, Task
 from afterlens.training.trained import load_network
@@ -109,9 +108,7 @@ def evaluate_beards(task: Task, checkpoint: Path, data: Path, *, out: Path | Non
         "faces": [vars(face) for face in faces],
     }
     if out is not None:
-        with atomic_path(out / "beards.json") as temporary:
-            temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        write_grid(out / "beards.png", rows)
+        write_result(out / "beards.json", result, rows)
     return result
 
 

@@ -1,13 +1,16 @@
 """A sheet of captioned pictures for visual comparison."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from afterlens.training.media.images import write_png
+from afterlens.training.media.images import atomic_path, write_png
 
 CELL = 480
 """Longer side of a picture on the sheet, in pixels, at most; small pictures are enlarged by integer factors."""
@@ -44,6 +47,13 @@ def write_grid(path: Path, rows: list[list[Cell]]) -> None:
             left += width + _GAP
         top += height + _GAP
     write_png(path, np.asarray(sheet, np.float32) / 255)
+
+
+def write_result(path: Path, result: Mapping[str, Any], rows: list[list[Cell]]) -> None:
+    """The result as JSON to ``path``, and a sheet beside it, a PNG of the same name."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_grid(path.with_suffix(".png"), rows)
 
 
 def _picture(image: Tensor) -> Image.Image:

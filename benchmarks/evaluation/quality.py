@@ -8,7 +8,6 @@ Photos are judged at their own size, whole, by the path that `restore` takes. Me
 """
 
 import hashlib
-import json
 import math
 import statistics
 from collections.abc import Callable
@@ -21,10 +20,10 @@ import torch.nn.functional as F
 from rich.progress import TextColumn
 from torch import Tensor, nn
 
-from afterlens.benchmarks.evaluation.grid import Cell, write_grid
+from afterlens.benchmarks.evaluation.grid import Cell, write_result
 from afterlens.training.data import seeded
 from afterlens.training.media.errors import GateFailed, UserError
-from afterlens.training.media.images import atomic_path, find_photos, read_photo
+from afterlens.training.media.images import find_photos, read_photo
 from afterlens.training.media.progress import progress_bar
 from afterlens.training.metrics import PSNR_CAP, SSIM_WINDOW, psnr, ssim
 from afterlens.training.pairs import find_pairs
@@ -109,9 +108,7 @@ def evaluate(
         "images": images,
     }
     if out is not None:
-        with atomic_path(out / "quality.json") as temporary:
-            temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        write_grid(out / "quality.png", _best_median_worst(restorer, samples, images))
+        write_result(out / "quality.json", result, _best_median_worst(restorer, samples, images))
     return result
 
 

@@ -10,7 +10,6 @@ our own encoder says so, which training used, and which is therefore no proof.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,21 +20,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from afterlens.benchmarks.evaluation.grid import Cell, write_grid
+from afterlens.benchmarks.evaluation.grid import Cell, write_result
 from afterlens.benchmarks.evaluation.quality import sha256_of
 from afterlens.conversion.bundle.runtimes import to_levels
-from afterlens.training.beard.validation import masked_psnr
+from afterlens.training.data import as_picture
 from afterlens.training.faces.align import SIDE
 from afterlens.training.faces.detect import Floats, landmarks_in
 from afterlens.training.faces.mark import FaceMark
 from afterlens.training.faces.mesh import lay
 from afterlens.training.faces.portraits import read_labels
 from afterlens.training.faces.regions import carrier
+from afterlens.training.gains import masked_psnr
 from afterlens.training.media.errors import UserError
-from afterlens.training.media.images import atomic_path, find_photos, read_photo
+from afterlens.training.media.images import find_photos, read_photo
 from afterlens.training.media.progress import progress_bar
 from afterlens.training.swap.identity import load_encoder
-from afterlens.training.swap.synthesis import as_picture, index_triplets, where_changed
+from afterlens.training.swap.synthesis import index_triplets, where_changed
 from afterlens.training.task import Record, Task
 from afterlens.training.trained import load_network
 
@@ -137,6 +137,7 @@ def evaluate_swaps(
     with progress_bar() as progress, torch.inference_mode():
         bar = progress.add_task(f"evaluate {task.name}", total=len(records))
         gallery = np.stack([recognise(picture) for picture, _, _ in portraits.values()])
+        known = dict(zip(portraits, gallery, strict=True))
         for number, record in enumerate(records):
             source, person, landmarks = portraits[record.files["source"]]
             first, target = (read_photo(path).rgb for path in (record.photo, record.files["target"]))
@@ -146,7 +147,9 @@ def evaluate_swaps(
             made, mask = network(as_picture(first)[None], as_picture(laid)[None], vector)
             where = as_picture(carrier(points, SIDE)[..., None])  # outside of it the picture passes through
             result = where * mark(made, mask).clamp(0.0, 1.0) + (1.0 - where) * as_picture(first)
-            swap = _measured(record, source, first, target, laid, result, recognise, gallery, names, person)
+            right = names == person
+            own = known[record.files["source"]]
+            swap = _measured(record, own, first, target, laid, result, points, recognise, gallery, right)
             swaps.append(swap)
             if number % max(1, len(records) // _ROWS) == 0 and len(rows) < _ROWS:
                 shown = [as_picture(picture)[None] for picture in (source, first, laid)]
@@ -162,9 +165,7 @@ def evaluate_swaps(
         "swaps": [vars(swap) for swap in swaps],
     }
     if out is not None:
-        with atomic_path(out / "swaps.json") as temporary:
-            temporary.write_text(json.dumps(result_json, indent=2) + "\n", encoding="utf-8")
-        write_grid(out / "swaps.png", rows)
+        write_result(out / "swaps.json", result_json, rows)
     return result_json
 
 
@@ -212,32 +213,29 @@ def _landmarks(face: Floats) -> Floats:
 
 def _measured(
     record: Record,
-    source: Floats,
+    own: Floats,
     first: Floats,
     target: Floats,
     laid: Floats,
     result: Tensor,
+    points_of_first: Floats,
     judge: Judge,
     gallery: Floats,
-    names: Floats,
-    person: int,
+    right: Floats,
 ) -> Swap:
     made = result[0].permute(1, 2, 0).numpy()
     vectors = {
         name: judge(picture) for name, picture in (("made", made), ("target", target), ("first", first))
     }
-    own = judge(source)
     changed = where_changed(first, target)
     area = max(float(changed.sum()) * 3.0, 1e-3)
-    points = {
-        name: _landmarks(picture) for name, picture in (("made", made), ("target", target), ("first", first))
-    }
+    points = {"made": _landmarks(made), "target": _landmarks(target), "first": points_of_first}
 
     def away(name: str) -> float:
         return float(np.linalg.norm(points[name] - points["target"], axis=1).mean())
 
     def nearest(name: str) -> bool:
-        return bool(names[np.linalg.norm(gallery - vectors[name], axis=1).argmin()] == person)
+        return bool(right[np.linalg.norm(gallery - vectors[name], axis=1).argmin()])
 
     return Swap(
         photo=record.photo.name,
@@ -254,7 +252,7 @@ def _measured(
             masked_psnr(
                 result,
                 as_picture(first)[None],
-                1.0 - torch.from_numpy(changed).permute(2, 0, 1)[None],
+                1.0 - as_picture(changed)[None],
                 PSNR_CAP,
             )
         ),

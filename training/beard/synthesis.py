@@ -14,9 +14,8 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
-from afterlens.training.data import Strata, ranked, seeded, uniform
+from afterlens.training.data import Strata, as_picture, ranked, seeded, uniform
 from afterlens.training.faces.beards import AMOUNTS, CLASSES, draw_beard
-from afterlens.training.faces.detect import Floats
 from afterlens.training.faces.portraits import aligned_square, read_labels
 from afterlens.training.faces.regions import face_mask
 from afterlens.training.media.errors import UserError
@@ -86,7 +85,7 @@ def _photographed(record: Record, side: int) -> Sample:
     assert record.label is not None
     square, _ = aligned_square(record, side)
     return {
-        "real": _picture(square.clip(0.0, 1.0)),
+        "real": as_picture(square.clip(0.0, 1.0)),
         "real_wanted": torch.tensor(AMOUNTS[CLASSES[record.label]]),
     }
 
@@ -127,8 +126,8 @@ def beard_sample(record: Record, direction: str, side: int, generator: Generator
     }[direction]
     changed = np.zeros_like(beard.mask) if direction == "keep" else beard.mask
     return {
-        "image": _picture(image),
-        "target": _picture(target),
+        "image": as_picture(image),
+        "target": as_picture(target),
         "wanted": torch.tensor(wanted),
         "face": torch.from_numpy(face)[None],
         "beard": torch.from_numpy(beard.mask)[None],
@@ -150,7 +149,3 @@ def varied(sample: Sample, generator: Generator) -> Sample:
         return (value**gamma * gains).clamp(0.0, 1.0) if name in ("image", "target") else value
 
     return {name: change(name, value) for name, value in sample.items()}
-
-
-def _picture(picture: Floats) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).contiguous()

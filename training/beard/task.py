@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -16,12 +16,11 @@ from afterlens.training.beard.losses import area_adjusted, over_the_face
 from afterlens.training.beard.network import AMOUNTS, MULTIPLE, BeardGraph, BeardNetwork
 from afterlens.training.beard.synthesis import BeardSamples, HeldOutBeards, beard_sample, gathered
 from afterlens.training.beard.validation import validate
-from afterlens.training.blocks import GROUP_WIDTH
 from afterlens.training.data import seeded
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.faces.labelled import beard_classes
 from afterlens.training.faces.portraits import index_portraits
-from afterlens.training.losses import PatchDiscriminator, adversarial_loss, discriminator_loss
+from afterlens.training.losses import PatchDiscriminator, adversarial_loss, discriminator_loss, gradient_error
 from afterlens.training.media.errors import UserError
 from afterlens.training.recipe import (
     Count,
@@ -29,15 +28,14 @@ from afterlens.training.recipe import (
     Share,
     TrainingRecipe,
     Weight,
-    expect,
     require,
     require_crop,
 )
 from afterlens.training.task import Discriminator, Objective, Outputs, Record, Sample, Task
+from afterlens.training.unet import Width
 
 _FOLDER = Path(__file__).parent
 
-Width = Annotated[int, expect(lambda n: n > 0 and n % GROUP_WIDTH == 0, f"multiples of {GROUP_WIDTH}")]
 ClassShares = tuple[Share, Share, Share, Share, Share]  # of beards.CLASSES
 
 
@@ -188,13 +186,6 @@ def objective(recipe: BeardRecipe, device: torch.device) -> Objective:
 
     discriminators = {"discriminator": Discriminator(judge, judge_loss)} if judge is not None else {}
     return Objective(losses, discriminators=discriminators)
-
-
-def gradient_error(result: Tensor, target: Tensor) -> Tensor:
-    """``(N,)``: mean absolute difference of the differences of neighbouring pixels, across and down."""
-    error = result - target
-    across, down = error[..., 1:] - error[..., :-1], error[..., 1:, :] - error[..., :-1, :]
-    return across.abs().mean(dim=(1, 2, 3)) + down.abs().mean(dim=(1, 2, 3))
 
 
 def examples(

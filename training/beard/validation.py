@@ -9,20 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from afterlens.training.faces.beards import AMOUNTS, CLASSES
-from afterlens.training.gains import CLEAN_PSNR
+from afterlens.training.gains import CLEAN_PSNR, masked_psnr
 from afterlens.training.task import Sample, Validation
 
 _PICTURES = 8  # rows of the validation grid
-
-
-def masked_psnr(result: Tensor, target: Tensor, mask: Tensor, cap: float = CLEAN_PSNR) -> Tensor:
-    """PSNR of each picture over a soft mask, ``(N,)`` in dB, at most ``cap``.
-
-    ``(N, 3, H, W)`` twice, and the mask ``(N, 1, H, W)`` in [0, 1].
-    """
-    error = ((result - target).square() * mask).sum(dim=(1, 2, 3))
-    area = 3.0 * mask.sum(dim=(1, 2, 3)).clamp_min(1e-3)
-    return (-10.0 * torch.log10((error / area).clamp_min(1e-12))).clamp_max(cap)
 
 
 def validate(recipe: Any, network: nn.Module, batches: Iterable[Sample]) -> Validation:

@@ -12,7 +12,6 @@ from pydantic import model_validator
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from afterlens.training.blocks import GROUP_WIDTH
 from afterlens.training.data import cached_photo, index_photos, random_crop, seeded, uniform
 from afterlens.training.deblur.network import FORMS, MULTIPLE, DeblurNetwork, for_deployment
 from afterlens.training.deblur.synthesis import KINDS, degrade
@@ -33,15 +32,13 @@ from afterlens.training.recipe import (
 from afterlens.training.restorer import PaddedRestorer
 from afterlens.training.samples import examples_by, require_shares
 from afterlens.training.task import Objective, Outputs, Record, Sample, Task
+from afterlens.training.unet import Width
 
 _FOLDER = Path(__file__).parent
 _MARGIN = 16  # pixels of a photo that move into the picture; the rest is mirrored
 _LONE = 0.12  # share of frames without one before them, as at the start of a scene: they stand in for it themselves
 _SMALL_FLOW, _SMALL_BLUR = 3.0, 0.7  # pixels, from which on an error counts as a share of what it should be
 _GOLDEN = (5.0**0.5 - 1.0) / 2.0
-
-
-Width = Annotated[int, expect(lambda n: n > 0 and n % GROUP_WIDTH == 0, f"multiples of {GROUP_WIDTH}")]
 
 
 class NetworkRecipe(Recipe):

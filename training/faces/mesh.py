@@ -151,12 +151,11 @@ def lay(
     texture = cv2.remap(
         source.astype(np.float32), at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    there = inside.astype(np.float32)
     if inside.sum() < 16:
-        return frame, np.zeros_like(there)
+        return frame, np.zeros((side, side), np.float32)
     rim = max(0.5, _RIM * float(np.linalg.norm(frame_landmarks[33] - frame_landmarks[263])))
-    soft = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 3) / (2.0 * rim)
-    there = soft.clip(0.0, 1.0).astype(np.float32)
+    inwards = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 3)
+    there = (inwards / (2.0 * rim)).clip(0.0, 1.0).astype(np.float32)
     matched = _matched(texture, frame, inside & _is_skin()[buffer.triangle])
     laid: Floats = frame + there[..., None] * (matched - frame)
     return laid.clip(0.0, 1.0), there

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Self
 
 import torch
 from pydantic import model_validator
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset
 
-from afterlens.training.blocks import GROUP_WIDTH
 from afterlens.training.crops import CropRecipe
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.features import features_file, load_features
@@ -32,7 +31,6 @@ from afterlens.training.recipe import (
     Recipe,
     TrainingRecipe,
     Weight,
-    expect,
     require,
     require_crop,
     require_weight,
@@ -51,11 +49,9 @@ from afterlens.training.samples import (
 )
 from afterlens.training.samples import index as index_samples
 from afterlens.training.task import Discriminator, Objective, Outputs, Record, Sample, Task
+from afterlens.training.unet import Width
 
 _FOLDER = Path(__file__).parent
-
-
-Width = Annotated[int, expect(lambda n: n > 0 and n % GROUP_WIDTH == 0, f"multiples of {GROUP_WIDTH}")]
 
 
 class NetworkRecipe(Recipe):

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from afterlens.training.checkpoint import load_tensors
+from afterlens.training.data import as_picture
 from afterlens.training.faces.align import SIDE, alignment, cut, moved
 from afterlens.training.faces.detect import POINTS, Floats
 from afterlens.training.media.errors import UserError
@@ -49,7 +50,7 @@ def identity_of(photo: Floats, landmarks: Floats) -> Identity:
     into = alignment(landmarks)
     picture = np.rint(cut(photo, into, SIDE).clip(0.0, 1.0) * 255.0).astype(np.float32) / np.float32(255.0)
     with torch.no_grad():
-        vector = load_encoder()(torch.from_numpy(picture).permute(2, 0, 1)[None])[0]
+        vector = load_encoder()(as_picture(picture)[None])[0]
     return Identity(picture, moved(landmarks, into).astype(np.float32), vector)
 
 

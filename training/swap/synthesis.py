@@ -13,10 +13,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 from torch.utils.data import Dataset
 
-from afterlens.training.data import cached_original, seeded, uniform
+from afterlens.training.data import as_picture, cached_original, seeded, uniform
 from afterlens.training.faces.align import SIDE
 from afterlens.training.faces.detect import Floats
 from afterlens.training.faces.mesh import lay
@@ -162,9 +162,3 @@ def where_changed(first: Floats, target: Floats) -> Floats:
     solid = cv2.morphologyEx(differs, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     solid = cv2.dilate(solid, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
     return np.asarray(cv2.blur(solid.astype(np.float32), (reach, reach)), np.float32)[..., None]
-
-
-def as_picture(picture: Floats) -> Tensor:
-    """``(H, W, C)`` -> ``(C, H, W)``."""
-    array = np.ascontiguousarray(picture, dtype=np.float32)
-    return torch.from_numpy(array).permute(2, 0, 1).contiguous()

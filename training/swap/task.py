@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -13,13 +13,12 @@ from pydantic import model_validator
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from afterlens.training.beard.task import gradient_error
-from afterlens.training.beard.validation import masked_psnr
-from afterlens.training.blocks import GROUP_WIDTH
+from afterlens.training.data import as_picture
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.faces.mesh import lay
 from afterlens.training.faces.portraits import aligned_square, index_portraits
-from afterlens.training.losses import PatchDiscriminator, adversarial_loss, discriminator_loss
+from afterlens.training.gains import masked_psnr
+from afterlens.training.losses import PatchDiscriminator, adversarial_loss, discriminator_loss, gradient_error
 from afterlens.training.media.errors import UserError
 from afterlens.training.recipe import (
     Count,
@@ -27,20 +26,18 @@ from afterlens.training.recipe import (
     Share,
     TrainingRecipe,
     Weight,
-    expect,
     require_crop,
 )
 from afterlens.training.swap.enrolled import enrolled, read_identity
 from afterlens.training.swap.identity import BUNDLED as ENCODER
 from afterlens.training.swap.identity import load_encoder
 from afterlens.training.swap.network import MULTIPLE, SwapGraph, SwapNetwork
-from afterlens.training.swap.synthesis import HeldOutSwaps, SwapSamples, as_picture, index_triplets
+from afterlens.training.swap.synthesis import HeldOutSwaps, SwapSamples, index_triplets
 from afterlens.training.task import Discriminator, Objective, Outputs, Record, Sample, Task, Validation
+from afterlens.training.unet import Width
 
 _FOLDER = Path(__file__).parent
 _PICTURES = 8  # rows of the validation grid
-
-Width = Annotated[int, expect(lambda n: n > 0 and n % GROUP_WIDTH == 0, f"multiples of {GROUP_WIDTH}")]
 
 
 class NetworkRecipe(Recipe):

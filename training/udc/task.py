@@ -13,7 +13,6 @@ from pydantic import model_validator
 from torch import Generator, Tensor, nn
 from torch.utils.data import ConcatDataset, Dataset
 
-from afterlens.training.blocks import GROUP_WIDTH
 from afterlens.training.data import uniform
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.features import features_file, load_features
@@ -57,14 +56,12 @@ from afterlens.training.udc.synthesis import (
     veiled,
 )
 from afterlens.training.udc.whole_photos import HeldOutPhotos, See, Seen, WholePhotos
+from afterlens.training.unet import Width
 
 _FOLDER = Path(__file__).parent
 CAMERA_FRAME = (720, 1280)  # height, width: of the live artifact, whose ghosts are a fixed number of pixels
 
 WINDOW = 255  # pixels, side of the PSFs of random panels in training, with what they scatter
-
-
-Width = Annotated[int, expect(lambda n: n > 0 and n % GROUP_WIDTH == 0, f"multiples of {GROUP_WIDTH}")]
 
 
 class NetworkRecipe(Recipe):

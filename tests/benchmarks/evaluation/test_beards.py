@@ -19,9 +19,9 @@ from afterlens.benchmarks.evaluation.beard_judge import BeardJudge, load_judge, 
 from afterlens.benchmarks.evaluation.beards import PSNR_CAP, Face, evaluate_beards, summary
 from afterlens.samples import FACES, HELD_OUT_FACES
 from afterlens.training.beard.task import TASK, build_network
-from afterlens.training.beard.validation import masked_psnr
 from afterlens.training.checkpoint import save_checkpoint
 from afterlens.training.faces.beards import CLASSES
+from afterlens.training.gains import masked_psnr
 from afterlens.training.media.errors import UserError
 from afterlens.training.recipe import read_recipe, read_table
 from tests.conftest import Result

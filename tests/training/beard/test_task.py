@@ -31,6 +31,7 @@ from afterlens.training.recipe import read_recipe
 from afterlens.training.task import Sample
 from afterlens.training.trained import load_network
 from tests.conftest import Result
+from tests.training.resume import continues_exactly
 
 SMALL = (
     "training.steps=4", "training.batch=5", "training.crop=64", "training.validation_photos=2", "training.warmup=1",
@@ -197,18 +198,7 @@ def test_a_run_trains_resumes_exactly_and_changes_the_faces_of_photos(
     rows = list(csv.DictReader((run / "metrics.csv").open()))
     assert [row["step"] for row in rows] == ["2", "4"] and rows[0]["validation_score"]
     assert {"pixel", "adversarial", "mask", "around_psnr", "outside"} <= rows[0].keys()
-    # Stopped after two steps and continued: the same weights, bit for bit.
-    for name in (
-        "metrics.csv",
-        "last.safetensors",
-        "best.safetensors",
-        "checkpoints/step_00000002.safetensors",
-    ):
-        (half / name).parent.mkdir(parents=True, exist_ok=True)
-        (half / name).write_bytes((run / name).read_bytes())
-    resumed = cli("train", "beard", faces_folder, "-o", half, "--resume", *options())
-    assert resumed.code == 0, resumed.stderr
-    assert (half / "last.safetensors").read_bytes() == (run / "last.safetensors").read_bytes()
+    continues_exactly(cli, "beard", faces_folder, run, half, options())
 
     weights = ("-c", run / "last.safetensors")
     changed = cli("restore", "beard", FRAMES[0], "--wanted", "full", "-o", tmp_path / "out.png", *weights)

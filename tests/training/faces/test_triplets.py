@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from afterlens.training.faces.heads.assets import read_assets
 from afterlens.training.faces.heads.render import Studio
 from afterlens.training.faces.heads.scene import Scene
 from afterlens.training.faces.heads.swapped import face_weights, swapped
@@ -16,19 +15,6 @@ from afterlens.training.faces.portraits import CIRCLE, read_labels
 from afterlens.training.media.images import find_photos, read_photo
 from afterlens.training.swap.synthesis import index_triplets
 from tests.conftest import Result
-from tests.training.faces.procedural import write_assets, write_base
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """(assets, base)"""
-    folder = tmp_path_factory.mktemp("heads")
-    return write_assets(folder / "assets"), write_base(folder / "base")
-
-
-@pytest.fixture(scope="module")
-def studio(folders: tuple[Path, Path]) -> Studio:
-    return Studio(read_assets(*folders))
 
 
 def test_the_target_has_the_sources_face_and_the_firsts_head(studio: Studio) -> None:

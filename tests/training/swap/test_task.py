@@ -30,6 +30,7 @@ from afterlens.training.swap.task import TASK, SwapRecipe, deployable, objective
 from afterlens.training.task import Sample
 from afterlens.training.trained import load_network
 from tests.conftest import Result
+from tests.training.resume import continues_exactly
 from tests.training.swap.test_consent import signed
 from tests.training.swap.test_network import some_network, vectors
 from tests.training.swap.triplets import portrait, write_some
@@ -158,17 +159,7 @@ def test_a_run_trains_resumes_exactly_and_shows_nobody(cli: Callable[..., Result
     rows = list(csv.DictReader((run / "metrics.csv").open()))
     assert [row["step"] for row in rows] == ["2", "4"] and rows[0]["gain"]
     assert {"pixel", "adversarial", "target_identity", "source_identity", "around_psnr"} <= rows[0].keys()
-    for name in (
-        "metrics.csv",
-        "last.safetensors",
-        "best.safetensors",
-        "checkpoints/step_00000002.safetensors",
-    ):
-        (half / name).parent.mkdir(parents=True, exist_ok=True)
-        (half / name).write_bytes((run / name).read_bytes())
-    resumed = cli("train", "swap", triplets, "-o", half, "--resume", *options)
-    assert resumed.code == 0, resumed.stderr
-    assert (half / "last.safetensors").read_bytes() == (run / "last.safetensors").read_bytes()
+    continues_exactly(cli, "swap", triplets, run, half, options)
 
     nobody = cli(
         "restore", "swap", HELD_OUT_FACES[0], "-o", tmp_path / "no.png", "-c", run / "last.safetensors"
