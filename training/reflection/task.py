@@ -71,6 +71,7 @@ class LossRecipe(Recipe):
     threshold: float
     squared: Weight
     floor: Positive
+    floor_start: Positive | None = None  # weights from before there was a schedule lack this key
     layer: Weight
     reconstruction: Weight
     gate: Weight
@@ -131,6 +132,12 @@ def validation_set(
     return validation_samples(recipe.training, recipe.synthesis, records, degrade, crops=recipe.crops)
 
 
+def scheduled_floor(weights: LossRecipe, progress: float) -> float:
+    """From ``floor_start`` to ``floor`` over the run's ``progress``, [0, 1], evenly in its logarithm."""
+    start = weights.floor_start or weights.floor
+    return float(start * (weights.floor / start) ** progress)
+
+
 def objective(recipe: ReflectionRecipe, device: torch.device) -> Objective:
     """Weighted terms of the claims; the feature network and the discriminator exist only when they have a weight."""
     weights = recipe.loss
@@ -147,16 +154,17 @@ def objective(recipe: ReflectionRecipe, device: torch.device) -> Objective:
         image, target = batch["input"], batch["target"]
         background, layer, *logits = (output.float() for output in network(image))
         damage = (image - target).square().mean(dim=(1, 2, 3))
+        floor = scheduled_floor(weights, progress)
         terms: dict[str, Tensor] = {}
         if weights.pixel > 0.0:
             terms["pixel"] = weights.pixel * truncated_pixel_loss(background, target, weights.threshold)
         if weights.squared > 0.0:
             terms["squared"] = weights.squared * relative_squared_error(
-                background, target, damage, weights.floor
+                background, target, damage, floor
             )
         if weights.layer > 0.0:
             terms["layer"] = weights.layer * relative_squared_error(
-                layer, image - target, damage, weights.floor
+                layer, image - target, damage, floor
             )
         if weights.reconstruction > 0.0:
             terms["reconstruction"] = weights.reconstruction * (image - background - layer).abs().mean()
