@@ -23,10 +23,11 @@ from afterlens.benchmarks.evaluation.beard_judge import load_judge, seen
 from afterlens.benchmarks.evaluation.grid import Cell, write_result
 from afterlens.benchmarks.evaluation.quality import sha256_of
 from afterlens.training.beard.synthesis import beard_sample
-from afterlens.training.data import seeded
+from afterlens.training.data import as_picture, seeded
 from afterlens.training.faces.align import SIDE
 from afterlens.training.faces.beards import AMOUNTS, CLASSES
-from afterlens.training.faces.portraits import index_portraits, read_labels
+from afterlens.training.faces.laid_beards import lay_beard
+from afterlens.training.faces.portraits import aligned_square, index_portraits, read_labels
 from afterlens.training.gains import masked_psnr
 from afterlens.training.media.images import find_photos
 from afterlens.training.media.progress import progress_bar
@@ -154,8 +155,11 @@ def _measured(
     def psnr(result: Tensor, target: Tensor, mask: Tensor) -> float:
         return float(masked_psnr(result, target, mask, PSNR_CAP))
 
+    square, landmarks = aligned_square(record, SIDE)
+
     def made(picture: Tensor, kind: str) -> Tensor:
-        result = restorer(picture, torch.tensor([AMOUNTS[kind]]))[0]
+        laid = picture if kind == "none" else as_picture(lay_beard(square, landmarks, AMOUNTS[kind]))[None]
+        result = restorer(picture, torch.tensor([AMOUNTS[kind]]), laid)[0]
         return picture + kept * (result - picture)  # outside of the face the picture passes through
 
     removed, left, grown = made(worn, "none"), made(bare, "none"), made(bare, CLASSES[wanted])

@@ -20,6 +20,7 @@ from afterlens.conversion.bundle.runtimes import to_levels
 from afterlens.conversion.restore.photo import Engine, Image, Runtime, by_torch, open_runtime
 from afterlens.training.faces.align import SIDE, alignment, cut, moved, pasted
 from afterlens.training.faces.detect import Floats, find_faces
+from afterlens.training.faces.laid_beards import lay_beard
 from afterlens.training.faces.mesh import lay
 from afterlens.training.faces.regions import carrier
 from afterlens.training.media.errors import UserError
@@ -68,10 +69,18 @@ def beard_paster(
     numbers = np.array(wanted, np.float32)
     if runtime == "torch":
         restorer, amounts = _restorer(task, checkpoint), torch.from_numpy(numbers)[None]
-        return _paster(lambda face, _: by_torch(restorer, face, amounts)[0], SIDE)
+
+        def by_weights(face: Image, landmarks: Floats) -> Image:
+            return by_torch(restorer, face, amounts, _tensor(lay_beard(face, landmarks, wanted)))[0]
+
+        return _paster(by_weights, SIDE)
     fit, run = open_runtime(task, bundle, runtime)(SIDE, SIDE)
     output = fit.artifact.outputs[0].name
-    return _paster(lambda face, _: run(face, numbers)[output], fit.artifact.width)
+
+    def by_bundle(face: Image, landmarks: Floats) -> Image:
+        return run(face, numbers, lay_beard(face, landmarks, wanted))[output]
+
+    return _paster(by_bundle, fit.artifact.width)
 
 
 def swap_paster(
@@ -99,7 +108,7 @@ def swap_paster(
         restorer = _restorer(task, checkpoint)
 
         def run(face: Image, laid: Image) -> Image:
-            return by_torch(restorer, face, torch.from_numpy(laid).permute(2, 0, 1)[None])[0]
+            return by_torch(restorer, face, _tensor(laid))[0]
 
         side = SIDE
     else:
@@ -132,6 +141,13 @@ def _paster(change: Change, side: int) -> Paste:
         return pasted(rgb, (change(square, points) - square) * where, into)
 
     return paste
+
+
+def _tensor(picture: Image) -> Any:
+    """``(H, W, 3)`` -> a PyTorch tensor ``(1, 3, H, W)``."""
+    from afterlens.training.data import as_picture
+
+    return as_picture(picture)[None]
 
 
 def _restorer(task: Task, checkpoint: Path | None) -> Callable[..., Any]:

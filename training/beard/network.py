@@ -1,7 +1,10 @@
 """The network that takes a beard off a face or puts one on: one encoder-decoder for both.
 
 network = BeardNetwork((64, 96, 128), (3, 5, 6), (4, 5))
-result, mask = network(image, wanted)        # wanted: how much hair above the lip, on the chin, on the cheeks
+result, mask = network(image, wanted, laid)  # wanted: how much hair above the lip, on the chin, on the cheeks
+
+``laid`` is the image with the wanted beard laid on (`afterlens.training.faces.laid_beards`), or the image itself where none
+is wanted. So strands are there already; what is left is their light, their edges, and what has to go.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ MULTIPLE = 16
 
 
 class BeardNetwork(nn.Module):
-    """Changes the picture under a mask of its own: ``result = image + mask x change``.
+    """Changes the picture under a mask of its own: ``result = image + mask x (laid - image + change)``.
 
     The wanted amounts are projected to each level's channels and added to what its blocks see, so that the encoder can
     already look for what has to go.
@@ -39,6 +42,9 @@ class BeardNetwork(nn.Module):
         super().__init__()
         self.encoder = Encoder(photo_stem(widths[0]), widths, depths, GroupedBlock)
         self.decoder = Decoder(widths, widths[:-1], decoder_depths, AddSkip, GroupedBlock)
+        # Sees only what was laid: nothing, where no beard is to be put on.
+        self.hair = nn.Conv2d(3, widths[0], 4, stride=4, bias=False)
+        nn.init.zeros_(self.hair.weight)
         self.conditions = nn.ModuleList(nn.Conv2d(AMOUNTS, width, 1) for width in widths)
         for condition in self.conditions:
             assert isinstance(condition, nn.Conv2d)
@@ -51,10 +57,11 @@ class BeardNetwork(nn.Module):
         nn.init.constant_(head.bias[3 * 16 :], -2.0)
         self.head = nn.Sequential(head, nn.PixelShuffle(4))
 
-    def forward(self, image: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """Image ``(N, 3, H, W)`` RGB [0, 1], wanted ``(N, 3)`` [0, 1] -> unclipped result, mask ``(N, 1, H, W)`` [0, 1]."""
+    def forward(self, image: Tensor, wanted: Tensor, laid: Tensor) -> tuple[Tensor, Tensor]:
+        """Image and laid ``(N, 3, H, W)`` RGB [0, 1], wanted ``(N, 3)`` [0, 1] -> unclipped result, mask ``(N, 1, H, W)``, [0, 1]."""
         amounts = wanted.reshape(-1, AMOUNTS, 1, 1)
-        features = self.encoder.stem(image)
+        strands = laid - image
+        features = self.encoder.stem(image) + self.hair(strands)
         skips: list[Tensor] = []
         for number, (level, condition) in enumerate(zip(self.encoder.levels, self.conditions, strict=True)):
             if number > 0:
@@ -63,7 +70,7 @@ class BeardNetwork(nn.Module):
             skips.append(features)
         change, logit = self.head(self.decoder(skips)).split([3, 1], dim=1)
         mask = torch.sigmoid(logit)
-        return image + mask * change, mask
+        return image + mask * (strands + change), mask
 
 
 class BeardGraph(nn.Module):
@@ -78,7 +85,7 @@ class BeardGraph(nn.Module):
         super().__init__()
         self.network, self.mark = network, FaceMark(height, width)
 
-    def forward(self, image: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, wanted: Tensor, laid: Tensor) -> tuple[Tensor, Tensor]:
         """As `BeardNetwork.forward`, ready to be shown."""
-        result, mask = self.network(image, wanted)
+        result, mask = self.network(image, wanted, laid)
         return self.mark(result, mask).clamp(0.0, 1.0), torch.cat([mask, mask, mask], dim=1)

@@ -15,7 +15,8 @@ from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
 from afterlens.training.data import Strata, as_picture, ranked, seeded, uniform
-from afterlens.training.faces.beards import AMOUNTS, CLASSES, draw_beard
+from afterlens.training.faces.beards import AMOUNTS, CLASSES, draw_beard, photographed
+from afterlens.training.faces.laid_beards import grown_on_mean_head, laid, lay_beard
 from afterlens.training.faces.portraits import aligned_square, read_labels
 from afterlens.training.faces.regions import face_mask
 from afterlens.training.media.errors import UserError
@@ -23,6 +24,9 @@ from afterlens.training.task import Record, Sample
 
 DIRECTIONS = ("remove", "add", "keep")
 """What is wanted: no beard, the drawn one, or what there is already."""
+
+_OLD_BEARDS = 0.25  # share of the faces to put a beard on that wear another one
+_PICTURES = ("image", "laid", "target")
 
 
 def gathered(faces: Sequence[Record], ratio: Sequence[float]) -> list[Record]:
@@ -91,7 +95,10 @@ def _photographed(record: Record, side: int) -> Sample:
 
 
 class HeldOutBeards(Dataset[Sample]):
-    """Each held-out face with its beard, which is to be removed; bare ones are to stay."""
+    """Each held-out face with its beard, which is to be removed; bare ones are to stay.
+
+    "full" is the bare face with a full beard laid on.
+    """
 
     def __init__(self, records: Sequence[Record], crop: int) -> None:
         self.records, self.crop = list(records), crop
@@ -100,40 +107,56 @@ class HeldOutBeards(Dataset[Sample]):
         return len(self.records)
 
     def __getitem__(self, index: int) -> Sample:
-        return beard_sample(self.records[index], "remove", self.crop, seeded(-1, index))
+        record = self.records[index]
+        bare, landmarks = aligned_square(record, self.crop)
+        full = as_picture(lay_beard(bare, landmarks, AMOUNTS["full"]))
+        return beard_sample(record, "remove", self.crop, seeded(-1, index)) | {"full": full}
 
 
 def beard_sample(record: Record, direction: str, side: int, generator: Generator) -> Sample:
     """One face, with and without the beard of the record's class.
 
-    Returns: "image" and "target", ``(3, side, side)`` RGB [0, 1]; "wanted", ``(3,)``; "face", the soft mask of the face
-        that carries the beard, "beard", that of the drawn beard, and "changed", that of what has to change, each
-        ``(1, side, side)``; "label", the class drawn; "adding", 1 where a beard is to be put on.
+    A beard that is to be put on lies on the face already, in a light of its own; a quarter of these faces wear another beard
+    below it, which has to go.
+
+    Returns: "image", "laid" (the image with the wanted beard laid on; the image itself where none is) and "target",
+        ``(3, side, side)`` RGB [0, 1]; "wanted", ``(3,)``; "face", the soft mask of the face that carries the beard,
+        "beard", that of the drawn beard, and "changed", that of what has to change, each ``(1, side, side)``; "label",
+        the class drawn.
     """
     assert record.label is not None
     bare, landmarks = aligned_square(record, side)
     rng = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
     labels = read_labels(record.photo)
     hair = None if labels is None else np.array(labels.hair_colour, np.float32)
-    beard = draw_beard(bare, landmarks, CLASSES[record.label], rng, hair)
-    worn = beard.over(bare)
-    face = np.maximum(face_mask(landmarks, side), beard.mask)
-    keeps_bare = direction == "keep" and rng.random() < 0.5
-    image, target, wanted = {
-        "remove": (worn, bare, AMOUNTS["none"]),
-        "add": (bare, worn, beard.amounts),
-        "keep": (bare, bare, AMOUNTS["none"]) if keeps_bare else (worn, worn, beard.amounts),
-    }[direction]
-    changed = np.zeros_like(beard.mask) if direction == "keep" else beard.mask
+    kind = CLASSES[record.label]
+    if direction == "add":
+        growth = laid(grown_on_mean_head(kind, rng, hair), landmarks, side)
+        beard = photographed(growth, bare, landmarks, rng)
+        image, target, wanted, changed = bare, beard.over(bare), beard.amounts, beard.mask
+        if kind != "none" and rng.random() < _OLD_BEARDS:
+            old = draw_beard(bare, landmarks, CLASSES[rng.integers(1, len(CLASSES))], rng, hair)
+            image, changed = old.over(bare), np.maximum(changed, old.mask)
+        ready = growth.in_light(image, 1.0).over(image)
+    else:
+        beard = draw_beard(bare, landmarks, kind, rng, hair)
+        worn = beard.over(bare)
+        keeps_bare = direction == "keep" and rng.random() < 0.5
+        image = bare if keeps_bare else worn
+        target = worn if direction == "keep" and not keeps_bare else bare
+        wanted = beard.amounts if target is worn else AMOUNTS["none"]
+        changed = np.zeros_like(beard.mask) if direction == "keep" else beard.mask
+        ready = image
+    face = np.maximum(face_mask(landmarks, side), np.maximum(beard.mask, changed))
     return {
         "image": as_picture(image),
+        "laid": as_picture(ready),
         "target": as_picture(target),
         "wanted": torch.tensor(wanted),
         "face": torch.from_numpy(face)[None],
         "beard": torch.from_numpy(beard.mask)[None],
         "changed": torch.from_numpy(changed)[None],
         "label": torch.tensor(record.label),
-        "adding": torch.tensor(float(direction == "add")),
     }
 
 
@@ -146,6 +169,6 @@ def varied(sample: Sample, generator: Generator) -> Sample:
     def change(name: str, value: Tensor) -> Tensor:
         if value.ndim == 3 and mirrored:
             value = value.flip(-1)
-        return (value**gamma * gains).clamp(0.0, 1.0) if name in ("image", "target") else value
+        return (value**gamma * gains).clamp(0.0, 1.0) if name in _PICTURES else value
 
     return {name: change(name, value) for name, value in sample.items()}

@@ -36,6 +36,8 @@ from afterlens.training.unet import Width
 
 _FOLDER = Path(__file__).parent
 
+_USUAL_DAMAGE, _DAMAGE_FLOOR = 0.2, 0.1  # mean differences over the beard: the loss is relative to them
+
 ClassShares = tuple[Share, Share, Share, Share, Share]  # of beards.CLASSES
 
 
@@ -84,7 +86,6 @@ class LossRecipe(Recipe):
 
     pixel: Weight
     area_adjusted: bool
-    adding: Weight
     gradient: Weight
     outside: Weight
     mask: Weight
@@ -158,19 +159,21 @@ def objective(recipe: BeardRecipe, device: torch.device) -> Objective:
 
     def losses(network: nn.Module, batch: Sample, progress: float) -> tuple[Outputs, dict[str, Tensor]]:
         image, target, face = batch["image"], batch["target"], batch["face"]
-        made, mask = (output.float() for output in network(image, batch["wanted"]))
+        made, mask = (output.float() for output in network(image, batch["wanted"], batch["laid"]))
         passed = image + face * (made - image)  # outside of the face the picture passes through
         outputs: Outputs = {"result": passed, "mask": mask}
         error = ((made - target).square() + 1e-6).sqrt() - 1e-3
-        # A beard that is added can look in many ways: the drawn one is a hint.
-        each = torch.where(batch["adding"] > 0.5, weights.adding, 1.0)
+        # A dark beard on dark skin differs little from it: without this, nobody would learn to remove it.
+        damage = of_face((batch["laid"] - target).abs(), batch["beard"], face)
+        each = _USUAL_DAMAGE / (damage + _DAMAGE_FLOOR)
+        still = (batch["changed"] < 1.0 / 255.0).float()
         terms: dict[str, Tensor] = {}
         if weights.pixel > 0.0:
             terms["pixel"] = weights.pixel * (each * of_face(error, batch["beard"], face)).mean()
         if weights.gradient > 0.0:
             terms["gradient"] = weights.gradient * (each * gradient_error(passed, target)).mean()
         if weights.outside > 0.0:
-            terms["outside"] = weights.outside * ((1.0 - face) * (made - image).abs()).mean()
+            terms["outside"] = weights.outside * (still * (made - image).abs()).mean()
         if weights.mask > 0.0:
             terms["mask"] = weights.mask * F.binary_cross_entropy(
                 mask.clamp(1e-4, 1 - 1e-4), batch["changed"]
@@ -191,7 +194,7 @@ def objective(recipe: BeardRecipe, device: torch.device) -> Objective:
 def examples(
     recipe: BeardRecipe, photos: Sequence[Path], height: int, width: int, count: int, seed: int
 ) -> Iterator[tuple[str, Sample]]:
-    """Faces with beards to remove and without ones to keep: faces and classes take turns.
+    """Faces with beards to remove, without ones to keep, and a third to put one on: faces and classes take turns.
 
     Raises UserError where the size is not square, or no photo has a face.
     """
@@ -201,11 +204,12 @@ def examples(
     for number in range(count):
         face, label = faces[(number + number // 5) % len(faces)], (number + 1) % 5
         record = Record(face.photo, face.group, label=label, landmarks=face.landmarks)
-        yield f"{face.photo.stem} {number}", beard_sample(record, "remove", height, seeded(seed, number))
+        direction = "add" if number % 3 == 2 else "remove"
+        yield f"{face.photo.stem} {number}", beard_sample(record, direction, height, seeded(seed, number))
 
 
 def deployable(network: nn.Module, height: int, width: int) -> Deployable:
-    """An aligned face and the wanted amounts in; the face as it should be, and where it was changed."""
+    """An aligned face, the wanted amounts and the face with that beard laid on in; the face as it should be, and where it was changed."""
     shape = (1, 3, height, width)
     return Deployable(
         module=BeardGraph(network, height, width).eval(),
@@ -220,6 +224,12 @@ def deployable(network: nn.Module, height: int, width: int) -> Deployable:
                 (0.0, 1.0),
                 meaning="how much beard: above the lip, on the chin, on the cheeks",
                 kind="vector",
+            ),
+            Port(
+                "laid",
+                shape,
+                (0.0, 1.0),
+                meaning="the face with the wanted beard laid on by its landmarks; without one, the face",
             ),
         ),
         outputs=(
@@ -236,8 +246,8 @@ TASK = Task(
     recipe_path=_FOLDER / "recipe.toml",
     pretrained=_FOLDER.parent / "pretrained" / "beard.safetensors",
     default_sizes=((256, 256),),
-    inputs=("image", "wanted"),
-    ports=("image", "wanted"),
+    inputs=("image", "wanted", "laid"),
+    ports=("image", "wanted", "laid"),
     build_network=build_network,
     index=index,
     training_set=training_set,

@@ -34,7 +34,7 @@ def validate(recipe: Any, network: nn.Module, batches: Iterable[Sample]) -> Vali
     with torch.no_grad():
         for batch in batches:
             image, target, beard = batch["image"], batch["target"], batch["beard"]
-            made, mask = network(image, batch["wanted"])
+            made, mask = network(image, batch["wanted"], batch["laid"])
             made = made.float().clamp(0.0, 1.0)
             after, before = masked_psnr(made, target, beard), masked_psnr(image, target, beard)
             around, whole = (
@@ -51,7 +51,7 @@ def validate(recipe: Any, network: nn.Module, batches: Iterable[Sample]) -> Vali
                 around_beard.append(float(around[number]))
                 overlaps.append(float(shared[number] / either[number].clamp_min(1)))
             full = torch.tensor([AMOUNTS["full"]], device=image.device)
-            grown = network(target[:1], full)[0].float().clamp(0.0, 1.0)
+            grown = network(target[:1], full, batch["full"][:1])[0].float().clamp(0.0, 1.0)
             rows.append(torch.cat([image[0], made[0], target[0], grown[0]], dim=2).cpu())
     by_class = {label: _mean(values) for label, values in sorted(gains.items())}
     score = _mean(list(by_class.values()))

@@ -9,6 +9,7 @@ A drawn beard is what a network can learn to remove exactly: the face below it i
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -57,6 +58,34 @@ class Beard:
         return worn
 
 
+@dataclass(frozen=True)
+class Growth:
+    """A beard before there is light on it.
+
+    Attributes:
+        coverage: ``(side, side)``, how much the strands cover of each pixel, 0 to 1.
+        tone: ``(side, side)``, how bright they are there; 1: as ``colour``.
+        shadow: ``(side, side)``, below the strands: hair too fine to be seen one by one, 0 to 1.
+        colour: sRGB ``(3,)``.
+        amounts: as in `AMOUNTS`.
+    """
+
+    coverage: Floats
+    tone: Floats
+    shadow: Floats
+    colour: Floats
+    amounts: tuple[float, float, float]
+
+    def in_light(self, picture: Floats, light: Floats | float) -> Beard:
+        """The beard on skin as ``picture`` shows it, in ``light`` (`Beard` says of what form)."""
+        under = self.colour * 0.55 * light + picture * 0.25
+        strands = (self.colour * self.tone[..., None] * light).clip(0.0, 1.0)
+        covered, shadow = self.coverage[..., None], self.shadow[..., None]
+        mask = 1.0 - (1.0 - self.shadow) * (1.0 - self.coverage)
+        colour = shadow * under * (1.0 - covered) + covered * strands
+        return Beard(mask.astype(np.float32), colour.astype(np.float32), self.amounts)
+
+
 def draw_beard(
     picture: Floats, landmarks: Floats, kind: str, rng: Generator, hair: Floats | None = None
 ) -> Beard:
@@ -67,37 +96,75 @@ def draw_beard(
         landmarks: ``(468, 2)`` in its pixels.
         hair: colour of the head's hair, sRGB ``(3,)``, which the beard's mostly is near; None: any.
     """
-    side = picture.shape[0]
-    nothing = Beard(
-        np.zeros((side, side), np.float32), np.zeros((side, side, 3), np.float32), AMOUNTS["none"]
-    )
+    return photographed(grow(landmarks, picture.shape[0], kind, rng, hair), picture, landmarks, rng)
+
+
+def grow(landmarks: Floats, side: int, kind: str, rng: Generator, hair: Floats | None = None) -> Growth:
+    """Strands of a class of `CLASSES` for landmarks ``(468, 2)`` in a square; ``hair`` as for `draw_beard`."""
     if kind == "none":
-        return nothing
-    regions, unit = beard_regions(landmarks, side), scale_of(landmarks)
-    density, amounts = _density(regions, kind, side, rng)
+        return _nothing(side)
+    regions = beard_regions(landmarks, side)
+    density, amounts = _density(regions, kind, rng)
     if density.max() < 0.05:
-        return nothing
-    colour = _hair_colour(hair, rng)
-    light = _light(picture, landmarks, unit)[..., None]
-    grey = min(0.65 / float(colour.max()), 6.0)
-    coverage, tone = _strands(density, regions["moustache"], landmarks, kind, grey, rng)
-    coverage = coverage * (1.0 - 0.85 * regions["lips"])
-    # Below the strands: a shadow on the skin and hair too fine to be seen one by one, uneven as it grows.
-    uneven = _patches(side, 24, rng)
-    strength = rng.uniform(0.05, 0.4) if kind == "stubble" else rng.uniform(0.25, 0.75)
-    soft = cv2.GaussianBlur(density, (0, 0), rng.uniform(1.0, 4.0) * unit)
-    shadow = (soft * strength * (0.65 + 0.6 * uneven)).clip(0.0, 1.0)
-    under = colour * 0.55 * light + picture * 0.25
-    strands = (colour * tone[..., None] * light).clip(0.0, 1.0)
-    covered = coverage[..., None]
-    mask = 1.0 - (1.0 - shadow) * (1.0 - coverage)
-    premultiplied = shadow[..., None] * under * (1.0 - covered) + covered * strands
+        return _nothing(side)
+    return _grown(landmarks, regions, density, amounts, kind == "stubble", _hair_colour(hair, rng), rng)
+
+
+def photographed(growth: Growth, picture: Floats, landmarks: Floats, rng: Generator) -> Beard:
+    """The beard as it would look on an aligned face: in its light, with its blur and its noise."""
+    light = _light(picture, landmarks, scale_of(landmarks))[..., None]
+    lit = growth.in_light(picture, light)
+    if lit.mask.max() == 0.0:
+        return lit
     # The lens blurs hair as it blurs the face, and the sensor's noise lies over both.
     sigma = min(max(edge_blur(picture) * rng.uniform(0.8, 1.1), 0.5), 2.5)
-    mask, premultiplied = (cv2.GaussianBlur(part, (0, 0), sigma) for part in (mask, premultiplied))
+    mask, premultiplied = (cv2.GaussianBlur(part, (0, 0), sigma) for part in (lit.mask, lit.colour))
     grain = rng.normal(0.0, 1.0, picture.shape) * noise_level(picture)
     premultiplied = premultiplied + mask[..., None] * grain
-    return Beard(mask.clip(0.0, 1.0).astype(np.float32), premultiplied.astype(np.float32), amounts)
+    return Beard(mask.clip(0.0, 1.0).astype(np.float32), premultiplied.astype(np.float32), growth.amounts)
+
+
+def grow_amounts(
+    landmarks: Floats, side: int, amounts: Sequence[float], colour: Floats, rng: Generator
+) -> Growth:
+    """Strands of any amounts above the lip, on the chin and on the cheeks, each 0 to 1; up to a half of them are stubble."""
+    lip, chin, cheeks = amounts
+    regions = beard_regions(landmarks, side)
+    shares = {"moustache": lip, "corners": lip * chin, "soul": 0.7 * chin, "chin": chin}
+    shares |= {"jaw": cheeks, "sides": 0.3 * cheeks}
+    density = _density_of(regions, shares, rng.uniform(0.0, 0.3), rng)
+    if density.max() < 0.05:
+        return _nothing(side)
+    short = max(amounts) <= 0.5
+    if short:  # hair everywhere, and little of it to be seen
+        density = density / max(amounts)
+    return _grown(landmarks, regions, density, (lip, chin, cheeks), short, colour, rng)
+
+
+def _nothing(side: int) -> Growth:
+    empty = np.zeros((side, side), np.float32)
+    return Growth(empty, empty, empty, np.zeros(3, np.float32), AMOUNTS["none"])
+
+
+def _grown(
+    landmarks: Floats,
+    regions: dict[str, Floats],
+    density: Floats,
+    amounts: tuple[float, float, float],
+    short: bool,
+    colour: Floats,
+    rng: Generator,
+) -> Growth:
+    """Strands, and the shadow below them, where ``density`` says; ``short``: stubble."""
+    side, unit = density.shape[0], scale_of(landmarks)
+    grey = min(0.65 / float(colour.max()), 6.0)
+    coverage, tone = _strands(density, regions["moustache"], landmarks, short, amounts, grey, rng)
+    coverage = coverage * (1.0 - 0.85 * regions["lips"])
+    uneven = _patches(side, 24, rng)
+    strength = rng.uniform(0.05, 0.4) if short else rng.uniform(0.25, 0.75)
+    soft = cv2.GaussianBlur(density, (0, 0), rng.uniform(1.0, 4.0) * unit)
+    shadow = (soft * strength * (0.65 + 0.6 * uneven)).clip(0.0, 1.0)
+    return Growth(coverage, tone, shadow.astype(np.float32), colour, amounts)
 
 
 def area_ratio(mask: Floats, landmarks: Floats) -> float:
@@ -142,7 +209,7 @@ def _patches(side: int, cells: int, rng: Generator) -> Floats:
 
 
 def _density(
-    regions: dict[str, Floats], kind: str, side: int, rng: Generator
+    regions: dict[str, Floats], kind: str, rng: Generator
 ) -> tuple[Floats, tuple[float, float, float]]:
     """Where hair grows, ``(side, side)``, and the amounts above the lip, on the chin and on the cheeks."""
     shares: dict[str, float] = {}
@@ -164,10 +231,17 @@ def _density(
             "soul": rng.uniform(0.3, 1.0),
             "sides": rng.uniform(0.0, 0.45),
         }
+    return _density_of(regions, shares, rng.uniform(0.0, 0.6), rng), amounts
+
+
+def _density_of(
+    regions: dict[str, Floats], shares: dict[str, float], uneven: float, rng: Generator
+) -> Floats:
+    """The densest of the regions' shares, thinned in places by up to ``uneven``; none on the lips."""
     density = np.max([regions[name] * share for name, share in shares.items()], axis=0)
-    patchy = 1.0 - rng.uniform(0.0, 0.6) * _patches(side, 10, rng)
+    patchy = 1.0 - uneven * _patches(density.shape[0], 10, rng)
     grown: Floats = (density * patchy.clip(0.0, 1.0) * (1.0 - regions["lips"])).clip(0.0, 1.0)
-    return grown.astype(np.float32), amounts
+    return grown.astype(np.float32)
 
 
 def _hair_colour(hair: Floats | None, rng: Generator) -> Floats:
@@ -189,17 +263,24 @@ def _light(picture: Floats, landmarks: Floats, unit: float) -> Floats:
 
 
 def _strands(
-    density: Floats, moustache: Floats, landmarks: Floats, kind: str, grey: float, rng: Generator
+    density: Floats,
+    moustache: Floats,
+    landmarks: Floats,
+    short: bool,
+    amounts: tuple[float, float, float],
+    grey: float,
+    rng: Generator,
 ) -> tuple[Floats, Floats]:
     """How much the strands cover of each pixel, and how bright they are there, both ``(side, side)``.
 
     ``grey`` is how much brighter than the others grey strands are.
     """
     side, unit = density.shape[0], scale_of(landmarks)
-    if kind == "stubble":
+    if short:
         count, lengths, opacity, width = rng.uniform(4000, 12000), (1.0, 3.5), rng.uniform(0.3, 0.75), 1
     else:
-        count = rng.uniform(6000, 16000) * {"full": 1.0, "goatee": 0.6, "moustache": 0.3}[kind]
+        of_cheeks, of_chin = amounts[2], amounts[1]
+        count = rng.uniform(6000, 16000) * (0.3 + 0.3 * of_chin + 0.4 * of_cheeks)
         lengths = _LENGTHS[rng.choice(4, p=[0.35, 0.35, 0.2, 0.1])]
         opacity, width = rng.uniform(0.45, 0.95), 1 if rng.random() < 0.8 else 2
     curves = _curves(density, moustache, landmarks, int(count * unit**2), lengths, rng)

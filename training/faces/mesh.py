@@ -141,24 +141,43 @@ def lay(
     """
     points, depths = placed(source_landmarks, frame_landmarks)
     side = frame.shape[0]
-    triangles = face_mesh().triangles
-    buffer = ZBuffer(side)
-    buffer.draw(points, depths, triangles, closed=True)
-    inside = buffer.layer >= 0
-    corners = source_landmarks[triangles[buffer.triangle[inside]]]
-    at = np.zeros((side, side, 2), np.float32)
-    at[inside] = (corners * buffer.weights[inside][:, :, None]).sum(axis=1) - 0.5
-    texture = cv2.remap(
-        source.astype(np.float32), at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
+    texture, triangle = drawn(source, source_landmarks, points, depths, face_mesh().triangles, side)
+    inside = triangle >= 0
     if inside.sum() < 16:
         return frame, np.zeros((side, side), np.float32)
     rim = max(0.5, _RIM * float(np.linalg.norm(frame_landmarks[33] - frame_landmarks[263])))
     inwards = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 3)
     there = (inwards / (2.0 * rim)).clip(0.0, 1.0).astype(np.float32)
-    matched = _matched(texture, frame, inside & _is_skin()[buffer.triangle])
+    matched = _matched(texture, frame, inside & _is_skin()[triangle])
     laid: Floats = frame + there[..., None] * (matched - frame)
     return laid.clip(0.0, 1.0), there
+
+
+def drawn(
+    texture: Floats, corners: Floats, points: Floats, depths: Floats, triangles: Ints, side: int
+) -> tuple[Floats, Ints]:
+    """A textured mesh as a camera sees it.
+
+    Args:
+        texture: ``(h, w, C)``.
+        corners: ``(V, 2)``, where each point of the mesh lies in the texture, in pixels.
+        points, depths: ``(V, 2)`` and ``(V,)``, where it lies in the picture, and how far away, above 0.
+        triangles: ``(T, 3)``.
+        side: of the picture in pixels.
+
+    Returns: the picture ``(side, side, C)``; and ``(side, side)``, which triangle is seen, -1 where there is none. There the
+        picture holds any values.
+    """
+    buffer = ZBuffer(side)
+    buffer.draw(points, depths, triangles, closed=True)
+    inside = buffer.layer >= 0
+    at = np.zeros((side, side, 2), np.float32)
+    seen = corners[triangles[buffer.triangle[inside]]]
+    at[inside] = (seen * buffer.weights[inside][:, :, None]).sum(axis=1) - 0.5
+    picture: Floats = cv2.remap(
+        texture.astype(np.float32), at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return picture, np.where(inside, buffer.triangle, -1)
 
 
 @lru_cache(maxsize=1)
