@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor, nn
@@ -151,7 +151,7 @@ class Task:
     degrade: Callable[[Tensor, Tensor, str, Generator], Sample] | None = None
     # Where the recipe changes the degradation (a panel of its own): recipe -> `degrade` as it trains; None: as it is
     degrade_by: Callable[[Any], Callable[[Tensor, Tensor, str, Generator], Sample]] | None = None
-    faces: bool = False  # of a task that works on the faces of its photos
+    faces: Literal["beard", "identity"] | None = None  # what a task changes on the faces of its photos
     # Of a task whose networks can be more or less careful: (network, strength in [0, 1]); at 0 nothing changes
     set_strength: Callable[[nn.Module, float], None] | None = None
     # Of a task for clips, whose network also takes the previous frame: (frame, state or None) -> (restored, state)

@@ -72,12 +72,12 @@ def evaluate(
 
     found = find_task(task)
     weights = checkpoint or found.pretrained
-    if judge is not None and "laid" not in found.inputs:
+    if judge is not None and found.faces != "identity":
         raise UserError(f"--judge: is for swap; leave it out for {task}")
     if found.faces:
         if synthesize or seed or fit_colours or fit_shift:
             raise UserError(f"--synthesize, --seed and --fit-... are not for {task}; leave them out")
-        if "laid" in found.inputs:
+        if found.faces == "identity":
             if fail_under_gain is not None:
                 raise UserError(f"--fail-under-gain: is not for {task}; leave it out")
             _evaluate_swaps(found, weights, data, judge, out, fail_under, as_json)

@@ -90,9 +90,9 @@ def restore(
     from afterlens.training.tasks import find_task
 
     found = find_task(task)
-    if "wanted" not in found.inputs and wanted is not None:
+    if found.faces != "beard" and wanted is not None:
         raise UserError(f"got --wanted {wanted}, which is for beard; leave it out for {task}")
-    of_faces = found.faces and len(inputs) == 1 and inputs[0].is_file() and is_video(inputs[0])
+    of_faces = found.faces is not None and len(inputs) == 1 and inputs[0].is_file() and is_video(inputs[0])
     if found.stream or of_faces:
         if strength is not None:
             raise UserError(f"--strength: {task} has no such dial; leave it out")
@@ -128,7 +128,7 @@ def _paster(
     from afterlens.conversion.restore.faces import beard_paster, swap_paster
     from afterlens.training.swap.enrolled import read_identity
 
-    if "wanted" in task.inputs:
+    if task.faces == "beard":
         return beard_paster(task, runtime.value, checkpoint, bundle, amounts(wanted))
     shown = read_identity(checkpoint or task.pretrained)
     return swap_paster(task, runtime.value, checkpoint, bundle, shown.picture, shown.landmarks)

@@ -101,8 +101,6 @@ def swap_paster(
 
     Raises UserError for weights or a bundle that cannot be used, and where they do not belong together.
     """
-    import torch
-
     weights = checkpoint or task.pretrained
     if runtime == "torch":
         restorer = _restorer(task, checkpoint)

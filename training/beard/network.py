@@ -58,7 +58,14 @@ class BeardNetwork(nn.Module):
         self.head = nn.Sequential(head, nn.PixelShuffle(4))
 
     def forward(self, image: Tensor, wanted: Tensor, laid: Tensor) -> tuple[Tensor, Tensor]:
-        """Image and laid ``(N, 3, H, W)`` RGB [0, 1], wanted ``(N, 3)`` [0, 1] -> unclipped result, mask ``(N, 1, H, W)``, [0, 1]."""
+        """See what is wanted, and change the image.
+
+        Args:
+            image, laid: ``(N, 3, H, W)`` RGB [0, 1].
+            wanted: ``(N, 3)``, [0, 1].
+
+        Returns: the result, not clipped; the mask ``(N, 1, H, W)``, [0, 1].
+        """
         amounts = wanted.reshape(-1, AMOUNTS, 1, 1)
         strands = laid - image
         features = self.encoder.stem(image) + self.hair(strands)

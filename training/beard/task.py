@@ -209,7 +209,7 @@ def examples(
 
 
 def deployable(network: nn.Module, height: int, width: int) -> Deployable:
-    """An aligned face, the wanted amounts and the face with that beard laid on in; the face as it should be, and where it was changed."""
+    """An aligned face, the wanted amounts and that beard laid on in; the face as it should be, and where it changed."""
     shape = (1, 3, height, width)
     return Deployable(
         module=BeardGraph(network, height, width).eval(),
@@ -257,5 +257,5 @@ TASK = Task(
     restorer=BeardGraph,
     deployable=deployable,
     examples=examples,
-    faces=True,
+    faces="beard",
 )

@@ -19,7 +19,7 @@ from afterlens.training.faces.beards import Growth, grow, grow_amounts
 from afterlens.training.faces.detect import Floats
 from afterlens.training.faces.heads.meshes import Ints
 from afterlens.training.faces.mesh import drawn, face_mesh, pose
-from afterlens.training.faces.regions import OVAL, polygon, scale_of
+from afterlens.training.faces.regions import OVAL, polygon
 
 _BROWS = ([70, 63, 105, 66, 107, 55, 65, 52, 53, 46], [300, 293, 334, 296, 336, 285, 295, 282, 283, 276])
 _BEYOND = 0.35  # how far the mesh goes on around the face, over the distance from its middle: a beard hangs over the chin

@@ -264,5 +264,5 @@ TASK = Task(
     restorer=_for_one_identity,
     deployable=deployable,
     examples=examples,
-    faces=True,
+    faces="identity",
 )

@@ -59,9 +59,11 @@ class _Oracle(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[tuple[float, ...]] = []
+        self.laid: list[bool] = []
 
-    def forward(self, image: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, wanted: Tensor, laid: Tensor) -> tuple[Tensor, Tensor]:
         self.asked.append(tuple(wanted[0].tolist()))
+        self.laid.append(not torch.equal(laid, image))
         return image + 0.01, image
 
 
@@ -121,6 +123,7 @@ def test_every_network_is_asked_the_same_and_its_harm_is_seen(
     assert len(oracle.asked) == 3 * count
     assert all(asked == (0.0, 0.0, 0.0) for asked in oracle.asked[0::3] + oracle.asked[1::3])
     assert all(sum(asked) > 0.0 for asked in oracle.asked[2::3])
+    assert oracle.laid == [False, False, True] * count
     assert 40.0 <= found["all"]["bare"]["mean"] < 46.0  # 0.01 on the face alone
 
 

@@ -23,7 +23,7 @@ from afterlens.conversion.restore import frame_engine as frame_engine_module
 from afterlens.conversion.restore.clip import restore_clip
 from afterlens.conversion.restore.frame_engine import frame_engine
 from afterlens.conversion.restore.photo import choose_artifact
-from afterlens.conversion.restore.scenes import HEIGHT, PART, WIDTH, SceneDetector, lost_share
+from afterlens.conversion.restore.scenes import CUT, HEIGHT, PART, WIDTH, SceneDetector, lost_share
 from afterlens.training.media.clips import VideoFile, open_clip
 from afterlens.training.media.errors import UserError
 from afterlens.training.tasks import TASKS, find_task
@@ -79,6 +79,33 @@ def test_movement_noise_and_exposure_are_no_cuts(photo: Pixels) -> None:
     assert cuts(photo * (0.6 + 0.1 * n) for n in range(5)) == [0]
     assert cuts(photo * (1 - n / 10) for n in range(11)) == [0]  # a fade
     assert cuts(np.roll(photo, 5 * n, 0) if n < 4 else photo[::-1, ::-1] for n in range(8)) == [0, 4]
+
+
+def test_a_shaken_blurred_clip_is_one_scene_where_the_flow_explains_what_thumbnails_lose() -> None:
+    """Every frame is shifted, turned and blurred anew: too much for parts of a thumbnail, and nothing for the flow."""
+    leaves = np.random.default_rng(5).random((360, 640)).astype(np.float32)
+    fine = cv2.GaussianBlur(leaves, (0, 0), 5.0)
+    photo = np.repeat(((fine - fine.min()) / np.ptp(fine) * 255).astype(np.uint8)[..., None], 3, 2)
+    random = np.random.default_rng(6)
+
+    def shaken(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        turn = np.asarray(
+            cv2.getRotationMatrix2D((320, 180), random.uniform(-4, 4), random.uniform(1.1, 1.2))
+        )
+        turn = turn + np.pad(random.uniform(-16, 16, (2, 1)), ((0, 0), (2, 0)))
+        moved = cv2.warpAffine(picture, turn, (640, 360), borderMode=cv2.BORDER_REFLECT)
+        return np.asarray(cv2.blur(moved, (int(random.integers(1, 9)), 1)), np.uint8)
+
+    clip = [shaken(photo) for _ in range(8)] + [shaken(photo[::-1, ::-1]) for _ in range(4)]
+    starts_scene = SceneDetector()
+    thumbnails = [
+        cv2.cvtColor(cv2.resize(f, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+        for f in clip
+    ]
+    lost = [lost_share(*(t.astype(np.float32) for t in pair)) for pair in itertools.pairwise(thumbnails)]
+    print([round(share, 2) for share in lost])
+    assert max(lost[:7]) > CUT  # the flow had to decide
+    assert [n for n, frame in enumerate(clip) if starts_scene(frame)] == [0, 8]
 
 
 def test_cuts_are_found_in_quick_succession() -> None:

@@ -73,16 +73,28 @@ def sample(records: list[Record], kind: str, direction: str, seed: int = 0) -> S
 
 
 def test_removing_adding_and_keeping(records: list[Record]) -> None:
-    removed, added = sample(records, "full", "remove"), sample(records, "full", "add")
-    assert torch.equal(removed["image"], added["target"]) and torch.equal(removed["target"], added["image"])
-    assert removed["wanted"].tolist() == [0.0, 0.0, 0.0]
-    assert tuple(added["wanted"].tolist()) == AMOUNTS["full"]
-    assert (float(removed["adding"]), float(added["adding"])) == (0.0, 1.0)
-    for one in (removed, added):
+    removed = sample(records, "full", "remove")
+    adds = [sample(records, "full", "add", seed) for seed in range(8)]
+    assert removed["wanted"].tolist() == [0.0, 0.0, 0.0] and torch.equal(removed["laid"], removed["image"])
+    assert all(tuple(one["wanted"].tolist()) == AMOUNTS["full"] for one in adds)
+    for one in (removed, *adds):
         untouched = ((one["image"] - one["target"]).abs() < 1e-5).all(dim=0, keepdim=True)
-        assert one["beard"][~untouched].min() > 0.0
-        assert torch.equal(one["changed"], one["beard"])
-        assert (one["face"] >= one["beard"]).all()
+        assert one["changed"][~untouched].min() > 0.0
+        assert (one["changed"] >= one["beard"]).all() and (one["face"] >= one["changed"]).all()
+    assert torch.equal(removed["changed"], removed["beard"])
+    # Some wear another beard below, which is still to be seen where the new one is not.
+    over_old = [not torch.equal(one["image"], removed["target"]) for one in adds]
+    assert 0 < sum(over_old) < 6
+    for one, old in zip(adds, over_old, strict=True):
+        assert torch.equal(one["changed"], one["beard"]) != old
+        laid, beard = (one["laid"] - one["image"]).abs().amax(0), one["beard"][0]
+        assert float(laid[beard > 0.8].mean()) > 10 * float(laid[beard == 0.0].mean())
+        # It is the beard of the target in another light: their strands lie at the same places.
+        hair = beard > 0.5
+        laid_on, right = (
+            picture.mean(0)[hair] - picture.mean(0)[hair].mean() for picture in (one["laid"], one["target"])
+        )
+        assert float((laid_on * right).mean() / (laid_on.std() * right.std())) > 0.5
     kept = [sample(records, "full", "keep", seed) for seed in range(8)]
     assert all(torch.equal(one["image"], one["target"]) and one["changed"].max() == 0.0 for one in kept)
     assert {tuple(one["wanted"].tolist()) for one in kept} == {AMOUNTS["none"], AMOUNTS["full"]}
