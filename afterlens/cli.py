@@ -38,6 +38,7 @@ from afterlens.verbs.psf import psf
 from afterlens.verbs.report import report
 from afterlens.verbs.restore import restore
 from afterlens.verbs.train import train
+from afterlens.verbs.triplets import triplets
 from afterlens.verbs.verify import verify
 
 app = typer.Typer(
@@ -60,6 +61,7 @@ for verb in (
     align,
     psf,
     heads,
+    triplets,
     enroll,
     restore,
     mark,

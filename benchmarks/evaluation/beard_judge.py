@@ -29,7 +29,7 @@ from afterlens.training.command import answer
 from afterlens.training.data import seeded
 from afterlens.training.faces.beards import CLASSES, draw_beard
 from afterlens.training.faces.mark import FaceMark
-from afterlens.training.faces.portraits import aligned_square, index_portraits, read_labels
+from afterlens.training.faces.portraits import aligned_square, hair_of, index_portraits
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import find_photos
 from afterlens.training.media.progress import progress_bar
@@ -91,8 +91,9 @@ def drawn(records: Sequence[Record], count: int, seed: int) -> tuple[Tensor, Ten
             record = records[(number // len(CLASSES)) % len(records)]
             rng = np.random.default_rng([_SEED + seed, number])
             square, landmarks = aligned_square(record, _DRAWN)
-            known = read_labels(record.photo)
-            hair = None if known is None or rng.random() < 0.5 else np.array(known.hair_colour, np.float32)
+            hair = hair_of(record.photo)
+            if hair is not None and rng.random() < 0.5:
+                hair = None
             worn = draw_beard(square, landmarks, CLASSES[int(labels[number])], rng, hair).over(square)
             small = cv2.resize(worn, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
             pictures[number] = torch.from_numpy(to_levels(np.asarray(small, np.float32))).permute(2, 0, 1)

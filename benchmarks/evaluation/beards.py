@@ -175,7 +175,7 @@ def _measured(
         wanted=CLASSES[wanted],
         grown=verdicts[1] == wanted,
         sex=None if labels is None else labels.sex,
-        tone=None if labels is None else _tone(labels.tone),
+        tone=None if labels is None or labels.tone is None else _tone(labels.tone),
     )
     return face, (worn, removed, bare, grown)
 

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from afterlens.training.data import Strata, as_picture, ranked, seeded, uniform
 from afterlens.training.faces.beards import AMOUNTS, CLASSES, draw_beard, photographed
 from afterlens.training.faces.laid_beards import grown_on_mean_head, laid, lay_beard
-from afterlens.training.faces.portraits import aligned_square, read_labels
+from afterlens.training.faces.portraits import aligned_square, hair_of
 from afterlens.training.faces.regions import face_mask
 from afterlens.training.media.errors import UserError
 from afterlens.training.task import Record, Sample
@@ -127,8 +127,7 @@ def beard_sample(record: Record, direction: str, side: int, generator: Generator
     assert record.label is not None
     bare, landmarks = aligned_square(record, side)
     rng = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
-    labels = read_labels(record.photo)
-    hair = None if labels is None else np.array(labels.hair_colour, np.float32)
+    hair = hair_of(record.photo)
     kind = CLASSES[record.label]
     if direction == "add":
         growth = laid(grown_on_mean_head(kind, rng, hair), landmarks, side)

@@ -29,10 +29,10 @@ _NEAR = 14.0  # pixels of 256: eyes and mouth of an aligned square are that near
 
 
 class Labels(BaseModel):
-    """What is known of a rendered portrait.
+    """What is known of a portrait; of a photo nobody knows more than who it shows and where the face is.
 
     Attributes:
-        person: number of the identity; pictures of one person belong on one side of the held-out split.
+        person: number of the identity shown; pictures of one person belong on one side of the held-out split.
         sex: of skin and hair.
         tone: of the skin, 1 to 10 on the Monk scale.
         hair_colour: sRGB [0, 1].
@@ -43,11 +43,11 @@ class Labels(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     person: int
-    sex: Literal["female", "male"]
-    tone: float
-    hair_colour: tuple[float, float, float]
-    collar: str
-    glasses: bool
+    sex: Literal["female", "male"] | None = None
+    tone: float | None = None
+    hair_colour: tuple[float, float, float] | None = None
+    collar: str | None = None
+    glasses: bool | None = None
     landmarks: tuple[tuple[float, float], ...]
 
 
@@ -71,6 +71,14 @@ def read_labels(photo: Path) -> Labels | None:
     if len(labels.landmarks) != POINTS:
         raise UserError(f"{path}: {len(labels.landmarks)} landmarks, expected {POINTS}")
     return labels
+
+
+def hair_of(photo: Path) -> Floats | None:
+    """Colour of the hair of a rendered person, sRGB ``(3,)``; None where nobody knows it."""
+    labels = read_labels(photo)
+    if labels is None or labels.hair_colour is None:
+        return None
+    return np.array(labels.hair_colour, np.float32)
 
 
 def index_portraits(photos: Sequence[Path]) -> list[Record]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from afterlens.training.checkpoint import save_checkpoint
 from afterlens.training.faces.align import SIDE, alignment
-from afterlens.training.faces.detect import find_faces
+from afterlens.training.faces.detect import Floats, find_faces
 from afterlens.training.faces.mesh import face_mesh, pose
 from afterlens.training.faces.portraits import read_labels
 from afterlens.training.media.errors import UserError
@@ -22,7 +22,7 @@ from afterlens.training.swap.enrolled import enroll, identity_of
 from afterlens.training.task import Task
 from afterlens.training.trained import load_trainable
 
-_TURNED = 25.0  # degrees from the camera beyond which half of the face is missing
+TURNED = 25.0  # degrees from the camera beyond which half of the face is missing
 _SMALLEST = 0.4  # of the aligned square's own size, below which the portrait is too coarse
 
 
@@ -48,6 +48,27 @@ def enroll_photo(
         raise UserError(
             f"{photo}: shows somebody whose consent is missing: have the form signed, and give --consent"
         )
+    rgb, landmarks = one_face(photo)
+    turned = degrees_turned(landmarks)
+    if turned > TURNED:
+        raise UserError(
+            f"{photo}: the face is turned by {turned:.0f} degrees, expected at most {TURNED:.0f}: look at the camera"
+        )
+    weights = checkpoint or task.pretrained
+    network, metadata = load_trainable(task, weights)
+    enroll(network, identity_of(rgb, landmarks))
+    about: dict[str, Any] = {"origin": "rendered"}
+    if consent is not None:
+        about = {"origin": "consent", "date": consent.date.isoformat(), "consent_sha256": consent.sha256}
+    save_checkpoint(out, network.state_dict(), {**metadata, "identity": about})
+    return {"weights": str(out), "origin": about["origin"], "turned": round(turned, 1)}
+
+
+def one_face(photo: Path) -> tuple[Floats, Floats]:
+    """A photo ``(H, W, 3)`` RGB [0, 1] of one person, and the landmarks ``(468, 2)`` of the face in its pixels.
+
+    Raises UserError where it cannot be read, or has not exactly one face that is large enough.
+    """
     rgb = read_photo(photo).rgb
     faces = find_faces(np.rint(rgb * 255.0).astype(np.uint8))
     if len(faces) != 1:
@@ -59,17 +80,10 @@ def enroll_photo(
             f"{photo}: the face is {SIDE / scale:.0f} pixels wide with its surroundings, "
             f"expected {SIDE * _SMALLEST:.0f} or more"
         )
+    return rgb, landmarks
+
+
+def degrees_turned(landmarks: Floats) -> float:
+    """How far a face is turned from the camera."""
     away = pose(face_mesh().points, landmarks).axes[2]
-    turned = float(np.degrees(np.arccos(np.clip(away[2], -1.0, 1.0))))
-    if turned > _TURNED:
-        raise UserError(
-            f"{photo}: the face is turned by {turned:.0f} degrees, expected at most {_TURNED:.0f}: look at the camera"
-        )
-    weights = checkpoint or task.pretrained
-    network, metadata = load_trainable(task, weights)
-    enroll(network, identity_of(rgb, landmarks))
-    about: dict[str, Any] = {"origin": "rendered"}
-    if consent is not None:
-        about = {"origin": "consent", "date": consent.date.isoformat(), "consent_sha256": consent.sha256}
-    save_checkpoint(out, network.state_dict(), {**metadata, "identity": about})
-    return {"weights": str(out), "origin": about["origin"], "turned": round(turned, 1)}
+    return float(np.degrees(np.arccos(np.clip(away[2], -1.0, 1.0))))

@@ -64,24 +64,23 @@ def write_heads(
                 if path.exists() and path.with_suffix(".json").exists():
                     continue
                 rng = np.random.default_rng([number, 2, picture])
-                labels = _written(path, studio, person, rng, photos, side)
+                portrait = _written(path, studio, person, rng, photos, side)
                 written += 1
-                counts["sexes"][labels.sex] += 1
-                counts["tones"][_pair(labels.tone)] += 1
-                counts["collars"][labels.collar] += 1
-                counts["glasses"]["yes" if labels.glasses else "no"] += 1
+                counts["sexes"][person.identity.sex] += 1
+                counts["tones"][_pair(person.identity.tone)] += 1
+                counts["collars"][portrait.collar] += 1
+                counts["glasses"]["yes" if portrait.glasses else "no"] += 1
     return {"written": written, **{name: dict(sorted(count.items())) for name, count in counts.items()}}
 
 
 def _written(
     path: Path, studio: Studio, person: Person, rng: Generator, photos: Sequence[Path], side: int
-) -> Labels:
+) -> Portrait:
     photo = cached_photo(photos[rng.integers(len(photos))]).astype(np.float32) / 255.0 if photos else None
     expression, scene = sample_expression(studio.assets, rng), sample_scene(rng)
     portrait = studio.portrait(person, expression, scene, rng, side, photo)
-    labels = labels_of(person, portrait)
-    write_portrait(path, portrait.picture, labels)
-    return labels
+    write_portrait(path, portrait.picture, labels_of(person, portrait))
+    return portrait
 
 
 def labels_of(person: Person, portrait: Portrait) -> Labels:
