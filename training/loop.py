@@ -11,6 +11,7 @@ gives the same weights, bit for bit, as one that was never stopped.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import multiprocessing
@@ -164,17 +165,19 @@ def train(
             if log is not None:
                 log.step(state.step, values)
                 about: dict[str, Any] = description | {"step": state.step}
+                if validation_due or checkpoint_due:
+                    result = _finished(task, state.averaged_network())
                 if validation_due:
                     held_out_batches = (_moved(batch, accelerator.device) for batch in validation)
-                    found = task.validate(recipe, state.averaged_network(), held_out_batches)
+                    found = task.validate(recipe, result, held_out_batches)
                     log.validation(state.step, found.metrics, values, found.pictures, found.unit)
                     known = {name: value for name, value in found.metrics.items() if value is not None}
                     about |= {"metrics": known}
                     if state.best is None or found.score >= state.best:
                         state.best = found.score
-                        save_checkpoint(_weights_file(out, "best"), state.averaged_weights(), about)
+                        save_checkpoint(_weights_file(out, "best"), result.state_dict(), about)
                 if checkpoint_due:
-                    save_checkpoint(_weights_file(out, "last"), state.averaged_weights(), about)
+                    save_checkpoint(_weights_file(out, "last"), result.state_dict(), about)
                     state.save(out / "checkpoints" / f"step_{state.step:08d}.safetensors", description)
                     for old in _checkpoints(out)[: -settings.keep]:
                         old.unlink()
@@ -182,6 +185,15 @@ def train(
                 accelerator.wait_for_everyone()
     accelerator.end_training()
     return _weights_file(out, weights)
+
+
+def _finished(task: Task, averaged: nn.Module) -> nn.Module:
+    """A network as it is measured and written."""
+    if task.finish is None:
+        return averaged
+    network = copy.deepcopy(averaged)
+    task.finish(network)
+    return network
 
 
 def _step(

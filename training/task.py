@@ -154,5 +154,7 @@ class Task:
     faces: Literal["beard", "identity"] | None = None  # what a task changes on the faces of its photos
     # Of a task whose networks can be more or less careful: (network, strength in [0, 1]); at 0 nothing changes
     set_strength: Callable[[nn.Module, float], None] | None = None
+    # What is done to trained weights before they are measured and written, in place; not to those that training goes on with
+    finish: Callable[[nn.Module], None] | None = None
     # Of a task for clips, whose network also takes the previous frame: (frame, state or None) -> (restored, state)
     stream: Callable[[nn.Module], nn.Module] | None = None

@@ -1,32 +1,25 @@
-"""Rounds trained weights to what float16 files hold exactly: the last step in making the bundled checkpoint.
-
-    python -m afterlens.training.deblur.half_floats TRAINED ROUNDED
+"""Rounds weights to what float16 files hold exactly; `afterlens train deblur` does it with all weights that it writes.
 
 Where the motion is uncertain, rounding the weights changes the blur extents by several per cent, and single pixels by
 several levels of 255. Rounded once before evaluation, the weights are the same in PyTorch and in every float16 file.
 """
 
-import sys
-from pathlib import Path
+from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from afterlens.training.checkpoint import save_checkpoint
 from afterlens.training.deblur.network import ContrastStem, DeblurNetwork
-from afterlens.training.deblur.task import TASK
-from afterlens.training.media.errors import UserError
-from afterlens.training.trained import load_trainable
 
 STEP = 2.0**-10  # of the stem's weights: multiples of it below 2 are half floats
 
 
-def round_weights(network: DeblurNetwork) -> None:
-    """Rounds all weights and biases in place, so that those of the copy by `for_deployment` are half floats.
-
-    Raises UserError for a stem weight of 2 or more.
-    """
+def round_weights(network: nn.Module) -> None:
+    """Rounds a `DeblurNetwork` in place, so that all weights and biases of its copy by `for_deployment` are half floats."""
+    assert isinstance(network, DeblurNetwork)
     stem = network.frame.stem
     assert isinstance(stem, ContrastStem)
     with torch.no_grad():
@@ -59,39 +52,16 @@ def _half(values: Tensor) -> Tensor:
 
 
 def _zero_sum(weight: Tensor) -> Tensor:
-    """Rounded to multiples of STEP with each kernel's sum zero: the weights that rounding moved furthest step back."""
-    if not float(weight.abs().max()) < 2.0:
-        raise UserError(
-            f"the largest weight of the motion stem is {float(weight.abs().max()):.2f}, expected all below 2"
-        )
-    kernels = weight.flatten(2) / STEP
+    """Rounded to multiples of STEP with each kernel's sum zero: the weights that rounding moved furthest step back.
+
+    Where a weight is 2 or more the steps are larger: half floats have eleven digits.
+    """
+    step = STEP * 2.0 ** max(0, math.floor(math.log2(max(float(weight.abs().max()), 1.0))))
+    kernels = weight.flatten(2) / step
     steps = kernels.round()
     for kernel, rounded in zip(kernels.flatten(0, 1), steps.flatten(0, 1), strict=True):
         excess = int(rounded.sum())
         sign = 1 if excess > 0 else -1
         furthest = ((rounded - kernel) * sign).argsort(descending=True)[: abs(excess)]
         rounded[furthest] -= sign
-    return (steps * STEP).view_as(weight)
-
-
-def main(trained: Path, rounded: Path) -> None:
-    """Reads a checkpoint of the deblurring task and writes it with rounded weights.
-
-    Raises UserError where the file is no checkpoint, belongs to another task, does not fit its recipe, or has a stem
-    weight of 2 or more.
-    """
-    network, metadata = load_trainable(TASK, trained)
-    assert isinstance(network, DeblurNetwork)
-    round_weights(network)
-    save_checkpoint(rounded, network.state_dict(), metadata)
-
-
-if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        print("usage: python -m afterlens.training.deblur.half_floats TRAINED ROUNDED", file=sys.stderr)
-        sys.exit(2)
-    try:
-        main(Path(sys.argv[1]), Path(sys.argv[2]))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    return (steps * step).view_as(weight)

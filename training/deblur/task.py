@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from afterlens.training.data import cached_photo, index_photos, random_crop, seeded, uniform
+from afterlens.training.deblur.half_floats import round_weights
 from afterlens.training.deblur.network import FORMS, MULTIPLE, DeblurNetwork, for_deployment
 from afterlens.training.deblur.synthesis import KINDS, degrade
 from afterlens.training.deployable import Deployable, Port
@@ -267,4 +268,5 @@ TASK = Task(
     kinds=KINDS,
     degrade=degrade,
     stream=DeblurStream,
+    finish=round_weights,
 )

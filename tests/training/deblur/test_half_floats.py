@@ -1,18 +1,18 @@
 """Rounded weights: all of them half floats, in the deployed copy as well, and the stem's kernels still sum to zero."""
 
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import torch
 from torch import nn
 
+from afterlens.samples import EVALUATION
 from afterlens.training.checkpoint import load_checkpoint, save_checkpoint
-from afterlens.training.deblur.half_floats import STEP, main
+from afterlens.training.deblur.half_floats import STEP, round_weights
 from afterlens.training.deblur.network import ContrastStem, DeblurNetwork, for_deployment
 from afterlens.training.deblur.task import TASK
-from afterlens.training.media.errors import UserError
-from afterlens.training.tasks import find_task
-from afterlens.training.trained import load_network
+from afterlens.training.trained import load_network, load_trainable
+from tests.conftest import Result
 
 
 def distance(weight: torch.Tensor) -> float:
@@ -29,7 +29,9 @@ def test_the_deployed_weights_are_half_floats_and_what_they_compute_stays(tmp_pa
     tensors["frame.stem.conv.parametrizations.weight.original1"] *= 0.7  # its length is apart
     tensors["frame.stem.conv.parametrizations.weight.original0"] *= 0.9
     save_checkpoint(tmp_path / "trained.safetensors", tensors, metadata)
-    main(tmp_path / "trained.safetensors", tmp_path / "rounded.safetensors")
+    network, _ = load_trainable(TASK, tmp_path / "trained.safetensors")
+    round_weights(network)
+    save_checkpoint(tmp_path / "rounded.safetensors", network.state_dict(), metadata)
     trained, rounded = (
         load_network(TASK, tmp_path / f"{name}.safetensors")[0] for name in ("trained", "rounded")
     )
@@ -60,14 +62,38 @@ def test_the_bundled_weights_are_rounded() -> None:
             assert distance(parameter) < 1e-6, name
 
 
-def test_checkpoints_of_another_form_or_task_are_one_line(tmp_path: Path) -> None:
-    tensors, metadata = load_checkpoint(TASK.pretrained)
-    metadata["recipe"]["network"]["form"] = "recurrent"
-    save_checkpoint(tmp_path / "other.safetensors", tensors, metadata)
-    for path, message in (
-        (tmp_path / "other.safetensors", "weight recurrence.* is absent"),
-        (find_task("reflection").pretrained, "a checkpoint of task 'reflection', expected 'deblur'"),
-    ):
-        with pytest.raises(UserError, match=message) as caught:
-            main(path, tmp_path / "rounded.safetensors")
-        assert "\n" not in str(caught.value) and not (tmp_path / "rounded.safetensors").exists()
+def test_large_weights_of_the_stem_are_half_floats_too() -> None:
+    network, _ = load_trainable(TASK, TASK.pretrained)
+    assert isinstance(network, DeblurNetwork)
+    stem = network.frame.stem
+    assert isinstance(stem, ContrastStem)
+    with torch.no_grad():
+        stem.conv.get_parameter("parametrizations.weight.original0").mul_(40.0)
+    round_weights(network)
+    assert float(stem.conv.weight.abs().max()) > 2.0 and distance(stem.conv.weight) < 1e-6
+    assert float(stem.conv.weight.sum(dim=(2, 3)).abs().max()) < 1e-4
+
+
+def test_training_writes_rounded_weights_and_goes_on_with_others(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    small = (
+        "steps=2",
+        "batch=2",
+        "crop=64",
+        "validation_photos=1",
+        "warmup=1",
+        "workers=0",
+        "validate_every=2",
+    )
+    options = [word for change in small for word in ("-s", f"training.{change}")]
+    done = cli("train", "deblur", *EVALUATION[:3], "-o", tmp_path / "run", *options)
+    assert done.code == 0, done.stderr
+    for name in ("best", "last"):
+        network = load_network(TASK, tmp_path / "run" / f"{name}.safetensors")[0]
+        assert isinstance(network, DeblurNetwork)
+        for part, parameter in for_deployment(network).named_parameters():
+            assert part.startswith("motion.flows") or distance(parameter) < 1e-6, (name, part)
+    (state,) = (tmp_path / "run" / "checkpoints").glob("*.safetensors")
+    average = [v for k, v in load_checkpoint(state)[0].items() if k.startswith("average.") and v.ndim == 4]
+    assert max(distance(tensor) for tensor in average) > 1e-5

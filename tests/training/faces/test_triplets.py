@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,12 +47,28 @@ def test_first_and_target_are_taken_from_the_same_place(studio: Studio) -> None:
     scene = Scene(yaw=0.2, noise=0.01)
     rng = [np.random.default_rng(0) for _ in range(2)]
     one = studio.portrait(first, {}, scene, rng[0])
-    other = studio.portrait(swapped(studio, first, source), {}, scene, rng[1], into=one.into)
+    other = studio.portrait(swapped(studio, first, source), {}, scene, rng[1], like=one)
     assert (one.into == other.into).all()
     differs = np.abs(one.picture - other.picture).max(axis=2) > 0.02
     assert (
         0.01 < differs.mean() < 0.6 and not differs[:8, :8].any()
     )  # the backdrop, with its noise, is the same
+
+
+def test_a_head_with_other_eyes_stays_where_it_is(studio: Studio) -> None:
+    """The camera looks at a point between the eyes: where another face has them elsewhere, the head must not move."""
+    first = studio.person(3)
+    weights = face_weights(studio)
+    raised = first.vertices + weights[:, None] * np.array([0.0, 0.3, 0.0], np.float32)
+    other = replace(first, vertices=raised.astype(np.float32))
+    scene = Scene(yaw=0.2, pitch=0.1)
+    one = studio.portrait(first, {}, scene, np.random.default_rng(0))
+    two = studio.portrait(other, {}, scene, np.random.default_rng(0), like=one)
+    moved = np.linalg.norm(two.landmarks - one.landmarks, axis=1)
+    of_face = studio.anchors.on(np.repeat(weights[:, None], 3, axis=1))[:, 0]
+    print(f"rim {moved[of_face < 0.01]}, face {moved[of_face > 0.99].mean():.1f}")
+    assert moved[of_face > 0.99].min() > 2.0
+    assert (moved <= 1e-3 + moved.max() * of_face * 1.5).all() and of_face.min() < 0.5
 
 
 def test_a_folder_of_triplets_is_what_training_reads(

@@ -73,6 +73,7 @@ class Portrait:
         picture: ``(side, side, 3)`` RGB [0, 1].
         landmarks: ``(468, 2)``, pixels; exact, hidden ones included.
         into: ``(2, 3)``, from the camera's plane to pixels.
+        middle: ``(3,)``, of the head, around which it turns and at which the camera looks.
         collar: what is around the neck.
         glasses: whether glasses are worn.
     """
@@ -80,6 +81,7 @@ class Portrait:
     picture: Floats
     landmarks: Floats
     into: Floats
+    middle: Floats
     collar: Collar
     glasses: bool
 
@@ -126,7 +128,7 @@ class Studio:
         rng: Generator,
         side: int = SIDE,
         photo: Floats | None = None,
-        into: Floats | None = None,
+        like: Portrait | None = None,
         glasses: bool = True,
     ) -> Portrait:
         """A photo of a person.
@@ -137,22 +139,23 @@ class Studio:
             rng: chooses clothes, glasses and backdrop.
             side: of the picture, pixels.
             photo: ``(H, W, 3)`` sRGB [0, 1] to stand before; None: blurred patches.
-            into: that of another portrait, to take both from the same place; None: this face is aligned.
+            like: another portrait, to take both from the same place; None: this face is aligned.
             glasses: whether some may be worn.
         """
         vertices = expressed(self.assets, person.vertices, expression)
         layers = self._body(person, vertices)
         kind, has_glasses = self._dress(layers, vertices, rng, glasses)
-        middle = self._middle(vertices)
+        # Eyes that lie higher on the same head must not lower the head.
+        middle = self._middle(vertices) if like is None else like.middle
         landmarks = projected(self.anchors.on(vertices), middle, scene)[0]
-        if into is None:
-            into = _framed(alignment(landmarks, side), scene, side)
+        into = _framed(alignment(landmarks, side), scene, side) if like is None else like.into
         image, covered = _drawn(layers, middle, scene, into, side)
         behind = backdrop(photo, side * _SAMPLES, rng) ** GAMMA
         image = np.where(covered[..., None], image, behind)
         image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
         placed = landmarks @ into[:, :2].T + into[:, 2]
-        return Portrait(_developed(image, scene, rng), placed.astype(np.float32), into, kind, has_glasses)
+        picture = _developed(image, scene, rng)
+        return Portrait(picture, placed.astype(np.float32), into, middle, kind, has_glasses)
 
     def _middle(self, vertices: Floats) -> Floats:
         """About the middle of the head: behind and a little below the eyes."""

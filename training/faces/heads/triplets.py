@@ -91,14 +91,14 @@ def _write(
     photo = cached_photo(photos[rng.integers(len(photos))]).astype(np.float32) / 255.0 if photos else None
     dress = int(rng.integers(2**31))
 
-    def taken(person: Person, into: Floats | None) -> Portrait:
-        return studio.portrait(person, expression, scene, np.random.default_rng(dress), side, photo, into)
+    def taken(person: Person, like: Portrait | None = None) -> Portrait:
+        return studio.portrait(person, expression, scene, np.random.default_rng(dress), side, photo, like)
 
-    first = taken(wearer, None)
+    first = taken(wearer)
     shown = {
         "source": _recognisable(studio, source, rng, photo, side),
         "first": first,
-        "target": taken(swapped(studio, wearer, source), first.into),
+        "target": taken(swapped(studio, wearer, source), first),
     }
     for name, portrait in shown.items():  # the target last: with it a triplet is complete
         person = wearer if name == "first" else source
