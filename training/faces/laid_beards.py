@@ -18,7 +18,8 @@ from afterlens.training.faces.align import SIDE, alignment, moved
 from afterlens.training.faces.beards import Growth, grow, grow_amounts
 from afterlens.training.faces.detect import Floats
 from afterlens.training.faces.heads.meshes import Ints
-from afterlens.training.faces.mesh import drawn, face_mesh, pose
+from afterlens.training.faces.mesh import drawn, face_mesh
+from afterlens.training.faces.pose import pose
 from afterlens.training.faces.regions import OVAL, polygon
 
 _BROWS = ([70, 63, 105, 66, 107, 55, 65, 52, 53, 46], [300, 293, 334, 296, 336, 285, 295, 282, 283, 276])

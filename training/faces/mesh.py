@@ -20,18 +20,9 @@ from numpy.typing import NDArray
 from afterlens.training.faces.detect import Floats
 from afterlens.training.faces.heads.meshes import Ints
 from afterlens.training.faces.heads.raster import ZBuffer
-from afterlens.training.faces.regions import LIPS
+from afterlens.training.faces.shape import face_shape, fitted, nearest
 
 _MESH = Path(__file__).with_name("models") / "face_mesh.json"
-_OWN_SHAPE = 0.8
-"""How far a landmark goes from the frame's shape to the source's; landmarks tremble, and poses are estimates."""
-
-_EYES = [33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246]
-_EYES += [362, 382, 381, 380, 374, 373, 390, 249, 263, 466, 388, 387, 386, 385, 384, 398]
-_INNER_LIPS = [78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95]
-_MOVES = np.unique([*_EYES, *LIPS, *_INNER_LIPS])
-"""Landmarks whose places are expression more than shape."""
-
 _RIM = 0.06  # of the distance between the outer corners of the eyes: over which the laid face fades out
 _COLOUR = 0.85  # how far the source's mean colour is brought to the frame's; the rest is complexion
 
@@ -57,72 +48,23 @@ def face_mesh() -> FaceMesh:
     return FaceMesh(np.array(data["points"], np.float32), np.array(data["triangles"], np.int32))
 
 
-@dataclass(frozen=True)
-class Pose:
-    """A camera so far away that it sees everything at one scale: ``scale * points @ axes[:2].T + shift``.
-
-    Attributes:
-        axes: ``(3, 3)``, a rotation; the last row points away from the camera.
-        scale: pixels per unit.
-        shift: ``(2,)``, pixels.
-    """
-
-    axes: Floats
-    scale: float
-    shift: Floats
-
-    def seen(self, points: Floats) -> Floats:
-        """Points ``(N, 3)`` -> pixels ``(N, 2)``."""
-        pixels: Floats = self.scale * points @ self.axes[:2].T + self.shift
-        return pixels
-
-    def depths(self, points: Floats) -> Floats:
-        """Points ``(N, 3)`` -> how far away they are, ``(N,)``, in the mesh's units from a plane of its own."""
-        distances: Floats = points @ self.axes[2]
-        return distances
-
-
-def pose(points: Floats, landmarks: Floats) -> Pose:
-    """The pose in which points ``(468, 3)`` come nearest to landmarks ``(468, 2)``.
-
-    Least squares over all affine cameras, then the nearest one without shear (scaled orthography, as in Tomasi & Kanade,
-    IJCV 1992).
-    """
-    middle, there = points.mean(axis=0), landmarks.mean(axis=0)
-    affine = np.linalg.lstsq(
-        (points - middle).astype(np.float64), (landmarks - there).astype(np.float64), rcond=None
-    )[0].T
-    left, lengths, right = np.linalg.svd(affine, full_matrices=False)
-    rows = left @ right
-    axes = np.vstack([rows, np.cross(rows[0], rows[1])])
-    scale = float(lengths.mean())
-    return Pose(axes.astype(np.float32), scale, (there - scale * rows @ middle).astype(np.float32))
-
-
-def own_shape(landmarks: Floats) -> Floats:
-    """A face's own shape ``(468, 3)`` in the mesh's units: the mean head, moved in the plane of the picture.
-
-    From one picture, so what lies along the line of sight is the mean head's; the face should look at the camera.
-    """
-    mean = face_mesh().points
-    seen = pose(mean, landmarks)
-    off = (landmarks - seen.seen(mean)) / seen.scale
-    shape: Floats = mean + off @ seen.axes[:2]
-    return shape
-
-
 def placed(source: Floats, frame: Floats) -> tuple[Floats, Floats]:
     """Where the source's landmarks lie in the frame: pixels ``(468, 2)``, and depths ``(468,)`` above 0.
+
+    What both faces are without expression is told apart from what they do (`afterlens.training.faces.shape`); the frame's
+    landmarks move by the difference of the two, in the frame's pose. So the expression stays, jaw and cheeks included, and
+    so does the head that the face is part of.
 
     Args:
         source, frame: landmarks ``(468, 2)``, each in pixels of its picture.
     """
-    shape = own_shape(source)
-    seen = pose(shape, frame)
-    share = np.full((len(shape), 1), _OWN_SHAPE, np.float32)
-    share[_MOVES] = 0.0
-    points = frame + share * (seen.seen(shape) - frame)
-    depths = seen.depths(shape)
+    shape = face_shape()
+    own, worn = fitted(source), fitted(frame)
+    here = shape.at_rest(worn.identity)
+    there = nearest(shape.at_rest(own.identity), here)
+    moved = (there - here) * shape.of_face[:, None]
+    points = frame + worn.pose.scale * moved @ worn.pose.axes[:2].T
+    depths = worn.pose.depths(there + shape.expressed(worn.expression))
     return points.astype(np.float32), (depths - depths.min() + 1.0).astype(np.float32)
 
 

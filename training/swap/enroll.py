@@ -13,8 +13,9 @@ import numpy as np
 from afterlens.training.checkpoint import save_checkpoint
 from afterlens.training.faces.align import SIDE, alignment
 from afterlens.training.faces.detect import Floats, find_faces
-from afterlens.training.faces.mesh import face_mesh, pose
+from afterlens.training.faces.mesh import face_mesh
 from afterlens.training.faces.portraits import read_labels
+from afterlens.training.faces.pose import pose
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import read_photo
 from afterlens.training.swap.consent import Consent
