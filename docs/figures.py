@@ -44,6 +44,7 @@ from afterlens.training.faces.heads.assets import read_assets
 from afterlens.training.faces.heads.identity import sample_expression
 from afterlens.training.faces.heads.render import Studio
 from afterlens.training.faces.heads.scene import sample_scene
+from afterlens.training.faces.laid_beards import lay_beard
 from afterlens.training.faces.mesh import lay
 from afterlens.training.faces.portraits import read_labels
 from afterlens.training.media.images import read_photo
@@ -317,7 +318,9 @@ def faces(out: Path) -> None:
         landmarks, hair = (np.array(values, np.float32) for values in (labels.landmarks, labels.hair_colour))
         kind = CLASSES[1 + (number + 1) % 4]
         worn = draw_beard(face, landmarks, kind, np.random.default_rng(50 + number), hair).over(face)
-        made = [_changed(restorer, worn, "none"), face, *(_changed(restorer, face, k) for k in CLASSES[1:])]
+        made = [_changed(restorer, worn, worn, "none"), face]
+        for wanted in CLASSES[1:]:
+            made.append(_changed(restorer, face, lay_beard(face, landmarks, AMOUNTS[wanted]), wanted))
         rows.append(np.hstack([worn, *made]))
     sheet = np.rint(np.vstack(rows).clip(0, 1) * 255).astype(np.uint8)
     Image.fromarray(sheet).resize((sheet.shape[1] * 3 // 4, sheet.shape[0] * 3 // 4)).save(out, **JPEG)
@@ -341,10 +344,8 @@ def swaps(out: Path) -> None:
     Image.fromarray(sheet).save(out, **JPEG)
 
 
-def _changed(restorer: torch.nn.Module, face: NDArray, kind: str) -> NDArray:
-    picture = torch.from_numpy(np.ascontiguousarray(face, np.float32)).permute(2, 0, 1)[None]
-    with torch.inference_mode():
-        return restorer(picture, torch.tensor([AMOUNTS[kind]]))[0][0].permute(1, 2, 0).numpy()
+def _changed(restorer: torch.nn.Module, face: NDArray, laid: NDArray, kind: str) -> NDArray:
+    return by_torch(restorer, face, torch.tensor([AMOUNTS[kind]]), as_picture(laid)[None])[0]
 
 
 def main(what: str, *files: str) -> None:
