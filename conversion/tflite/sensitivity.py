@@ -12,23 +12,26 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
-from afterlens.conversion.bundle.layout import first_image
+from afterlens.conversion.bundle.layout import first_image, made_up
 from afterlens.conversion.bundle.runtimes import TfliteSession
 from afterlens.conversion.bundle.variants import gate
-from afterlens.conversion.examples import Example, Picture
+from afterlens.conversion.examples import Example, Picture, flat_inputs
 from afterlens.conversion.tflite.graph import FLOAT32, is_constant, operator_names, pack
 from afterlens.conversion.tflite.quantize import CONVOLUTIONS, quantizable, quantize
 from afterlens.conversion.tflite.ranges import Ranges
 from afterlens.conversion.tflite.scales import Scheme
-from afterlens.training.deployable import Deployable, Port
+from afterlens.training.deployable import Deployable
 
 MOST_LEVELS = gate("tflite", "mixed").max_flat_levels * 2 / 3
 """Levels of 255 that a picture of one colour may be off: two thirds of what `verify` allows, whose float file is PyTorch."""
+
+OTHER_INPUTS = 4
+"""Values of the inputs that are no pictures, with each of which a picture of one colour is looked at."""
 
 UNKNOWN_ERROR = 1e-3
 """Mean squared error against the ground truth that is assumed where there is none: 30 dB."""
@@ -45,7 +48,14 @@ class Bench:
         session = TfliteSession(pack(model), threads)
         self.references = [session.run(example.inputs)[self.output] for example in examples]
         self.pictures = [port for port in deployable.outputs if port.kind == "image"]
-        self.flat = flat_inputs(deployable.inputs, examples[0].inputs)
+        others = [port for port in deployable.inputs if port.kind != "image"]
+        self.flat = flat_inputs(
+            [
+                {**examples[0].inputs, **{port.name: made_up(port, index) for port in others}}
+                for index in range(OTHER_INPUTS)
+            ],
+            {port.name: port.range for port in deployable.inputs if port.kind == "image"},
+        )
         self.flat_references = [session.run(inputs) for inputs in self.flat]
         self.errors = [
             UNKNOWN_ERROR
@@ -79,21 +89,6 @@ class Bench:
                 )
                 furthest = max(furthest, 255.0 * float(np.nan_to_num(off, nan=1.0)))
         return furthest
-
-
-def flat_inputs(ports: Sequence[Port], example: Mapping[str, Picture]) -> list[dict[str, Picture]]:
-    """Black, grey and white for every image input; the other inputs as in the example."""
-    made = []
-    for share in (0.0, 128 / 255, 1.0):
-        colours = {port.name: port.range[0] + share * (port.range[1] - port.range[0]) for port in ports}
-        images = {port.name for port in ports if port.kind == "image"}
-        made.append(
-            {
-                name: np.full_like(value, colours[name]) if name in images else value
-                for name, value in example.items()
-            }
-        )
-    return made
 
 
 def _difference(got: Picture, reference: Picture) -> float:

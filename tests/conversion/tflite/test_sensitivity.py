@@ -15,7 +15,7 @@ from afterlens.conversion.tflite.graph import pack
 from afterlens.conversion.tflite.quantize import quantize
 from afterlens.conversion.tflite.ranges import extremes, measure_ranges
 from afterlens.conversion.tflite.scales import Scheme
-from afterlens.conversion.tflite.sensitivity import MOST_LEVELS, Bench, flat_inputs, mixed_plan
+from afterlens.conversion.tflite.sensitivity import MOST_LEVELS, Bench, mixed_plan
 from afterlens.training.deployable import Deployable, Port
 from tests.conversion.tflite.files import File, conv_options
 from tests.conversion.tflite.test_quantized_layers import SIDE, normal
@@ -102,25 +102,6 @@ def test_levels_are_of_255_of_the_declared_range_and_the_worst_counts(examples: 
         bias.data = np.frombuffer(np.array([np.nan] * 3, np.float32).tobytes(), np.uint8)
         assert bench.levels(pack(model)) == 255.0
         bias.data = whole
-
-
-def test_flat_inputs_are_black_grey_and_white_of_their_range() -> None:
-    ports = (
-        Port("a", PORT, (0.0, 1.0)),
-        Port("b", PORT, (-1.0, 1.0)),
-        Port("c", (1, 4), (0.0, 1.0), kind="class"),
-    )
-    example = {name: np.full((2, 2, 3), 0.3, np.float32) for name in "ab"} | {
-        "c": np.eye(4, dtype=np.float32)[1]
-    }
-    made = flat_inputs(ports, example)
-    assert [[float(inputs[name].min()) for name in "ab"] for inputs in made] == [
-        [0.0, -1.0],
-        [pytest.approx(128 / 255), pytest.approx(1 / 255)],
-        [1.0, 1.0],
-    ]
-    for inputs in made:
-        assert np.ptp(inputs["a"]) == np.ptp(inputs["b"]) == 0.0 and inputs["c"] is example["c"]
 
 
 def test_the_plan_asks_more_than_the_gate() -> None:
