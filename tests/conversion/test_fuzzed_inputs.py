@@ -327,7 +327,7 @@ def test_bundles_that_are_served_live(tmp_path: Path, photo_path: Path) -> None:
     (page / "index.html").write_text("page")
 
     def served(_: Path) -> None:
-        server, _, _ = open_server([folder], "127.0.0.1", 0, page)
+        server = open_server([folder], "127.0.0.1", 0, page)[0]
         with server:
             for found in server.files.values():
                 assert isinstance(found, bytes) or found[0] in (page, folder)
