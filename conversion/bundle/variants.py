@@ -189,7 +189,7 @@ VARIANTS = (
         label="4-bit palette",
         stored="weights from 16 values, float16 activations",
         purpose="a quarter of the size of float16, where a visible loss is acceptable",
-        gate=Gate(min_psnr=15.0, max_flat_levels=32),
+        gate=Gate(min_psnr=15.0, max_flat_levels=24),
         budget=1.0,
     ),
     Variant(

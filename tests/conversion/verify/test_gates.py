@@ -155,7 +155,7 @@ LIMITS = {
     ("coreml", "float16"): Gate(min_psnr=60.0, max_stored_error=1e-4, max_levels=1, range_slack=1e-6),
     ("coreml", "int8"): Gate(min_psnr=30.0, max_levels=255, max_flat_levels=16, range_slack=1e-6),
     ("coreml", "palettized6"): Gate(min_psnr=25.0, max_levels=255, max_flat_levels=18, range_slack=1e-6),
-    ("coreml", "palettized4"): Gate(min_psnr=15.0, max_levels=255, max_flat_levels=32, range_slack=1e-6),
+    ("coreml", "palettized4"): Gate(min_psnr=15.0, max_levels=255, max_flat_levels=24, range_slack=1e-6),
     ("coreml", "mixed"): Gate(min_psnr=20.0, max_levels=255, max_flat_levels=18, range_slack=1e-6),
 }
 BUDGETS = {
