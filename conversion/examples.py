@@ -9,7 +9,7 @@ were not taken from.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,23 @@ def plain_examples(photos: Sequence[Path], deployable: Deployable) -> list[Examp
             None,
         )
         for index, path in enumerate(photos)
+    ]
+
+
+def flat_inputs(
+    examples: Sequence[Mapping[str, Picture]], images: Mapping[str, tuple[float, float]]
+) -> list[dict[str, Picture]]:
+    """Black, grey and white for the image inputs, whose ranges are given by name, with the other inputs of each example."""
+    different = examples if set(examples[0]) - set(images) else examples[:1]
+    return [
+        {
+            name: np.full_like(value, images[name][0] + share * (images[name][1] - images[name][0]))
+            if name in images
+            else value
+            for name, value in example.items()
+        }
+        for example in different
+        for share in (0.0, 128 / 255, 1.0)
     ]
 
 

@@ -108,6 +108,16 @@ def test_the_commands_on_a_bundle_that_help_opens_with_work(
         assert result.code == 0, result.stderr
 
 
+def test_help_says_which_variants_are_made_by_default(cli: Cli) -> None:
+    from afterlens.conversion.bundle.variants import VARIANTS
+
+    words = " ".join(cli("convert", "--help").stdout.split())
+    made, _, more = words.partition("Variants: ")[2].partition(" by default; also ")
+    for variant in VARIANTS:
+        assert (variant.file_ending in made) is variant.is_default, variant.file_ending
+        assert (variant.file_ending in more.partition(". ")[0]) is not variant.is_default, variant.file_ending
+
+
 def test_the_program_is_named_as_it_can_be_started(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "afterlens", "--help"]
     environment = {**ENVIRONMENT, "PATH": str(tmp_path)}  # no afterlens there

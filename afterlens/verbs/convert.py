@@ -63,9 +63,9 @@ def convert(
     BUNDLE holds the artifacts, model.json (what an app must know of them) and golden/ (an input and the expected
     outputs). Works offline. `afterlens verify` proves the result.
 
-    Variants: float32.tflite, float16.tflite, mixed.tflite and float16.mlpackage by default; also
-    dynamic_range_quant.tflite, full_integer_quant.tflite, integer_quant_with_int16_act.tflite, int8.mlpackage,
-    palettized6.mlpackage, palettized4.mlpackage and mixed.mlpackage.
+    Variants: float32.tflite, float16.tflite, mixed.tflite, float16.mlpackage, int8.mlpackage and palettized6.mlpackage by
+    default; also dynamic_range_quant.tflite, full_integer_quant.tflite, integer_quant_with_int16_act.tflite,
+    palettized4.mlpackage and mixed.mlpackage.
     """
     from dataclasses import asdict
 

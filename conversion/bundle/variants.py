@@ -39,7 +39,7 @@ class Gate:
             float32 arithmetic. It finds faults that cost less than float16 rounding (docs/proof.md).
         max_levels: the largest difference after both are rounded to 8 bits, in levels of 255.
         max_flat_levels: the same on pictures of one colour, such as black and white. Integers saturate where their
-            range ends, and such a picture has no detail that could excuse it.
+            range ends, rounded weights shift a whole area, and such a picture has no detail that could excuse either.
         range_slack: how far a value may leave the declared range.
     """
 
@@ -169,7 +169,7 @@ VARIANTS = (
         label="int8 weights",
         stored="int8 weights, float16 activations",
         purpose="half the size of float16, at almost no loss",
-        gate=Gate(min_psnr=30.0),
+        gate=Gate(min_psnr=30.0, max_flat_levels=16),
         budget=0.3,
         is_default=True,
     ),
@@ -179,7 +179,7 @@ VARIANTS = (
         label="6-bit palette",
         stored="weights from 64 values, float16 activations",
         purpose="a good third of the size of float16",
-        gate=Gate(min_psnr=25.0),
+        gate=Gate(min_psnr=25.0, max_flat_levels=18),
         budget=0.3,
         is_default=True,
     ),
@@ -189,7 +189,7 @@ VARIANTS = (
         label="4-bit palette",
         stored="weights from 16 values, float16 activations",
         purpose="a quarter of the size of float16, where a visible loss is acceptable",
-        gate=Gate(min_psnr=15.0),
+        gate=Gate(min_psnr=15.0, max_flat_levels=24),
         budget=1.0,
     ),
     Variant(
@@ -198,7 +198,7 @@ VARIANTS = (
         label="mixed weights",
         stored="weights as small as each layer bears, float16 activations",
         purpose="the smallest package within a given loss",
-        gate=Gate(min_psnr=20.0),
+        gate=Gate(min_psnr=20.0, max_flat_levels=18),
         budget=0.3,
     ),
 )

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from afterlens.conversion.bundle.runtimes import to_levels
+from afterlens.conversion.bundle.variants import gate
 from afterlens.conversion.coreml.compress import REPRESENTATIONS, Weight, compressed, weights_of
+from afterlens.conversion.examples import flat_inputs
 from afterlens.conversion.mil.interpret import MilProgram
 from afterlens.conversion.mil.package import read_package
 
@@ -30,6 +32,12 @@ On real damage a network reaches less, and then the same error costs less than p
 MEASURED_PICTURES = 4  # for the sensitivity of each weight; the whole plan is measured on all pictures
 
 
+FLAT_EXAMPLES = 4  # whose inputs that are no pictures go with pictures of one colour
+
+MOST_LEVELS = gate("coreml", "mixed").max_flat_levels * 2 / 3
+"""Levels of 255 that a picture of one colour may be off: two thirds of what `verify` allows, whose reference is PyTorch."""
+
+
 def plan_mixed(
     package: Path,
     pictures: Sequence[Mapping[str, Picture]],
@@ -37,6 +45,8 @@ def plan_mixed(
     budget: float = 0.3,
 ) -> dict[str, str]:
     """The representation of each weight with which the pictures lose at most `budget` dB and the file is small.
+
+    Nor may black, grey and white be off by more than `MOST_LEVELS`, in any output picture.
 
     The cost of a weight's smallest form is measured: the program runs in float32 with only this weight compressed, and
     only what depends on it is computed again. The costs of its larger forms follow from their squared errors. One price
@@ -74,6 +84,9 @@ def plan_mixed(
     }
     levels = [_levels(program, picture) for picture in pictures]
     exact = [_run(program, picture) for picture in levels]
+    images = {feature.name: (0.0, 1.0) for feature in program.inputs if feature.is_image}
+    flat = [_levels(program, picture) for picture in flat_inputs(pictures[:FLAT_EXAMPLES], images)]
+    exact_flat = [_run(program, picture) for picture in flat]
     step = -(-len(levels) // MEASURED_PICTURES)
     costs = _costs(program, levels[::step], exact[::step], weights, expanded)
 
@@ -86,7 +99,14 @@ def plan_mixed(
 
     def loss(plan: Mapping[str, str]) -> float:
         changed = {name: expanded[name][kind] for name, kind in plan.items() if kind != "float16"}
-        return lost([_run(program, picture, changed) for picture in levels], exact, ground_truths)
+        decibels = lost([_run(program, picture, changed) for picture in levels], exact, ground_truths)
+        if decibels > budget:
+            return decibels
+        off = max(
+            _levels_off(program, _run(program, picture, changed), reference)
+            for picture, reference in zip(flat, exact_flat, strict=True)
+        )
+        return decibels if off <= MOST_LEVELS else float("inf")
 
     return cheapest(plan_at, loss, budget)
 
@@ -194,6 +214,12 @@ def _levels(program: MilProgram, picture: Mapping[str, Picture]) -> dict[str, Ar
         else np.asarray(picture[feature.name], np.float32)[None]
         for feature in program.inputs
     }
+
+
+def _levels_off(program: MilProgram, got: Mapping[str, Picture], wanted: Mapping[str, Picture]) -> float:
+    """The largest difference of any output picture, in levels of 255."""
+    images = [feature.name for feature in program.outputs if feature.is_image]
+    return max((255.0 * float(np.abs(got[name] - wanted[name]).max()) for name in images), default=0.0)
 
 
 def _error(got: Picture, wanted: Picture) -> float:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from afterlens.conversion.bundle.layout import first_image
 from afterlens.conversion.examples import Example
 from afterlens.conversion.tflite.graph import read_tflite
 from afterlens.conversion.tflite.quantize import quantize
@@ -51,7 +50,7 @@ class Quantizer:
         """
         self.model = read_tflite(path)
         self.examples = examples
-        self.output = (first_image(deployable.outputs) or deployable.outputs[0]).name
+        self.deployable = deployable
         self.keys = keys(self.model)
         pictures = [example.inputs for example in examples]
         measured = measure_ranges(self.model, [*pictures, *extremes(pictures, deployable.inputs)])
@@ -67,7 +66,7 @@ class Quantizer:
         if variant == "mixed":
             if variant not in self.kept:
                 step = max(1, len(self.examples) // BENCHED)
-                bench = Bench(self.model, self.examples[::step][:BENCHED], self.output)
+                bench = Bench(self.model, self.examples[::step][:BENCHED], self.deployable)
                 plan = mixed_plan(self.model, self.ranges, bench, budget)
                 self.kept[variant] = {self.keys[index] for index in plan}
             keep = [index for index, key in enumerate(self.keys) if key in self.kept[variant]]

@@ -28,15 +28,21 @@ def write(path: Path, document: Any) -> Path:
 
 
 def benchmark(
-    path: Path, *, slower: float = 1.0, busy: float = 1.0, noise: float = 0.05, seed: int = 0
+    path: Path,
+    *,
+    slower: float = 1.0,
+    busy: float = 1.0,
+    noise: float = 0.05,
+    seed: int = 0,
+    rounds: int = 30,
 ) -> Path:
-    """A host's document of 30 rounds. `slower`: the float16 file alone; `busy`: the machine, everything on it."""
+    """A host's document of so many rounds. `slower`: the float16 file alone; `busy`: the machine, everything on it."""
     document: dict[str, Any] = json.loads(HOST.read_text())
     rng = np.random.default_rng(seed)
-    disturbed = busy * rng.lognormal(0, 0.2, 30)  # hits all that runs in a round alike
+    disturbed = busy * rng.lognormal(0, 0.2, rounds)  # hits all that runs in a round alike
 
     def samples(milliseconds: float) -> list[float]:
-        return [float(ms) for ms in milliseconds * disturbed * rng.lognormal(0, noise, 30)]
+        return [float(ms) for ms in milliseconds * disturbed * rng.lognormal(0, noise, rounds)]
 
     document["machine"]["samples_ms"] = samples(25.0)
     for result in document["results"]:
@@ -192,6 +198,16 @@ def test_times_that_do_not_compare_are_not_judged_and_it_is_said_why(
     (artifact,) = [artifact for artifact in result["artifacts"] if artifact["id"] == FLOAT16]
     assert reason in artifact["not_evaluated"][0]
     assert reason in markdown(result)
+
+
+@pytest.mark.parametrize(
+    ("rounds", "judged"), [((8, 8), True), ((7, 7), False), ((30, 7), False), ((7, 30), False)]
+)
+def test_few_rounds_are_not_judged(tmp_path: Path, rounds: tuple[int, int], judged: bool) -> None:
+    base, new = (benchmark(tmp_path / f"{i}.json", rounds=count) for i, count in enumerate(rounds))
+    result = compare(base, new)
+    assert ("time" in changes(result)) is judged
+    assert ("fewer than 8 rounds were recorded" in markdown(result)) is not judged
 
 
 # --- quality, size and numerics -----------------------------------------------------------------------------------

@@ -14,7 +14,13 @@ from afterlens.conversion.convert import (
     _package_plan,
     _quantizer,
 )
-from afterlens.conversion.examples import Example, plain_examples, refuse_unreal, task_examples
+from afterlens.conversion.examples import (
+    Example,
+    flat_inputs,
+    plain_examples,
+    refuse_unreal,
+    task_examples,
+)
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.media.errors import UserError
 from afterlens.training.reflection.task import TASK
@@ -75,3 +81,17 @@ def test_both_formats_look_at_what_they_calibrate_on(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="noise: frame0 looks like noise"):
         _package_plan(tmp_path / "none.mlpackage", graph(), examples, golden, 0.1)
     assert asked == [CALIBRATION[0], MEASURED_PICTURES]
+
+
+def test_flat_inputs_are_black_grey_and_white_of_their_range() -> None:
+    example = {name: np.full((2, 2, 3), 0.3, np.float32) for name in "ab"}
+    ranges = {"a": (0.0, 1.0), "b": (-1.0, 1.0)}
+    colours = [[0.0, -1.0], [pytest.approx(128 / 255), pytest.approx(1 / 255)], [1.0, 1.0]]
+    alone = flat_inputs([example] * 2, ranges)
+    assert [[float(inputs[name].min()) for name in "ab"] for inputs in alone] == colours
+    assert all(np.ptp(inputs["a"]) == np.ptp(inputs["b"]) == 0.0 for inputs in alone)
+    # What is wanted changes what a picture of one colour becomes.
+    wanted = list(np.eye(4, dtype=np.float32)[:2])
+    made = flat_inputs([{**example, "wanted": value} for value in wanted], ranges)
+    assert [[float(inputs[name].min()) for name in "ab"] for inputs in made] == colours * 2
+    assert [inputs["wanted"] is wanted[number // 3] for number, inputs in enumerate(made)] == [True] * 6

@@ -14,7 +14,15 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor, nn
 
-from afterlens.benchmarks.evaluation.quality import REACH, Sample, evaluate, measure, require, shifted
+from afterlens.benchmarks.evaluation.quality import (
+    REACH,
+    Sample,
+    evaluate,
+    measure,
+    require,
+    shifted,
+    synthetic_set,
+)
 from afterlens.benchmarks.evaluation.quality import TestSet as Samples
 from afterlens.training.checkpoint import save_checkpoint
 from afterlens.training.media.errors import GateFailed, UserError
@@ -138,6 +146,20 @@ def test_synthesis_degrades_and_repeats_with_its_seed(
     assert evaluate(task, checkpoint, tmp_path, synthesize=kind, seed=3) == first
     other = evaluate(task, checkpoint, tmp_path, synthesize=kind, seed=4)
     assert other["mean"]["input_psnr"] != first["mean"]["input_psnr"]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("reflection", "shadow"), ("udc", "panel"), ("deblur", "shake")])
+def test_what_is_restored_has_8_bits_as_a_file_has(
+    photo_path: Path, tmp_path: Path, name: str, kind: str
+) -> None:
+    Image.open(photo_path).resize((120, 90)).save(tmp_path / "small.png")
+    task = TASKS[name]
+    sample = synthetic_set(task, tmp_path, kind, seed=2).load(0)
+    assert len(sample.inputs) == len(task.inputs)
+    for picture in sample.inputs:
+        levels = picture * 255
+        assert torch.equal(levels.round().clamp(0, 255) / 255, picture), (levels - levels.round()).abs().max()
+    assert not torch.equal(sample.ground_truth, sample.input)
 
 
 def test_adding_photos_does_not_change_the_degradation_of_the_earlier_ones(

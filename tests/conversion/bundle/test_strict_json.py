@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from afterlens.conversion.bundle.strict_json import Count, Positive, Sha256, Side, Text
+from afterlens.conversion.bundle.strict_json import Count, Positive, Sha256, Side, Text, parse
+from afterlens.training.media.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,12 @@ def test_limits(kind: Any, taken: tuple[Any, ...], refused: tuple[Any, ...]) -> 
     for value in refused:
         with pytest.raises(ValidationError):
             adapter.validate_python(value)
+
+
+@pytest.mark.parametrize(("value", "shown"), [("a" * 78, repr("a" * 78)), ("a" * 79, f"'{'a' * 79}...")])
+def test_a_message_shows_a_value_as_far_as_a_line_goes(value: str, shown: str) -> None:
+    """80 characters of it, whatever the file holds."""
+    with pytest.raises(UserError) as error:
+        parse(TypeAdapter(Count), value, "numbers.json", remedy="again")
+    assert str(error.value).startswith("numbers.json: $: ")
+    assert str(error.value).endswith(f", got {shown}; again")

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from afterlens.conversion.bundle.contract import digest
+from afterlens.conversion.bundle.variants import gate
+from afterlens.conversion.coreml import plan
 from afterlens.conversion.coreml.check import compress_and_check
 from afterlens.conversion.coreml.compress import (
     REPRESENTATIONS,
@@ -19,7 +21,7 @@ from afterlens.conversion.coreml.compress import (
     weights_of,
 )
 from afterlens.conversion.coreml.convert import convert_coreml
-from afterlens.conversion.coreml.plan import cheapest, lost, plan_mixed
+from afterlens.conversion.coreml.plan import MOST_LEVELS, cheapest, lost, plan_mixed
 from afterlens.conversion.mil.interpret import MilProgram
 from afterlens.conversion.mil.package import read_package
 from afterlens.training.media.images import fit
@@ -86,6 +88,44 @@ def test_bits_go_to_the_layer_that_the_picture_depends_on(tmp_path: Path) -> Non
     plan = plan_mixed(path, [{"image": picture}], None, budget)
     kinds = {part: next(kind for name, kind in plan.items() if part in name) for part in ("twin", "other")}
     assert REPRESENTATIONS.index(kinds["other"]) < REPRESENTATIONS.index(kinds["twin"]), plan
+
+
+class _Loud(Small):
+    """A small error of a weight becomes a large one of the picture."""
+
+    def forward(self, image: Tensor) -> tuple[Tensor]:
+        x = torch.relu(self.twin(torch.relu(self.body(torch.relu(self.stem(image))))))
+        return (torch.sigmoid(40.0 * self.head(torch.relu(self.up(x)))),)
+
+
+@pytest.mark.parametrize("colour", [0, 128, 255])
+def test_pictures_of_one_colour_keep_their_levels_whatever_the_budget(
+    colour: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The picture that is measured may lose all it likes; this one is none of them."""
+    path = tmp_path / "loud.mlpackage"
+    convert_coreml(deployable(_Loud()), path)
+    flat = np.full((32, 32, 3), colour, np.uint8)
+
+    def off(kinds: dict[str, str]) -> float:
+        compress(path, "mixed", tmp_path / "mixed.mlpackage", kinds)
+        got, exact = (
+            MilProgram.load(one).run({"image": flat}, round_storage=False, eight_bit=False)
+            for one in (tmp_path / "mixed.mlpackage", path)
+        )
+        return max(float(np.abs(got[name] - exact[name]).max()) for name in exact)
+
+    weights = weights_of(read_package(path))
+    smallest = off(dict.fromkeys(weights, "palettized4"))
+    monkeypatch.setattr(plan, "MOST_LEVELS", smallest / 3)  # of a small network that is at home in 4 bits
+    found = plan_mixed(path, [{"image": np.full((32, 32, 3), 0.4, np.float32)}], None, 90.0)
+    print(f"{smallest:.2f} levels in 4 bits, {off(found):.2f} as planned: {sorted(found.values())}")
+    assert off(found) <= smallest / 3
+    assert set(found.values()) != {"float16"}
+
+
+def test_the_plan_asks_more_than_the_gate() -> None:
+    assert gate("coreml", "mixed").max_flat_levels > MOST_LEVELS
 
 
 def test_the_cheapest_plan_within_the_budget_is_found() -> None:

@@ -116,3 +116,65 @@ def test_packages_that_are_missing_are_named(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(UserError, match=r"^not installed \(Debian's names\): qemu-user-static, debootstrap$"):
         machines.arm64(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_machine_is_made_ready_once_and_again_when_its_wheels_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commands that would download are written down instead, and leave what they would leave."""
+    ran: list[list[str]] = []
+
+    def run(*command: str) -> None:
+        ran.append([Path(command[0]).name, *command[1:]])
+        if command[0] == "debootstrap":
+            downloaded = Path(command[-1]) / "var" / "cache" / "apt" / "archives"
+            downloaded.mkdir(parents=True)
+            for name in ("python3.deb", "libstdc++6.deb", "lock"):
+                (downloaded / name).touch()
+        if "--target" in command:
+            Path(command[command.index("--target") + 1]).mkdir(parents=True)
+
+    monkeypatch.setattr(machines, "_run", run)
+    monkeypatch.setattr(machines, "_require", lambda there: None)
+    arm, gpu = machines.arm64(tmp_path), machines.gpu(tmp_path)
+    root, own = tmp_path / "arm64" / "root", tmp_path / "arm64" / "packages"
+    pips = [command for command in ran if "pip" in command]
+    assert [command[command.index("--target") + 1] for command in pips] == [
+        str(own),
+        str(tmp_path / "gpu" / "packages"),
+    ]
+    for command, wheels in zip(pips, (machines.ARM64_WHEELS, machines.GPU_WHEELS), strict=True):
+        assert command[-len(wheels) :] == list(wheels)
+        # Nothing is built here, nor chosen for this interpreter.
+        assert {"--no-deps", "--only-binary=:all:", "--python-version=3.11"} <= set(command)
+    assert "--platform=manylinux_2_17_aarch64" in pips[0]
+    assert not any(word.startswith("--platform") for word in pips[1])
+    (bootstrap,) = [command for command in ran if command[0] == "debootstrap"]
+    assert {"--foreign", "--arch=arm64"} <= set(bootstrap) and bootstrap[-2:] == ["bookworm", str(root)]
+    assert [command[1:] for command in ran if command[0] == "dpkg-deb"] == [
+        ["-x", str(root / "var/cache/apt/archives" / name), str(root)]
+        for name in ("libstdc++6.deb", "python3.deb")
+    ]
+    assert arm.python[0] == "qemu-aarch64-static" and arm.python[-1] == str(root / "usr/bin/python3.11")
+    assert arm.python[arm.python.index("-L") + 1] == str(root)
+    assert arm.environment == {"PYTHONPATH": str(own)} and (arm.processor, arm.floats_only) == ("cpu", False)
+    driver = json.loads(Path(gpu.environment["VK_ICD_FILENAMES"]).read_text())
+    assert driver["ICD"]["library_path"] == str(machines.SWIFTSHADER)
+    assert gpu.environment["PYTHONPATH"] == str(tmp_path / "gpu" / "packages")
+    assert (gpu.python, gpu.processor, gpu.floats_only) == ([sys.executable], "gpu", True)
+
+    before = len(ran)
+    assert machines.arm64(tmp_path) == arm and len(ran) == before
+    monkeypatch.setattr(machines, "ARM64_WHEELS", machines.ARM64_WHEELS[:2])
+    machines.arm64(tmp_path)
+    assert [command[-2:] for command in ran[before:]] == [list(machines.ARM64_WHEELS)]
+    assert own.is_dir()
+    (root / "complete").unlink()  # as if it had been stopped: it begins anew
+    machines.arm64(tmp_path)
+    assert [command[0] for command in ran[before + 1 :]] == ["debootstrap", "dpkg-deb", "dpkg-deb"]
+
+
+def test_a_command_that_fails_is_one_line() -> None:
+    with pytest.raises(UserError, match=r"^sh -c echo one; echo two; exit 3 failed: two$"):
+        machines._run("sh", "-c", "echo one; echo two; exit 3")
+    machines._run("true")

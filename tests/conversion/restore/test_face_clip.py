@@ -60,6 +60,17 @@ def test_two_faces_keep_their_own_places_in_whatever_order() -> None:
     assert np.abs(made[0] - other).max() < 1.0 and np.abs(made[1] - FACE).max() < 1.0
 
 
+def test_how_far_a_face_has_moved_is_measured_in_its_own_size() -> None:
+    """A large face moves further between two frames than the small one that it passes."""
+    steady, middle = SteadyFaces(), FACE.mean(axis=0)
+    to_the_right = np.array([0.3 * float(np.linalg.norm(FACE[33] - FACE[263])), 0.0], np.float32)
+    small = (FACE - middle) * np.float32(0.1) + middle + 1.5 * to_the_right
+    steady([FACE, small], new_scene=True)
+    made = steady([FACE + to_the_right], new_scene=False)
+    assert len(made) == 2 and np.array_equal(made[1], small)
+    assert 0.0 < (made[0] - FACE)[:, 0].mean() < to_the_right[0]
+
+
 def test_a_face_that_is_not_found_is_held_for_two_frames_but_not_over_a_cut() -> None:
     steady = SteadyFaces()
     steady([FACE], new_scene=True)

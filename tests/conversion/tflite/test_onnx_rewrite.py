@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from afterlens.conversion.tflite.onnx_export import export_onnx
+from afterlens.conversion.tflite.onnx_rewrite import spell_out_norms
 from afterlens.training.deployable import Deployable, Port
 
 
@@ -119,3 +120,30 @@ def test_a_convolution_in_groups_before_a_shuffle_is_left_alone(groups: int, tmp
 @pytest.mark.parametrize("colours", [1, 3])
 def test_a_mask_of_one_channel_keeps_its_place(mask: str, colours: int, tmp_path: Path) -> None:
     assert mode_of_shuffle(Head(colours, mask=mask), colours, tmp_path / "h.onnx") == b"DCR"
+
+
+@pytest.mark.parametrize("axes", [[1], [2, 3]])
+@pytest.mark.parametrize(("kind", "power"), [("ReduceL1", 1), ("ReduceL2", 2)])
+def test_norms_are_spelled_out_with_their_own_values(kind: str, power: int, axes: list[int]) -> None:
+    from onnx import TensorProto, checker, helper, numpy_helper
+
+    features = np.random.default_rng(0).normal(0.0, 2.0, (1, 4, 3, 5)).astype(np.float32)
+    wanted = (np.abs(features.astype(np.float64)) ** power).sum(tuple(axes), keepdims=True) ** (1 / power)
+    ports = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, value.shape)
+        for name, value in (("x", features), ("y", wanted))
+    ]
+    nodes = [
+        helper.make_node(kind, ["x", "axes"], ["norm"], name="norm", keepdims=1),
+        helper.make_node("Identity", ["norm"], ["y"], name="last"),
+    ]
+    constants = [numpy_helper.from_array(np.array(axes, np.int64), "axes")]
+    graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    spell_out_norms(model)
+    checker.check_model(model)
+    kinds = [node.op_type for node in model.graph.node]
+    spelled = ["Abs", "ReduceSum"] if power == 1 else ["Mul", "ReduceSum", "Sqrt"]
+    assert kinds == [*spelled, "Identity"]
+    (got,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": features})
+    assert np.abs(got - wanted).max() < 1e-5 * wanted.max()

@@ -194,9 +194,9 @@ def test_layers_hold_every_operator_once(model: Any) -> None:
 
 
 def test_the_layer_that_does_the_harm_stays_in_float(
-    model: Any, ranges: Ranges, examples: list[Example]
+    model: Any, ranges: Ranges, examples: list[Example], deployable: Deployable
 ) -> None:
-    bench = Bench(model, examples[:1], "restored")
+    bench = Bench(model, examples[:1], deployable)
     assert mixed_plan(model, ranges, bench, budget=3.0) == []
     types = operator_names(model)
     # The first convolution gets a range in which nothing can be told apart.
@@ -212,9 +212,11 @@ def test_the_layer_that_does_the_harm_stays_in_float(
     assert max(bench.losses(quantize(model, coarse, Scheme.INT8, kept))) <= 3.0
 
 
-def test_loss_counts_distance_whatever_its_direction(model: Any, examples: list[Example]) -> None:
+def test_loss_counts_distance_whatever_its_direction(
+    model: Any, examples: list[Example], deployable: Deployable
+) -> None:
     """A file that is nearer to the ground truth than PyTorch by luck must not count as a gain."""
-    bench = Bench(model, examples[:1], "restored")
+    bench = Bench(model, examples[:1], deployable)
     assert bench.losses(pack(model)) == [pytest.approx(0.0, abs=1e-6)]
 
 

@@ -206,3 +206,23 @@ def test_a_limit_elsewhere_is_a_fault(kind: str, limit: float, stored: int, tmp_
     (tmp_path / "quantized.tflite").write_bytes(pack(damaged))
     (fault,) = quantization_faults(tmp_path / "quantized.tflite", tmp_path / "float.tflite")
     assert "steps off" in fault
+
+
+@pytest.mark.parametrize(
+    ("scales", "axis"),
+    [([0.1] * 3, 3), ([0.1] * 5, 3), ([0.1] * 4, 4), ([0.1] * 4, 1)],
+    ids=["too few", "too many", "no such axis", "another axis"],
+)
+def test_scales_that_do_not_fit_the_weights_are_a_fault_and_no_crash(
+    scales: list[float], axis: int, tmp_path: Path
+) -> None:
+    model = depthwise(normal(1, 1, 3, 3, 4), np.zeros(4, np.float32))
+    (tmp_path / "float.tflite").write_bytes(pack(model))
+    (tmp_path / "quantized.tflite").write_bytes(quantized(model, features(2), Scheme.INT8))
+    damaged = read_tflite(tmp_path / "quantized.tflite")
+    (weights,) = [tensor for tensor in damaged.subgraphs[0].tensors if tensor.name == b"t2_quantized"]
+    weights.quantization.scale, weights.quantization.zeroPoint = scales, [0] * len(scales)
+    weights.quantization.quantizedDimension = axis
+    (tmp_path / "quantized.tflite").write_bytes(pack(damaged))
+    (fault,) = quantization_faults(tmp_path / "quantized.tflite", tmp_path / "float.tflite")
+    assert fault == f"constant 't2' has {len(scales)} scales for (1, 3, 3, 4)"

@@ -1,0 +1,108 @@
+"""What decides which layers stay in float: pictures of one colour and every output, beside the examples' loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ai_edge_litert import schema_py_generated as schema
+
+from afterlens.conversion.bundle.variants import gate
+from afterlens.conversion.examples import Example
+from afterlens.conversion.tflite.graph import pack
+from afterlens.conversion.tflite.quantize import quantize
+from afterlens.conversion.tflite.ranges import extremes, measure_ranges
+from afterlens.conversion.tflite.scales import Scheme
+from afterlens.conversion.tflite.sensitivity import MOST_LEVELS, Bench, mixed_plan
+from afterlens.training.deployable import Deployable, Port
+from tests.conversion.tflite.files import File, conv_options
+from tests.conversion.tflite.test_quantized_layers import SIDE, normal
+
+PICTURE, MASK = 0, 1  # the convolutions by number
+SHAPE = (1, SIDE, SIDE, 3)
+PORT = (1, 3, SIDE, SIDE)
+DEPLOYABLE = Deployable(
+    torch.nn.Identity(),
+    "two",
+    "Two outputs",
+    "1",
+    (Port("t0", PORT, (0.0, 1.0)),),
+    (Port("picture", PORT, (0.0, 1.0)), Port("mask", PORT, (-1.0, 1.0))),
+)
+
+
+def two_outputs() -> Any:
+    """One convolution makes the picture, another the mask."""
+    file = File()
+    image, picture, mask = (file.tensor(SHAPE) for _ in range(3))
+    for number, made in enumerate((picture, mask)):
+        constants = [
+            file.tensor((3, 3, 3, 3), data=0.1 * normal(number, 3, 3, 3, 3)),
+            file.tensor((3,), data=np.zeros(3, np.float32)),
+        ]
+        file.operator("CONV_2D", [image, *constants], [made], conv_options())
+    model = file.finish([image], [picture, mask])
+    signature = schema.SignatureDefT()
+    signature.signatureKey, signature.subgraphIndex = b"serving_default", 0
+    signature.inputs, signature.outputs = [], []
+    for name, tensor, entries in (
+        ("t0", image, signature.inputs),
+        ("picture", picture, signature.outputs),
+        ("mask", mask, signature.outputs),
+    ):
+        entry = schema.TensorMapT()
+        entry.name, entry.tensorIndex = name.encode(), tensor
+        entries.append(entry)
+    model.signatureDefs = [signature]
+    return model
+
+
+@pytest.fixture
+def examples() -> list[Example]:
+    noise = np.random.default_rng(0).random((3, SIDE, SIDE, 3)).astype(np.float32)
+    return [Example(f"{number}", {"t0": picture}, None) for number, picture in enumerate(noise)]
+
+
+def ranges_of(model: Any, examples: list[Example]) -> dict[int, tuple[float, float]]:
+    pictures = [example.inputs for example in examples]
+    return measure_ranges(model, [*pictures, *extremes(pictures, DEPLOYABLE.inputs)])
+
+
+@pytest.mark.parametrize("end", [0, 1])
+def test_a_layer_that_only_a_picture_of_one_colour_shows_stays_in_float(
+    examples: list[Example], end: int
+) -> None:
+    """Its output is no picture that anything is evaluated by, and the examples lose nothing."""
+    model = two_outputs()
+    ranges = ranges_of(model, examples)
+    bench = Bench(model, examples, DEPLOYABLE)
+    assert mixed_plan(model, ranges, bench, budget=3.0) == []
+    mask = model.subgraphs[0].outputs[MASK]
+    # A range far beyond the mask's own: steps of 0.3.
+    ranges[mask] = (-80.0 * end - 1.0, 80.0 * (1 - end) + 1.0)
+    coarse = quantize(model, ranges, Scheme.INT8)
+    print(bench.losses(coarse), bench.levels(coarse))
+    assert max(bench.losses(coarse)) < 3.0 and bench.levels(coarse) > MOST_LEVELS
+    assert mixed_plan(model, ranges, bench, budget=3.0) == [MASK]
+    assert bench.levels(quantize(model, ranges, Scheme.INT8, [MASK])) <= MOST_LEVELS
+
+
+def test_levels_are_of_255_of_the_declared_range_and_the_worst_counts(examples: list[Example]) -> None:
+    model = two_outputs()
+    bench = Bench(model, examples, DEPLOYABLE)
+    assert bench.levels(pack(model)) == 0.0
+    for port, tensor, width in zip(DEPLOYABLE.outputs, model.subgraphs[0].outputs, (1.0, 2.0), strict=True):
+        (operator,) = [o for o in model.subgraphs[0].operators if tensor in o.outputs]
+        bias = model.buffers[model.subgraphs[0].tensors[operator.inputs[2]].buffer]
+        whole = bias.data
+        bias.data = np.frombuffer(np.array([0.0, -0.1, 0.05], np.float32).tobytes(), np.uint8)
+        assert bench.levels(pack(model)) == pytest.approx(255 * 0.1 / width, rel=1e-3), port.name
+        bias.data = np.frombuffer(np.array([np.nan] * 3, np.float32).tobytes(), np.uint8)
+        assert bench.levels(pack(model)) == 255.0
+        bias.data = whole
+
+
+def test_the_plan_asks_more_than_the_gate() -> None:
+    assert gate("tflite", "mixed").max_flat_levels > MOST_LEVELS
