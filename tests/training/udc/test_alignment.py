@@ -18,10 +18,18 @@ from skimage.transform import warp as resample
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import read_photo, write_png
 from afterlens.training.pairs import check_sizes, find_pairs
-from afterlens.training.udc.alignment import Outcome, _preview_row, align, align_pairs, common_box
+from afterlens.training.udc.alignment import (
+    Outcome,
+    _preview_row,
+    _seen_from_input,
+    align,
+    align_pairs,
+    common_box,
+)
 from afterlens.training.udc.block_matching import local_shifts
 from afterlens.training.udc.geometry import warp
 from afterlens.training.udc.mutual_information import BINS, mutual_information
+from afterlens.training.udc.registration import Registration
 
 LIMITS = {"threshold": 16.0, "max_residual": 1.0}
 Array = NDArray[Any]
@@ -132,6 +140,21 @@ def test_a_target_of_more_pixels_comes_at_the_inputs_size(photo: Array) -> None:
     left, top, box_width, box_height = box
     assert box_width > width - 12 and box_height > height - 10
     assert np.abs(aligned - source[top : top + box_height, left : left + box_width]).mean() < 0.01
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.5, 2.0, 3.0])
+def test_a_target_is_sampled_at_the_middles_of_the_inputs_pixels(scale: float) -> None:
+    """A plane of grey comes through every filter as it is, so what is off is a shift: half a pixel would show."""
+    slope_x, slope_y = 1e-3, 2e-3
+    y, x = np.mgrid[:240, :300].astype(np.float32)
+    target = np.repeat((0.1 + slope_x * x + slope_y * y)[..., None], 3, axis=2)
+    mapping = np.array([[scale, 0, 20.5], [0, scale, 9.25], [0, 0, 1]])
+    source = np.zeros((60, 80, 3), np.float32)
+    got = _seen_from_input(source, target, Registration(None, "keypoints", mapping, 0.0, 1.0))[8:-8, 8:-8, 0]
+    y, x = np.mgrid[8:52, 8:72]
+    off = got - (0.1 + slope_x * (scale * x + 20.5) + slope_y * (scale * y + 9.25))
+    print(f"off by {np.abs(off).max() / slope_x:.3f} pixels")
+    assert np.abs(off).max() < 0.2 * slope_x  # by 1.5, averages of whole and half pixels waver by a sixth
 
 
 def test_an_aligned_pair_is_left_alone(photo: Array) -> None:
