@@ -19,7 +19,8 @@ from afterlens.conversion.bundle.contract import (
 )
 from afterlens.conversion.bundle.runtimes import to_levels
 from afterlens.conversion.coreml.convert import convert_coreml
-from afterlens.conversion.lint.graph import Node, Tensor, read_graph
+from afterlens.conversion.lint import graph
+from afterlens.conversion.lint.graph import Node, read_graph
 from afterlens.conversion.lint.lint import lint, require
 from afterlens.conversion.lint.ranges import Range, _add, measure_ranges, terms
 from afterlens.conversion.lint.rules import CATEGORIES
@@ -152,8 +153,11 @@ def test_how_many_values_are_summed_up(
     count: int | None,
 ) -> None:
     """Nothing is said of shapes that are not fixed. The axes, a constant, are no values."""
-    inputs = (Tensor("axes", "int32", (2,), constant=True), Tensor("in", "float32", before))
-    assert terms(Node(operator, 1, inputs, (Tensor("out", "float32", after),), options)) == count
+    inputs = (
+        graph.Tensor("axes", "int32", (2,), constant=True),
+        graph.Tensor("in", "float32", before),
+    )
+    assert terms(Node(operator, 1, inputs, (graph.Tensor("out", "float32", after),), options)) == count
 
 
 def test_a_sum_that_overflows_behind_a_small_mean_is_named(loud: Bundle, photo_path: Path) -> None:
