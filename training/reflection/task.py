@@ -159,13 +159,9 @@ def objective(recipe: ReflectionRecipe, device: torch.device) -> Objective:
         if weights.pixel > 0.0:
             terms["pixel"] = weights.pixel * truncated_pixel_loss(background, target, weights.threshold)
         if weights.squared > 0.0:
-            terms["squared"] = weights.squared * relative_squared_error(
-                background, target, damage, floor
-            )
+            terms["squared"] = weights.squared * relative_squared_error(background, target, damage, floor)
         if weights.layer > 0.0:
-            terms["layer"] = weights.layer * relative_squared_error(
-                layer, image - target, damage, floor
-            )
+            terms["layer"] = weights.layer * relative_squared_error(layer, image - target, damage, floor)
         if weights.reconstruction > 0.0:
             terms["reconstruction"] = weights.reconstruction * (image - background - layer).abs().mean()
         outputs: Outputs = {"restored": background, "layer": layer}
