@@ -19,9 +19,10 @@ from afterlens.conversion.bundle.contract import (
 )
 from afterlens.conversion.bundle.runtimes import to_levels
 from afterlens.conversion.coreml.convert import convert_coreml
-from afterlens.conversion.lint.graph import read_graph
+from afterlens.conversion.lint import graph
+from afterlens.conversion.lint.graph import Node, read_graph
 from afterlens.conversion.lint.lint import lint, require
-from afterlens.conversion.lint.ranges import Range, _add, measure_ranges
+from afterlens.conversion.lint.ranges import Range, _add, measure_ranges, terms
 from afterlens.conversion.lint.rules import CATEGORIES
 from afterlens.conversion.mil.package import read_package
 from afterlens.training.deployable import Deployable, Port
@@ -130,6 +131,33 @@ def test_the_largest_values_are_what_pytorch_computes(loud: Bundle, photo_path: 
     assert conv.values == features.numel() and conv.margin == pytest.approx(65504 / conv.max_abs)
     assert mean.largest_sum == pytest.approx(float((features.relu() * 30).sum(dim=(2, 3)).max()), rel=1e-3)
     assert [range_.largest_sum for range_ in ranges if range_ is not mean] == [None] * (len(ranges) - 1)
+
+
+@pytest.mark.parametrize(
+    ("operator", "before", "after", "options", "count"),
+    [
+        ("MEAN", (1, 8, 6, 4), (1, 1, 1, 4), {}, 48),
+        ("reduce_mean", (1, 4, 8, 6), (1, 4), {}, 48),
+        ("MEAN", (1, None, 6, 4), (1, 1, 1, 4), {}, None),
+        ("MEAN", (1, 8, 6, 4), (None, 4), {}, None),
+        ("MEAN", (1, 0, 6, 4), (1, 4), {}, None),
+        ("avg_pool", (1, 4, 8, 6), (1, 4, 4, 2), {"kernel_sizes": [2, 3]}, 6),
+        ("CONV_2D", (1, 8, 6, 4), (1, 8, 6, 4), {}, None),
+    ],
+)
+def test_how_many_values_are_summed_up(
+    operator: str,
+    before: tuple[int | None, ...],
+    after: tuple[int | None, ...],
+    options: dict[str, Any],
+    count: int | None,
+) -> None:
+    """Nothing is said of shapes that are not fixed. The axes, a constant, are no values."""
+    inputs = (
+        graph.Tensor("axes", "int32", (2,), constant=True),
+        graph.Tensor("in", "float32", before),
+    )
+    assert terms(Node(operator, 1, inputs, (graph.Tensor("out", "float32", after),), options)) == count
 
 
 def test_a_sum_that_overflows_behind_a_small_mean_is_named(loud: Bundle, photo_path: Path) -> None:

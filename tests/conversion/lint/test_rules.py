@@ -12,6 +12,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from afterlens.conversion.lint.constants import constant_hits
+from afterlens.conversion.lint.finding import findings_of, hit, one_line
 from afterlens.conversion.lint.gpu import GPU_OPERATORS
 from afterlens.conversion.lint.graph import Constant, Graph, Node, Tensor, read_graph
 from afterlens.conversion.lint.lint import lint
@@ -358,3 +359,13 @@ def test_every_rule_is_whole_and_has_a_source() -> None:
 def test_the_document_has_the_same_rules() -> None:
     text = (Path(__file__).parents[3] / "docs" / "lint.md").read_text("utf-8")
     assert markdown() in text, "docs/lint.md: replace the table by afterlens.conversion.lint.rules.markdown()"
+
+
+def test_a_finding_names_its_first_place_and_counts_them_all() -> None:
+    nodes = [Node("CAST", 1, (), (Tensor(name, "float32", (1, 2)),), {}) for name in ("a", "b", "c")]
+    hits = [hit("gpu-operator", node, f"detail {node.name}") for node in nodes]
+    (found,) = findings_of("x.tflite", hits, "static")
+    assert (found["message"], found["count"]) == ("detail a", 3)
+    assert [place["detail"] for place in found["places"]] == ["detail a", "detail b", "detail c"]
+    assert one_line(found).startswith("x.tflite: gpu-operator: detail a; CAST 'a', layer ")
+    assert one_line(found).endswith("(and 2 more places)")

@@ -278,3 +278,27 @@ def test_what_is_next_to_nothing_has_steps_that_the_runtime_takes(scheme: Scheme
     print(one, other, result)
     assert min(one, other) >= result / 1024
     assert steps_off(model, tmp_path / "q.tflite") < (2 if scheme is Scheme.INT8 else 6)
+
+
+@pytest.mark.parametrize("scheme", [Scheme.INT8, Scheme.INT16])
+def test_a_convolution_that_comes_to_nothing_has_steps_that_the_runtime_takes(
+    scheme: Scheme, tmp_path: Path
+) -> None:
+    """Two equal channels, one taken from the other: what is left are no steps to round to."""
+    file = File()
+    image, made = file.tensor(SHAPE), file.tensor(SHAPE)
+    weights = np.zeros((4, 1, 1, 4), np.float32)
+    weights[..., 0], weights[..., 1] = 1.0, -1.0
+    constants = [file.tensor(weights.shape, data=weights), file.tensor((4,), data=np.zeros(4, np.float32))]
+    file.operator("CONV_2D", [image, *constants], [made], conv_options())
+    model = file.finish([image], [made])
+    grey = np.repeat(WIDE[..., :1], 4, axis=3)
+    ranges = measure_ranges(model, [{"t0": grey[0]}])
+    assert ranges[made] == (0.0, 0.0)
+    (tmp_path / "q.tflite").write_bytes(quantize(model, ranges, scheme))
+    after = read_tflite(tmp_path / "q.tflite").subgraphs[0]
+    (conv,) = (o for o in after.operators if len(o.inputs) == 3)
+    one, result = (float(after.tensors[t].quantization.scale[0]) for t in (conv.inputs[0], conv.outputs[0]))
+    print(one, result)
+    assert one / 127 <= 256 * result  # XNNPACK refuses a product of steps from 256 times the result's
+    assert np.abs(run((tmp_path / "q.tflite").read_bytes(), grey)).max() < 1e-3 * np.abs(grey).max()
