@@ -75,9 +75,9 @@ def read_obj(path: Path) -> Mesh:
             np.array(uv_faces, np.int32),
             np.array(groups),
         )
-        for corners, places in ((mesh.faces, mesh.vertices), (mesh.uv_faces, mesh.uv)):
-            if not 0 <= corners.min() <= corners.max() < len(places):
-                raise ValueError(f"a face has corner {corners.max() + 1} of {len(places)}")
+        for numbers, known in ((mesh.faces, mesh.vertices), (mesh.uv_faces, mesh.uv)):
+            if not 0 <= numbers.min() <= numbers.max() < len(known):
+                raise ValueError(f"a face has corner {numbers.max() + 1} of {len(known)}")
     except (OSError, ValueError, OverflowError) as error:
         raise UserError(f"{path}: not a mesh that can be read ({error})") from error
     return mesh
