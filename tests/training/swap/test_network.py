@@ -9,7 +9,7 @@ from torch import nn
 from afterlens.conversion.convert import parameters_and_macs
 from afterlens.training.blocks import fold_weight_norm
 from afterlens.training.recipe import read_recipe
-from afterlens.training.swap.network import BakedSwap, SwapGraph, SwapNetwork
+from afterlens.training.swap.network import BakedSwap, SwapGraph, SwapNetwork, was_laid
 from afterlens.training.swap.task import TASK, SwapRecipe, build_network, deployable
 
 
@@ -40,6 +40,23 @@ def test_untrained_it_averages_the_frame_and_the_laid_source() -> None:
     with torch.no_grad():
         result, mask = network(frame, laid, vectors(1))
     assert mask.numpy() == pytest.approx(0.5) and torch.allclose(result, (frame + laid) / 2)
+
+
+def test_where_nothing_was_laid_the_frame_comes_back_as_it_was() -> None:
+    network = some_network()
+    frame = torch.rand(1, 3, 96, 96)
+    laid = frame.clone()
+    laid[..., 32:64, 32:64] += 0.2
+    with torch.no_grad():
+        result, mask = network(frame, laid, vectors(1))
+        untouched, none = network(frame, frame, vectors(1))
+    assert torch.equal(untouched, frame) and none.max() == 0.0
+    assert (mask[..., 40:56, 40:56] > 0.0).all() and mask[..., 40:56, 40:56].mean() > 0.2
+    far = torch.ones(96, 96, dtype=torch.bool)
+    far[16:80, 16:80] = False
+    assert (mask[0, 0][far] == 0.0).all() and torch.equal(result[0][:, far], frame[0][:, far])
+    edges = was_laid(frame, laid)[0, 0, 48]
+    assert edges[48] == 1.0 and (edges.diff()[:47] >= -1e-6).all()
 
 
 def test_a_baked_identity_is_what_the_modulation_does() -> None:
