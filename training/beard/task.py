@@ -20,6 +20,7 @@ from afterlens.training.data import seeded
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.faces.labelled import beard_classes
 from afterlens.training.faces.portraits import index_portraits
+from afterlens.training.half_floats import round_convolutions
 from afterlens.training.losses import PatchDiscriminator, adversarial_loss, discriminator_loss, gradient_error
 from afterlens.training.media.errors import UserError
 from afterlens.training.recipe import (
@@ -258,4 +259,5 @@ TASK = Task(
     deployable=deployable,
     examples=examples,
     faces="beard",
+    finish=round_convolutions,
 )

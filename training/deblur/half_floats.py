@@ -10,9 +10,9 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized
 
 from afterlens.training.deblur.network import ContrastStem, DeblurNetwork
+from afterlens.training.half_floats import half, set_weight
 
 STEP = 2.0**-10  # of the stem's weights: multiples of it below 2 are half floats
 
@@ -26,29 +26,15 @@ def round_weights(network: nn.Module) -> None:
         for module in network.modules():
             if isinstance(module, nn.Conv2d):
                 in_stem = module is stem.conv
-                _set_weight(module, _zero_sum(module.weight) if in_stem else _half(module.weight))
+                set_weight(module, _zero_sum(module.weight) if in_stem else half(module.weight))
                 if module.bias is not None:
-                    module.bias.copy_(_half(module.bias))
+                    module.bias.copy_(half(module.bias))
         for head in network.motion.extents:
             assert isinstance(head, nn.Conv2d) and head.bias is not None
-            head.weight.copy_(_half(head.weight * network.slope) / network.slope)
+            head.weight.copy_(half(head.weight * network.slope) / network.slope)
             head.bias.copy_(
-                (_half(head.bias * network.slope + network.offset) - network.offset) / network.slope
+                (half(head.bias * network.slope + network.offset) - network.offset) / network.slope
             )
-
-
-def _set_weight(conv: nn.Conv2d, weight: Tensor) -> None:
-    if not is_parametrized(conv, "weight"):
-        conv.weight.copy_(weight)
-        return
-    # Weight normalisation is length * direction / |direction|; with the length set to the norm, the factor is one.
-    conv.get_parameter("parametrizations.weight.original1").copy_(weight)
-    length = weight.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-    conv.get_parameter("parametrizations.weight.original0").copy_(length)
-
-
-def _half(values: Tensor) -> Tensor:
-    return values.half().float()
 
 
 def _zero_sum(weight: Tensor) -> Tensor:
