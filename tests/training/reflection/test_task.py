@@ -25,6 +25,7 @@ from afterlens.training.reflection.task import (
     ReflectionRecipe,
     deployable,
     objective,
+    scheduled_floor,
     training_set,
     validation_set,
 )
@@ -211,7 +212,7 @@ def test_terms_are_the_weighted_formulas(batch: dict[str, Tensor]) -> None:
     ]
     made = objective(recipe(*(f"loss.{weight}" for weight in weights)), CPU)
     logits = torch.randn(2, 1, 4, 4)
-    outputs, terms = made.losses(Fixed(background, layer, logits), batch, 0.0)
+    outputs, terms = made.losses(Fixed(background, layer, logits), batch, 1.0)  # at the end of a run
     assert torch.equal(outputs["restored"], background) and torch.equal(outputs["layer"], layer)
 
     b, a, x, t = (tensor.double().numpy() for tensor in (background, layer, image, target))
@@ -229,6 +230,15 @@ def test_terms_are_the_weighted_formulas(batch: dict[str, Tensor]) -> None:
     ssim = terms.pop("ssim")
     assert 0.0 < float(ssim) < 0.05
     assert {name: float(term) for name, term in terms.items()} == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_floor_falls_evenly_in_its_logarithm() -> None:
+    """It starts at floor_start; recipes of weights from before there was one keep their floor."""
+    weights = recipe("loss.floor=0.01", "loss.floor_start=0.16").loss
+    floors = [scheduled_floor(weights, progress) for progress in (0.0, 0.25, 0.5, 1.0)]
+    assert floors == pytest.approx([0.16, 0.08, 0.04, 0.01])
+    old = weights.model_copy(update={"floor_start": None})
+    assert scheduled_floor(old, 0.0) == scheduled_floor(old, 0.7) == pytest.approx(0.01)
 
 
 def test_terms_of_weight_zero_are_not_built(batch: dict[str, Tensor]) -> None:
