@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from afterlens.training.deblur.network import ContrastStem, DeblurNetwork
-from afterlens.training.half_floats import half, set_weight
+from afterlens.training.half_floats import half, round_convolutions, set_weight
 
 STEP = 2.0**-10  # of the stem's weights: multiples of it below 2 are half floats
 
@@ -23,12 +23,9 @@ def round_weights(network: nn.Module) -> None:
     stem = network.frame.stem
     assert isinstance(stem, ContrastStem)
     with torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, nn.Conv2d):
-                in_stem = module is stem.conv
-                set_weight(module, _zero_sum(module.weight) if in_stem else half(module.weight))
-                if module.bias is not None:
-                    module.bias.copy_(half(module.bias))
+        zero_sum = _zero_sum(stem.conv.weight)
+        round_convolutions(network)
+        set_weight(stem.conv, zero_sum)
         for head in network.motion.extents:
             assert isinstance(head, nn.Conv2d) and head.bias is not None
             head.weight.copy_(half(head.weight * network.slope) / network.slope)
