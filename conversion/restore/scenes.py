@@ -100,9 +100,8 @@ def torn_share(before: Grey, after: Grey) -> float:
     )
     missed = np.linalg.norm(there + back_again, axis=2)
     torn = missed > 1.0 + 0.1 * np.linalg.norm(there, axis=2)
-    mean, square = (
-        cv2.blur(power, (9, 9)) for power in (after.astype(np.float32), after.astype(np.float32) ** 2)
-    )
+    levels = after.astype(np.float32)
+    mean, square = (cv2.blur(power, (9, 9)) for power in (levels, levels**2))
     structure = np.sqrt((square - mean**2).clip(0.0))
     return float((torn * structure).sum() / max(float(structure.sum()), 1e-6))
 
