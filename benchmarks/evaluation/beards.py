@@ -27,7 +27,7 @@ from afterlens.training.data import as_picture, seeded
 from afterlens.training.faces.align import SIDE
 from afterlens.training.faces.beards import AMOUNTS, CLASSES
 from afterlens.training.faces.laid_beards import lay_beard
-from afterlens.training.faces.portraits import aligned_square, index_portraits, read_labels
+from afterlens.training.faces.portraits import aligned_square, hair_of, index_portraits, read_labels
 from afterlens.training.gains import masked_psnr
 from afterlens.training.media.images import find_photos
 from afterlens.training.media.progress import progress_bar
@@ -148,6 +148,7 @@ def _measured(
         "remove",
         SIDE,
         seeded(-2, number),
+        hair_of(record.photo),
     )
     worn, bare, beard = drawn["image"][None], drawn["target"][None], drawn["beard"][None]
     kept = drawn["face"][None]

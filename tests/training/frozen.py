@@ -28,7 +28,7 @@ from afterlens.training.faces.heads.identity import sample_expression
 from afterlens.training.faces.heads.render import Studio
 from afterlens.training.faces.heads.scene import sample_scene
 from afterlens.training.faces.mark import FaceMark
-from afterlens.training.faces.portraits import index_portraits
+from afterlens.training.faces.portraits import hair_of, index_portraits
 from afterlens.training.recipe import read_recipe
 from afterlens.training.reflection import kinds as layers
 from afterlens.training.tasks import TASKS
@@ -92,7 +92,7 @@ def beards() -> Iterator[tuple[str, Mapping[str, Any]]]:
     records = gathered(index_portraits(PORTRAITS), (0.2,) * len(CLASSES))
     for number, record in enumerate(records):
         direction = DIRECTIONS[number % 3]
-        sample = beard_sample(record, direction, SIDE, seeded(number))
+        sample = beard_sample(record, direction, SIDE, seeded(number), hair_of(record.photo))
         yield f"{number} {direction}", varied(sample, seeded(number))
     grey = torch.full((1, 3, SIDE, SIDE), 0.5)
     for share in (0.003, 0.01, 0.5):

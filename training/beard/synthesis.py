@@ -1,7 +1,7 @@
 """Samples for the beard task: aligned faces, a class of beard drawn on each, and what is wanted of the network.
 
 records = gathered(index_portraits(photos), ratio)       # each face with its class, in the set's preset ratio
-sample = beard_sample(record, "remove", 256, seeded(7))
+sample = beard_sample(record, "remove", 256, seeded(7), hair_of(record.photo))
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from torch.utils.data import Dataset
 
 from afterlens.training.data import Strata, as_picture, ranked, seeded, uniform
 from afterlens.training.faces.beards import AMOUNTS, CLASSES, draw_beard, photographed
+from afterlens.training.faces.detect import Floats
+from afterlens.training.faces.heads.identity import HAIR
 from afterlens.training.faces.laid_beards import grown_on_mean_head, laid, lay_beard
 from afterlens.training.faces.portraits import aligned_square, hair_of
 from afterlens.training.faces.regions import face_mask
@@ -26,6 +28,9 @@ DIRECTIONS = ("remove", "add", "keep")
 """What is wanted: no beard, the drawn one, or what there is already."""
 
 _OLD_BEARDS = 0.25  # share of the faces to put a beard on that wear another one
+_ANY_HAIR = (
+    0.5  # share of the training faces whose beard has any colour: grey ones on dark skin are rare otherwise
+)
 _PICTURES = ("image", "laid", "target")
 
 
@@ -77,7 +82,10 @@ class BeardSamples(Dataset[Sample]):
         generator = seeded(self.seed, index)
         record = self.strata.record(index, generator)
         direction = DIRECTIONS[int(torch.multinomial(self.directions, 1, generator=generator))]
-        sample = varied(beard_sample(record, direction, self.crop, generator), generator)
+        hair = hair_of(record.photo)
+        if uniform(generator, 0, 1) < _ANY_HAIR:
+            hair = HAIR[int(torch.randint(len(HAIR), (), generator=generator))]
+        sample = varied(beard_sample(record, direction, self.crop, generator, hair), generator)
         real = {"real": sample["target"], "real_wanted": sample["wanted"]}
         alike = [photo for photo in self.photos if photo.label == record.label]
         if alike and uniform(generator, 0, 1) < 0.5:
@@ -110,11 +118,14 @@ class HeldOutBeards(Dataset[Sample]):
         record = self.records[index]
         bare, landmarks = aligned_square(record, self.crop)
         full = as_picture(lay_beard(bare, landmarks, AMOUNTS["full"]))
-        return beard_sample(record, "remove", self.crop, seeded(-1, index)) | {"full": full}
+        hair = hair_of(record.photo)
+        return beard_sample(record, "remove", self.crop, seeded(-1, index), hair) | {"full": full}
 
 
-def beard_sample(record: Record, direction: str, side: int, generator: Generator) -> Sample:
-    """One face, with and without the beard of the record's class.
+def beard_sample(
+    record: Record, direction: str, side: int, generator: Generator, hair: Floats | None
+) -> Sample:
+    """One face, with and without the beard of the record's class; ``hair`` as for `beards.draw_beard`.
 
     A beard that is to be put on lies on the face already, in a light of its own; a quarter of these faces wear another beard
     below it, which has to go.
@@ -127,7 +138,6 @@ def beard_sample(record: Record, direction: str, side: int, generator: Generator
     assert record.label is not None
     bare, landmarks = aligned_square(record, side)
     rng = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
-    hair = hair_of(record.photo)
     kind = CLASSES[record.label]
     if direction == "add":
         growth = laid(grown_on_mean_head(kind, rng, hair), landmarks, side)

@@ -19,7 +19,7 @@ from afterlens.training.beard.validation import validate
 from afterlens.training.data import seeded
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.faces.labelled import beard_classes
-from afterlens.training.faces.portraits import index_portraits
+from afterlens.training.faces.portraits import hair_of, index_portraits
 from afterlens.training.half_floats import round_convolutions
 from afterlens.training.losses import PatchDiscriminator, adversarial_loss, discriminator_loss, gradient_error
 from afterlens.training.media.errors import UserError
@@ -37,7 +37,7 @@ from afterlens.training.unet import Width
 
 _FOLDER = Path(__file__).parent
 
-_USUAL_DAMAGE, _DAMAGE_FLOOR = 0.2, 0.1  # mean differences over the beard: the loss is relative to them
+_USUAL_DAMAGE, _DAMAGE_FLOOR = 0.2, 0.03  # mean differences over the beard: the loss is relative to them
 
 ClassShares = tuple[Share, Share, Share, Share, Share]  # of beards.CLASSES
 
@@ -206,7 +206,10 @@ def examples(
         face, label = faces[(number + number // 5) % len(faces)], (number + 1) % 5
         record = Record(face.photo, face.group, label=label, landmarks=face.landmarks)
         direction = "add" if number % 3 == 2 else "remove"
-        yield f"{face.photo.stem} {number}", beard_sample(record, direction, height, seeded(seed, number))
+        yield (
+            f"{face.photo.stem} {number}",
+            beard_sample(record, direction, height, seeded(seed, number), hair_of(face.photo)),
+        )
 
 
 def deployable(network: nn.Module, height: int, width: int) -> Deployable:

@@ -14,7 +14,7 @@ from afterlens.training.beard.synthesis import BeardSamples, beard_sample, gathe
 from afterlens.training.beard.task import TASK, BeardRecipe
 from afterlens.training.data import seeded
 from afterlens.training.faces.beards import AMOUNTS, CLASSES
-from afterlens.training.faces.portraits import index_portraits
+from afterlens.training.faces.portraits import hair_of, index_portraits
 from afterlens.training.loop import StepSampler
 from afterlens.training.media.errors import UserError
 from afterlens.training.recipe import read_recipe
@@ -69,7 +69,7 @@ def test_every_batch_has_the_preset_sampling_ratio_also_after_a_resume(records: 
 
 def sample(records: list[Record], kind: str, direction: str, seed: int = 0) -> Sample:
     record = next(record for record in records if record.label == CLASSES.index(kind))
-    return beard_sample(record, direction, 64, seeded(seed))
+    return beard_sample(record, direction, 64, seeded(seed), hair_of(record.photo))
 
 
 def test_removing_adding_and_keeping(records: list[Record]) -> None:
@@ -125,7 +125,7 @@ def test_variations_change_image_and_target_alike(records: list[Record]) -> None
 def test_pictures_without_labels_train_too(tmp_path: Path) -> None:
     shutil.copy(FACES[0], tmp_path / "photo.jpg")  # without its .json: the face is found
     (record,) = gathered(index_portraits([tmp_path / "photo.jpg"]), (0.0, 0.0, 0.0, 0.0, 1.0))
-    assert beard_sample(record, "remove", 64, seeded(1))["beard"].max() > 0.5
+    assert beard_sample(record, "remove", 64, seeded(1), None)["beard"].max() > 0.5
 
 
 def test_photos_of_real_beards_are_examples_and_never_drawn_on(tmp_path: Path) -> None:
