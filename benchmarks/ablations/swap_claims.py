@@ -23,6 +23,7 @@ WITHOUT = {
     "as claimed": (),
     "no triplets": ("loss.triplets=false", "loss.target_identity=0.0"),
     "a discriminator that sees the output alone": ("loss.sees_all=false",),
+    "contextual bilateral loss of features as well": ("loss.feature=0.1",),
     "no similarity": ("loss.target_identity=0.0", "loss.source_identity=0.0"),
 }
 

@@ -16,7 +16,7 @@ import torch
 from torch import Generator
 from torch.utils.data import Dataset
 
-from afterlens.training.data import as_picture, cached_original, seeded, uniform
+from afterlens.training.data import as_picture, cached_original, log_uniform, seeded, uniform
 from afterlens.training.faces.align import SIDE
 from afterlens.training.faces.detect import Floats
 from afterlens.training.faces.mesh import lay
@@ -27,6 +27,7 @@ from afterlens.training.task import Record, Sample
 
 _FIRST = "_first.png"
 _TREMBLE = 0.5  # pixels of 256, standard deviation: as landmarks that were found tremble
+_WASHED_OUT = 0.1  # share of the training samples whose levels are all near black or all near white
 _DIFFERENT = 0.02  # from which a pixel of first and target differs
 
 
@@ -136,6 +137,10 @@ def swap_sample(
         changed = face_mask(landmarks[1], side)[..., None]
     laid, _ = lay(source, landmarks[0], frame, landmarks[1])
     sample = {"frame": frame, "laid": laid, "source": source, "target": target, "changed": changed}
+    if varied and uniform(generator, 0, 1) < _WASHED_OUT:
+        end, times = float(torch.randint(2, (), generator=generator)), log_uniform(generator, 2.0, 16.0)
+        for name in ("frame", "laid", "target"):
+            sample[name] = end + (sample[name] - end) / times
     mirrored = varied and uniform(generator, 0, 1) < 0.5
     pictures = {
         name: as_picture(picture[:, ::-1] if mirrored else picture) for name, picture in sample.items()

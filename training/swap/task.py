@@ -13,10 +13,12 @@ from pydantic import model_validator
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from afterlens.training.contextual_bilateral import of_features
 from afterlens.training.data import as_picture
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.faces.mesh import lay
 from afterlens.training.faces.portraits import aligned_square, index_portraits
+from afterlens.training.features import features_file, load_features
 from afterlens.training.gains import masked_psnr
 from afterlens.training.losses import PatchDiscriminator, adversarial_loss, discriminator_loss, gradient_error
 from afterlens.training.media.errors import UserError
@@ -38,6 +40,7 @@ from afterlens.training.unet import Width
 
 _FOLDER = Path(__file__).parent
 _PICTURES = 8  # rows of the validation grid
+_WINDOW = 32  # side of the random window of each feature map that takes part in its loss
 
 
 class NetworkRecipe(Recipe):
@@ -62,6 +65,7 @@ class LossRecipe(Recipe):
     adversarial: Weight
     adversarial_start: Share
     sees_all: bool
+    feature: Weight
 
 
 class SwapRecipe(Recipe):
@@ -106,6 +110,11 @@ def objective(recipe: SwapRecipe, device: torch.device) -> Objective:
     """
     weights = recipe.loss
     encoder = load_encoder().to(device)
+    helpers = {"identity_encoder": ENCODER}
+    features: nn.Module | None = None
+    if weights.feature > 0.0:
+        helpers["features"] = features_file("")
+        features = load_features(helpers["features"]).to(device)
     judge = None
     if weights.adversarial > 0.0:
         judge = PatchDiscriminator(inputs=9 if weights.sees_all else 3).to(device)
@@ -139,6 +148,11 @@ def objective(recipe: SwapRecipe, device: torch.device) -> Objective:
                 terms["target_identity"] = weights.target_identity * (1.0 - (shown * wanted).sum(1)).mean()
             if weights.source_identity > 0.0:
                 terms["source_identity"] = weights.source_identity * (1.0 - (shown * source).sum(1)).mean()
+        if features is not None:
+            answered = known(batch)
+            terms["feature"] = weights.feature * of_features(
+                features, answered * made.clamp(0.0, 1.0), answered * target, _WINDOW
+            )
         if judge is not None and progress >= weights.adversarial_start:
             terms["adversarial"] = weights.adversarial * adversarial_loss(judge, seen(made, batch))
         return outputs, terms
@@ -151,7 +165,7 @@ def objective(recipe: SwapRecipe, device: torch.device) -> Objective:
         return discriminator_loss(discriminator, seen(outputs["result"], batch), seen(batch["target"], batch))
 
     discriminators = {"discriminator": Discriminator(judge, judge_loss)} if judge is not None else {}
-    return Objective(losses, discriminators=discriminators, helpers={"identity_encoder": ENCODER})
+    return Objective(losses, discriminators=discriminators, helpers=helpers)
 
 
 def validate(recipe: Any, network: nn.Module, batches: Iterable[Sample]) -> Validation:

@@ -13,6 +13,7 @@ from pydantic import model_validator
 from torch import Generator, Tensor, nn
 from torch.utils.data import ConcatDataset, Dataset
 
+from afterlens.training.contextual_bilateral import of_features, windowed
 from afterlens.training.data import uniform
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.features import features_file, load_features
@@ -40,7 +41,6 @@ from afterlens.training.samples import (
 )
 from afterlens.training.samples import index as index_samples
 from afterlens.training.task import Objective, Outputs, Record, Sample, Task
-from afterlens.training.udc.contextual_bilateral import contextual_bilateral_loss, patches, sampled_grid
 from afterlens.training.udc.network import MULTIPLE, UnderDisplayNetwork
 from afterlens.training.udc.psf import read_psf, with_tail
 from afterlens.training.udc.synthesis import (
@@ -216,24 +216,16 @@ def objective(recipe: UnderDisplayRecipe, device: torch.device) -> Objective:
         if weights.ssim > 0.0:
             terms["ssim"] = weights.ssim * ssim_loss(result, target)
         if weights.contextual_bilateral > 0.0:
-            terms["contextual_bilateral"] = weights.contextual_bilateral * _contextual_bilateral(
+            terms["contextual_bilateral"] = weights.contextual_bilateral * windowed(
                 result, target, weights.contextual_bilateral_window, side=5
             )
         if network_of_features is not None:
-            features = zip(network_of_features(result), network_of_features(target), strict=True)
-            found = [
-                _contextual_bilateral(*both, weights.contextual_bilateral_window, side=1) for both in features
-            ]
-            terms["feature"] = weights.feature * torch.stack(found).mean()
+            terms["feature"] = weights.feature * of_features(
+                network_of_features, result, target, weights.contextual_bilateral_window
+            )
         return {"restored": result}, terms
 
     return Objective(losses, helpers=helpers, monitor=batch_psnr)
-
-
-def _contextual_bilateral(result: Tensor, target: Tensor, window: int, side: int) -> Tensor:
-    """The loss of the ``side`` x ``side`` patches within one random window of both."""
-    grid = sampled_grid(result.shape[2], result.shape[3], window, result.device)
-    return contextual_bilateral_loss(patches(result, grid, side), patches(target, grid, side), grid.places)
 
 
 def deployable(network: nn.Module, height: int, width: int) -> Deployable:

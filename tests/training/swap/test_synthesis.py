@@ -71,6 +71,18 @@ def test_samples_depend_on_seed_and_index_alone(folder: Path) -> None:
     assert len(held_out) == 3 and torch.equal(held_out[1]["laid"], held_out[1]["laid"])
 
 
+def test_some_samples_are_nearly_black_or_white_as_a_whole(folder: Path) -> None:
+    """Source and photo differ there by a few levels only, and half floats must still tell them apart."""
+    record = index_triplets(sorted(folder.glob("*.png")))[0]
+    samples = [swap_sample(record, 32, seeded(number), varied=True) for number in range(80)]
+    dark, light = (
+        [s for s in samples if all(is_at_an_end(s[name]) for name in ("frame", "laid", "target"))]
+        for is_at_an_end in (lambda picture: picture.max() < 0.51, lambda picture: picture.min() > 0.49)
+    )
+    assert 1 <= len(dark) <= 12 and 1 <= len(light) <= 12
+    assert all(float(sample["source"].std()) > 0.02 for sample in dark + light)  # a portrait is no bad photo
+
+
 def test_without_triplets_no_target_is_shown(folder: Path, tmp_path: Path) -> None:
     """Each person of the folder is also the source of another: half of the frames are to be made of their own portrait."""
     for path in folder.iterdir():

@@ -21,6 +21,7 @@ from afterlens.training.faces.regions import carrier
 from afterlens.training.media.errors import UserError
 from afterlens.training.media.images import read_photo
 from afterlens.training.recipe import read_recipe
+from afterlens.training.swap import task as swap
 from afterlens.training.swap.consent import consent_form
 from afterlens.training.swap.enroll import enroll_photo
 from afterlens.training.swap.enrolled import Identity, enroll, enrolled, read_identity
@@ -34,6 +35,7 @@ from tests.training.resume import continues_exactly
 from tests.training.swap.test_consent import signed
 from tests.training.swap.test_network import some_network, vectors
 from tests.training.swap.triplets import portrait, write_some
+from tests.training.vgg import write_vgg_weights
 
 SMALL = (
     "training.steps=4", "training.batch=2", "training.crop=64", "training.validation_photos=1", "training.warmup=1",
@@ -96,6 +98,25 @@ def test_without_an_answer_no_pixel_is_compared() -> None:
     sample = batch() | {"known": torch.zeros(2)}
     made = terms(Fixed(torch.rand(2, 3, 64, 64), sample["changed"]), sample)
     assert made["pixel"] == made["gradient"] == 0.0 and made["outside"] > 0.0
+
+
+def test_the_feature_term_compares_result_and_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features of VGG19 with random weights; those of EfficientNet-Lite0 are an optional package."""
+    path = tmp_path / "vgg19.safetensors"
+    write_vgg_weights(path)
+    monkeypatch.setattr(swap, "features_file", lambda _: path)
+    made, sample = objective(recipe("loss.feature=1.0"), torch.device("cpu")), batch()
+    assert made.helpers["features"] == path
+
+    def feature(result: Tensor, known: float) -> float:
+        torch.manual_seed(1)
+        told = sample | {"known": torch.full((2,), known)}
+        return made.losses(Fixed(result, sample["changed"]), told, 0.0)[1]["feature"].item()
+
+    assert 0.0 <= feature(sample["target"], 1.0) < 0.5 * feature(sample["frame"], 1.0)
+    assert feature(sample["target"], 0.0) == feature(
+        sample["frame"], 0.0
+    )  # no answer: nothing to compare with
 
 
 def test_the_discriminator_sees_source_first_and_output() -> None:

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from afterlens.training import features
+from afterlens.training.contextual_bilateral import contextual_bilateral_loss, patches, sampled_grid
 from afterlens.training.data import cached_photo, random_crop, seeded, split_records
 from afterlens.training.losses import ssim_loss
 from afterlens.training.media.errors import UserError
 from afterlens.training.metrics import psnr
 from afterlens.training.recipe import read_recipe
-from afterlens.training.udc.contextual_bilateral import contextual_bilateral_loss, patches, sampled_grid
 from afterlens.training.udc.synthesis import to_linear, to_srgb
 from afterlens.training.udc.task import (
     TASK,

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from afterlens.training.reflection.synthesis import gaussian_blur
-from afterlens.training.udc.contextual_bilateral import (
+from afterlens.training.contextual_bilateral import (
     BANDWIDTH,
     SPATIAL,
     contextual_bilateral_loss,
     patches,
     sampled_grid,
 )
+from afterlens.training.reflection.synthesis import gaussian_blur
 
 
 def by_loops(result: Tensor, target: Tensor, places: Tensor) -> float:

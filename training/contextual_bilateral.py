@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 BANDWIDTH = 0.5
 SPATIAL = 0.1  # weight of the squared distance, in units of the shorter side
@@ -79,3 +79,15 @@ def _one_way(distance: Tensor) -> Tensor:
     shares = ((1.0 - relative) / BANDWIDTH).softmax(dim=2)
     similarity = shares.amax(dim=1).mean(dim=1)
     return -similarity.clamp_min(_EPSILON).log().mean()
+
+
+def windowed(result: Tensor, target: Tensor, window: int, side: int) -> Tensor:
+    """The loss of the ``side`` x ``side`` patches of ``(N, C, H, W)`` within one random window of both."""
+    grid = sampled_grid(result.shape[2], result.shape[3], window, result.device)
+    return contextual_bilateral_loss(patches(result, grid, side), patches(target, grid, side), grid.places)
+
+
+def of_features(network: nn.Module, result: Tensor, target: Tensor, window: int) -> Tensor:
+    """Mean loss of a frozen network's feature maps of both pictures, a random window of each; see `features`."""
+    maps = zip(network(result), network(target), strict=True)
+    return torch.stack([windowed(*both, window, side=1) for both in maps]).mean()
