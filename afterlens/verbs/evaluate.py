@@ -172,7 +172,15 @@ def _beard_scores(result: dict[str, Any]) -> "Table":
 
     view = Table(title=Text(f"{result['task']} on {result['data']}: mean (5th percentile, worst)"))
     view.add_column("faces")
-    columns = ("count", "removing gains dB", "around dB", "bare faces dB", "class: removed", "class: put on")
+    columns = (
+        "count",
+        "removing gains dB",
+        "left there dB",
+        "around dB",
+        "bare faces dB",
+        "class: removed",
+        "class: put on",
+    )
     for column in columns:
         view.add_column(column, justify="right")
     groups = {"all": result["all"]}
@@ -181,7 +189,7 @@ def _beard_scores(result: dict[str, Any]) -> "Table":
     for name, group in groups.items():
         spreads = [
             f"{group[key]['mean']:.1f} ({group[key]['low']:.1f}, {group[key]['worst']:.1f})"
-            for key in ("gain", "around", "bare")
+            for key in ("gain", "inside", "around", "bare")
         ]
         shares = [f"{100 * group[key]:.0f} %" for key in ("removed", "grown")]
         view.add_row(name, str(group["count"]), *spreads, *shares)

@@ -49,6 +49,7 @@ class Face:
 
     Attributes:
         worn, gain: the beard that was drawn and removed, and what removing gained inside of it.
+        inside: PSNR there after removing. A dark beard on dark skin starts nearer to it, so less can be gained.
         around: PSNR of what is not beard after removing.
         bare: PSNR of the bare face that was to stay bare, to itself.
         removed, grown: whether the judge sees none after removing, and the wanted class after adding.
@@ -59,6 +60,7 @@ class Face:
     photo: str
     worn: str
     gain: float
+    inside: float
     around: float
     bare: float
     removed: bool
@@ -123,6 +125,7 @@ def summary(faces: Sequence[Face]) -> dict[str, Any]:
     return {
         "count": len(faces),
         "gain": spread([face.gain for face in faces]),
+        "inside": spread([face.inside for face in faces]),
         "around": spread([face.around for face in faces]),
         "bare": spread([face.bare for face in faces]),
         "removed": sum(face.removed for face in faces) / len(faces),
@@ -164,12 +167,14 @@ def _measured(
         return picture + kept * (result - picture)  # outside of the face the picture passes through
 
     removed, left, grown = made(worn, "none"), made(bare, "none"), made(bare, CLASSES[wanted])
+    inside = psnr(removed, bare, beard)
     verdicts = judge(seen(torch.cat([removed, grown]))).argmax(1).tolist()
     labels = read_labels(record.photo)
     face = Face(
         photo=record.photo.name,
         worn=CLASSES[label],
-        gain=psnr(removed, bare, beard) - psnr(worn, bare, beard),
+        gain=inside - psnr(worn, bare, beard),
+        inside=inside,
         around=psnr(removed, bare, 1.0 - beard),
         bare=psnr(left, bare, torch.ones_like(beard)),
         removed=verdicts[0] == 0,
