@@ -156,8 +156,10 @@ const scenarios = {
     for (const step of request.steps) {
       if (step.file) {
         await page.setInputFiles("#files", step.file);
-        if (step.name === "neither") await page.waitForFunction(() => document.getElementById("message").textContent !== "");
-        else {
+        if (step.name === "neither") {
+          await page.waitForFunction(() => document.getElementById("message").textContent !== "");
+          found.neither_run = await keptRun(page);
+        } else {
           await restored();
           found[`${step.name}_run`] = step.name === "photo" ? null : await keptRun(page);
         }

@@ -233,6 +233,7 @@ def test_photos_clips_self_tests_and_benchmark(
             viewport={"width": 390, "height": 780},
         )["found"]
     assert found["neither"]["message"] == "This file is no photo or clip that the browser can show."
+    assert found["neither_run"]["inputs"], "the clip before goes on"
     assert found["photo"]["message"] == found["clip"]["message"] == ""
     for artifact in live_bundles[0].contract.artifacts:
         if artifact.format == "tflite":

@@ -43,6 +43,29 @@ export async function openCamera(
   };
 }
 
+/** Whether the browser can show a file: a photo, or the first frame of a clip. */
+export async function isReadable(file: Blob, isClip: boolean): Promise<boolean> {
+  if (!isClip) {
+    const image = await createImageBitmap(file).catch(() => null);
+    image?.close();
+    return image !== null;
+  }
+  const address = URL.createObjectURL(file);
+  const video = document.createElement("video");
+  video.muted = true;
+  video.preload = "auto";
+  const answer = new Promise<boolean>((tell) => {
+    video.addEventListener("loadeddata", () => tell(video.videoWidth > 0));
+    video.addEventListener("error", () => tell(false));
+  });
+  video.src = address;
+  const readable = await answer;
+  video.removeAttribute("src");
+  video.load();
+  URL.revokeObjectURL(address);
+  return readable;
+}
+
 /** Plays a clip over and over, without sound. Throws where the browser cannot play it. */
 export async function openClip(file: Blob, onFrame: OnFrame): Promise<Source> {
   const address = URL.createObjectURL(file);

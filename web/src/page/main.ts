@@ -12,7 +12,7 @@ import { LiveView } from "../lens/live_view.ts";
 import type { Processor } from "../lens/messages.ts";
 import { Model } from "../lens/model.ts";
 import { Renderer } from "../lens/renderer.ts";
-import { openCamera, openClip, openPhoto, type Source } from "../lens/sources.ts";
+import { isReadable, openCamera, openClip, openPhoto, type Source } from "../lens/sources.ts";
 import { type Offered, offeredBundles } from "./bundles.ts";
 import { wireDivider } from "./divider.ts";
 import { download, element, fill, say } from "./elements.ts";
@@ -199,6 +199,11 @@ class Page {
 
   private async show(file: File): Promise<void> {
     const isClip = file.type.startsWith("video/");
+    const { sources } = this;
+    if (!(await isReadable(file, isClip))) {
+      if (sources === this.sources) say("message", trouble.UNREADABLE); // what is shown goes on
+      return;
+    }
     await this.replaceSource(
       () => (isClip ? openClip : openPhoto)(file, this.view.takeFrame),
       () => trouble.UNREADABLE,
