@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from afterlens.training.faces.detect import Floats
 from afterlens.training.faces.heads.meshes import Ints
 from afterlens.training.faces.heads.raster import ZBuffer
-from afterlens.training.faces.shape import face_shape, fitted, nearest
+from afterlens.training.faces.shape import Fit, face_shape, fitted, nearest
 
 _MESH = Path(__file__).with_name("models") / "face_mesh.json"
 _RIM = 0.06  # of the distance between the outer corners of the eyes: over which the laid face fades out
@@ -59,13 +59,19 @@ def placed(source: Floats, frame: Floats) -> tuple[Floats, Floats]:
         source, frame: landmarks ``(468, 2)``, each in pixels of its picture.
     """
     shape = face_shape()
-    own, worn = fitted(source), fitted(frame)
+    own, worn = _fit(source.astype(np.float32).tobytes()), fitted(frame)
     here = shape.at_rest(worn.identity)
     there = nearest(shape.at_rest(own.identity), here)
     moved = (there - here) * shape.of_face[:, None]
     points = frame + worn.pose.scale * moved @ worn.pose.axes[:2].T
     depths = worn.pose.depths(there + shape.expressed(worn.expression))
     return points.astype(np.float32), (depths - depths.min() + 1.0).astype(np.float32)
+
+
+@lru_cache(maxsize=4)
+def _fit(landmarks: bytes) -> Fit:
+    """Of float32 landmarks: in a clip the source is the same in every frame."""
+    return fitted(np.frombuffer(landmarks, np.float32).reshape(-1, 2))
 
 
 def lay(
