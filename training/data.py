@@ -77,7 +77,10 @@ def index_photos(photos: Sequence[Path]) -> list[Record]:
 
 
 def split_records(records: Sequence[Record], photos: int, pairs: int) -> tuple[list[Record], list[Record]]:
-    """(training, validation), each sorted by photo, without a group in common.
+    """(training, validation), each sorted by the photos' names, without a group in common.
+
+    By their names, because which degradation a held-out photo gets depends on its place, and folders differ from run to
+    run: a clip's frames lie in the run's own.
 
     Whole groups are held out, picked by the hash of their names so that the split never moves, until they hold
     ``photos`` records; then more, until they hold ``pairs`` of the captured ones as well.
@@ -89,7 +92,7 @@ def split_records(records: Sequence[Record], photos: int, pairs: int) -> tuple[l
     held_out: set[str] = set()
     for own, count, what in ((others, photos, "photos"), (captured, pairs, "pairs")):
         held_out |= _more_held_out(held_out, own, count, what)
-    by_photo = sorted(records, key=lambda record: record.photo)
+    by_photo = sorted(records, key=lambda record: (record.photo.name, record.photo))
     training = [record for record in by_photo if record.group not in held_out]
     return training, [record for record in by_photo if record.group in held_out]
 

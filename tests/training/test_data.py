@@ -51,6 +51,17 @@ def split(paths: list[Path], held_out: int) -> tuple[list[Path], list[Path]]:
     return [record.photo for record in training], [record.photo for record in validation]
 
 
+def test_held_out_photos_keep_their_order_in_whatever_folders_they_lie() -> None:
+    """Which degradation one gets depends on its place: runs could not be compared else."""
+    names = [f"{number:02d}.png" for number in range(12)]
+    orders = []
+    for folders in (["a", "b", "c"], ["z", "b", "a"]):
+        paths = [Path(folders[number % 3]) / name for number, name in enumerate(names)]
+        sides = split_records(index_photos(paths), 5, 0)
+        orders.append([[record.photo.name for record in side] for side in sides])
+    assert orders[0] == orders[1] and len(orders[0][1]) == 5
+
+
 def test_split_depends_on_names_alone() -> None:
     paths = [Path(f"/photos/{number}.jpg") for number in range(100)]
     training, validation = split(paths, 10)
