@@ -13,7 +13,6 @@ import copy
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from afterlens.training.blocks import GroupedBlock, normalised, scaled_init
@@ -82,14 +81,13 @@ class SwapNetwork(nn.Module):
 
 
 def was_laid(frame: Tensor, laid: Tensor) -> Tensor:
-    """Where anything was laid on the frame, ``(N, 1, H, W)`` in [0, 1]: elsewhere nothing may change.
+    """Whether anything was laid on the frame, ``(N, 1, 1, 1)``: 0 where both are the same, 1 from four levels of 255 on.
 
-    By the mean difference in blocks of 16 pixels: 1 from a fiftieth on. Steeper, and half floats are off on white
-    pictures.
+    By the largest difference anywhere. A smooth map of where it was laid would be levels off in half floats, wherever both
+    pictures are nearly white.
     """
     difference = (laid - frame).abs().mean(dim=1, keepdim=True)
-    there = (50.0 * F.avg_pool2d(difference, MULTIPLE)).clamp(0.0, 1.0)
-    return F.interpolate(there, scale_factor=MULTIPLE, mode="bilinear", align_corners=False)
+    return (64.0 * difference.amax(dim=(2, 3), keepdim=True)).clamp(0.0, 1.0)
 
 
 class BakedSwap(nn.Module):
