@@ -1,5 +1,6 @@
 """The reflection network against its targets: numbers by hand, and the gate's maps."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,18 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from afterlens.benchmarks.ablations.reflection_targets import Wanted, detection, score, summarise, write_maps
+from afterlens.benchmarks.ablations import reflection_targets
+from afterlens.benchmarks.ablations.reflection_targets import (
+    Wanted,
+    detection,
+    run,
+    score,
+    summarise,
+    write_maps,
+)
 from afterlens.training.media.errors import UserError
 from afterlens.training.reflection.network import ReflectionNetwork
+from afterlens.training.reflection.task import TASK
 
 
 class Bright(nn.Module):
@@ -57,6 +67,26 @@ def test_clean_photos_are_scored_by_psnr_and_pairs_by_gain(pairs: Path) -> None:
     unchanged = ReflectionNetwork((16, 16, 16), (1, 1, 1), (16, 16), True, True).eval()
     clean = score(unchanged, pairs.parent, Wanted("mine", "pairs/target", "clean", "44"), 1)
     assert clean["measure"] == "psnr" and clean["mean"] > 60.0 and clean["worse"] == 0.0
+
+
+def test_a_run_scores_each_strength_and_maps_every_folder(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    folders = ("real_pairs_aligned", "synthetic_ceilnet50")
+    for name in folders:
+        shutil.copytree(pairs, data / "test_reflection" / name)
+    wanted = Wanted("real", "test_reflection/real_pairs_aligned", "", "+2.5 dB")
+    monkeypatch.setattr(reflection_targets, "SETS", (wanted,))
+    result = run(data, TASK.pretrained, (0.25, 0.75), None, tmp_path / "maps")
+    assert [(row["strength"], row["set"], row["count"]) for row in result["rows"]] == [
+        (0.25, "real", 1),
+        (0.75, "real", 1),
+    ]
+    assert [row["changed"] for row in result["detection"]] == [0.5, 0.5]
+    assert [row["photo"] for row in result["maps"]] == [f"{name}/a.png" for name in folders for _ in range(2)]
+    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == list(folders)
+    assert "detection" not in run(data, TASK.pretrained, (), None, None)
 
 
 def test_weights_without_a_gate_have_nothing_to_show(pairs: Path) -> None:

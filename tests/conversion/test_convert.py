@@ -50,6 +50,20 @@ def _tint(height: int, width: int) -> Deployable:
     return Deployable(_Tint().eval(), "tint", "Tint", "1.2", (ports[0],), (ports[1], ports[2]))
 
 
+class _Deep(nn.Module):
+    """Its middle layer has enough weights to be compressed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(
+            *(nn.Conv2d(*sides, 3, padding=1) for sides in ((3, 16), (16, 16), (16, 3)))
+        )
+
+    def forward(self, image: Tensor) -> tuple[Tensor]:
+        return (torch.sigmoid(self.layers(image)),)
+
+
 def _files(folder: Path) -> Iterator[str]:
     """Files and packages below a folder."""
     for path in sorted(folder.iterdir()):
@@ -222,15 +236,17 @@ def test_one_formats_failure_does_not_lose_the_other(
         raise UserError(f"{path}: no such operator")
 
     monkeypatch.setattr(afterlens.conversion.convert, "export_onnx", fail)
-    wanted = ["float16.tflite", "float32.tflite", "float16.mlpackage"]
+    wanted = ["float16.tflite", "float32.tflite", "float16.mlpackage", "int8.mlpackage"]
+    deep = replace(_tint(32, 48), module=_Deep().eval(), outputs=_tint(32, 48).outputs[:1])
     with pytest.raises(GateFailed) as caught:
-        convert([_tint(32, 48)], tmp_path / "b", PROVENANCE, golden_photo=photo_path, variants=wanted)
+        convert([deep], tmp_path / "b", PROVENANCE, golden_photo=photo_path, variants=wanted)
     said = str(caught.value)
     print(said)
     assert "written without float32.tflite, float16.tflite: 48x32.onnx: no such operator" in said
-    assert "--variants float16.mlpackage" in said and "afterlens-" not in said and "\n" not in said
-    (artifact,) = read_bundle(tmp_path / "b").contract.artifacts
-    assert artifact.file == "tint_48x32_float16.mlpackage"
+    assert said.endswith("; what is there: --variants float16.mlpackage,int8.mlpackage")
+    assert "afterlens-" not in said and "\n" not in said
+    files = [artifact.file for artifact in read_bundle(tmp_path / "b").contract.artifacts]
+    assert files == ["tint_48x32_float16.mlpackage", "tint_48x32_int8.mlpackage"]
 
 
 def test_a_wrong_core_ml_graph_is_found_when_only_compressed_packages_are_made(

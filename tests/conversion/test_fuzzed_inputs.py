@@ -41,6 +41,7 @@ from afterlens.training.recipe import read_recipe
 from afterlens.training.reflection.task import TASK
 from afterlens.training.swap.consent import consent_form, read_consent
 from afterlens.training.swap.enrolled import read_identity
+from afterlens.training.swap.own_triplets import CONSENT
 from afterlens.training.tasks import find_task
 from afterlens.training.trained import load_network
 from afterlens.training.udc.psf import read_psf
@@ -291,6 +292,10 @@ def test_commands_on_changed_pictures(cli: Cli, tmp_path: Path, photo_path: Path
     consent.write_text(signed(consent_form()))
     swap = Path(shutil.copy(find_task("swap").pretrained, tmp_path / "swap.safetensors"))
     beard = Path(shutil.copy(find_task("beard").pretrained, tmp_path / "beard.safetensors"))
+    person = tmp_path / "people" / "one"
+    person.mkdir(parents=True)
+    own = Path(shutil.copy(face, person / "a.jpg"))
+    agreed = Path(shutil.copy(consent, person / CONSENT))
     out = tmp_path / "out"
     enroll = ("enroll", face, "--consent", consent, "-o", tmp_path / "me.safetensors", "-c", swap)
     restore = ("-o", out / "r.png")
@@ -298,6 +303,10 @@ def test_commands_on_changed_pictures(cli: Cli, tmp_path: Path, photo_path: Path
         (face, enroll),
         (consent, enroll),
         (swap, enroll),
+        *(
+            (path, ("triplets", person.parent, "-o", out / "triplets", "-c", swap))
+            for path in (own, agreed, swap)
+        ),
         (swap, ("restore", "swap", face, *restore, "-c", swap)),
         (beard, ("restore", "beard", face, *restore, "--wanted", "full", "-c", beard)),
         (face, ("restore", "beard", face, *restore, "--wanted", "none")),

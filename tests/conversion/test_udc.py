@@ -67,6 +67,11 @@ def test_it_is_converted_counted_and_proven(
     verify(tmp_path / "bundle", {(HEIGHT, WIDTH): graph}, photo_paths[:1], checkpoint=checkpoint)
     proof = json.loads((tmp_path / "bundle" / PROOF_FILE).read_text("utf-8"))
     assert len(proof["artifacts"]) == 3 and all(artifact["passed"] for artifact in proof["artifacts"])
+    # What the proof says of each file is what the contract says; the size is no square.
+    facts = ("file", "format", "variant", "width", "height", "sha256", "bytes")
+    promised = [{fact: getattr(artifact, fact) for fact in facts} for artifact in bundle.contract.artifacts]
+    assert [{fact: artifact[fact] for fact in facts} for artifact in proof["artifacts"]] == promised
+    assert {(artifact["width"], artifact["height"]) for artifact in proof["artifacts"]} == {(WIDTH, HEIGHT)}
 
 
 def test_both_bundled_sizes_load_from_their_own_recipe() -> None:

@@ -45,6 +45,33 @@ def test_inputs_and_outputs_are_rgb_pictures_with_names_and_meanings(
     assert minimum_coreml(package) == "iOS 16, macOS 13"
 
 
+@pytest.mark.parametrize(
+    ("version", "systems"),
+    [
+        (6, "iOS 15, macOS 12"),
+        (7, "iOS 16, macOS 13"),
+        (8, "iOS 17, macOS 14"),
+        (9, "iOS 18, macOS 15"),
+        (5, None),  # no ML programs yet
+        (10, None),
+    ],
+)
+def test_the_specification_version_tells_the_oldest_systems(
+    own_bundle: Bundle, version: int, systems: str | None
+) -> None:
+    path = own_bundle.folder / "reflection_256x256_float16.mlpackage"
+    package = read_package(path)
+    package.model.specificationVersion = version
+    (path / "Data" / "com.apple.CoreML" / "model.mlmodel").write_bytes(package.model.SerializeToString())
+    if systems is None:
+        with pytest.raises(
+            UserError, match=rf"specification version {version}, expected one of \[6, 7, 8, 9\]"
+        ):
+            minimum_coreml(path)
+    else:
+        assert minimum_coreml(path) == systems
+
+
 def test_everything_between_the_pictures_is_float16(package: Path) -> None:
     operators = MilProgram.load(package).operators()
     float32 = [o for o in operators if any(kind.dtype.name == "float32" for _, kind in o.outputs)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from statistics import NormalDist
 from types import ModuleType
 
 import numpy as np
 import pytest
 
-from afterlens.conversion.coreml.palettes import pack_bits, palettize
+from afterlens.conversion.coreml.palettes import _by_density, pack_bits, palettize
 from afterlens.conversion.mil.package import unpack_bits
 from tests.conversion.coreml.packages import Array
 
@@ -39,6 +41,18 @@ def test_a_palette_is_nearly_the_best_and_every_value_has_its_nearest(kind: str,
     found = np.square(distances.min(1)).sum()
     print(f"{kind}, {bits} bits: {found / optimum:.4f} of the optimum")
     assert found < 1.15 * optimum
+
+
+def test_the_search_starts_with_entries_as_dense_as_the_cube_root_of_the_values() -> None:
+    """Uniform values ask for equal steps; of a normal density the cube root is a normal density, wider by the root of 3."""
+    middles = (np.arange(16) + 0.5) / 16
+    evenly = (np.arange(20000) + 0.5) / 20000
+    one_each = np.ones(20000)
+    np.testing.assert_allclose(_by_density(evenly, one_each, 16), middles, atol=2e-3)
+    normal = NormalDist()
+    values = np.array([normal.inv_cdf(share) for share in evenly])
+    expected = np.array([math.sqrt(3.0) * normal.inv_cdf(share) for share in middles])
+    np.testing.assert_allclose(_by_density(values, one_each, 16), expected, atol=0.12)
 
 
 def test_few_different_values_are_kept_exactly() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from afterlens.conversion.mil.interpret import MilProgram
-from afterlens.conversion.mil.package import load_protobuf, read_package
+from afterlens.conversion.mil.package import DATA_TYPES, TensorType, load_protobuf, read_package
 from afterlens.training.media.errors import UserError
 from tests.conversion.mil.programs import Save, normal
 
@@ -279,6 +279,22 @@ def test_a_changed_weight_is_read(package: Path) -> None:
     (result,) = MilProgram.load(package).run({"x": X}).values()
     assert size == WEIGHT.nbytes
     np.testing.assert_allclose(result, np.tile(np.broadcast_to(BIAS, (4, 12)), (2, 1)), rtol=1e-6)
+
+
+# Declared types
+
+
+def test_a_declared_shape_fits_its_own_sizes_and_what_is_not_known() -> None:
+    (float32,) = (dtype for dtype in DATA_TYPES.values() if dtype.name == "float32")
+    for declared, text, fitting, others in (
+        (TensorType(float32, (2, 3)), "float32(2, 3)", [(2, 3)], [(3, 2), (2,), (2, 3, 1), ()]),
+        (TensorType(float32, (2, None)), "float32(2, ?)", [(2, 3), (2, 1)], [(3, 3), (2,), (2, 3, 1)]),
+        (TensorType(float32, ()), "float32()", [()], [(1,)]),
+        (TensorType(float32, (), any_rank=True), "float32(...)", [(), (4,), (2, 3, 1)], []),
+    ):
+        assert str(declared) == text
+        assert [declared.accepts(shape) for shape in fitting] == [True] * len(fitting), text
+        assert [declared.accepts(shape) for shape in others] == [False] * len(others), text
 
 
 # Without coremltools

@@ -103,3 +103,25 @@ def test_the_float16_reference_rounds_the_reciprocals_of_constants_and_keeps_wha
     found = compute(with_float16_weights(graph), {"image": np.ones((24, 40, 3), np.float32)})
     got = [float(found[name][0, 0, 0]) for name in "abc"]
     assert got == pytest.approx([float(np.float16(1 / 3.7)), 1e-9, 1e6], rel=1e-6)
+
+
+def test_inputs_that_are_no_pictures_get_numbers_of_their_range_other_ones_for_each_picture(
+    bundle: Bundle, photo_path: Path
+) -> None:
+    image = Port("image", SHAPE, (0.0, 1.0))
+    style = Port("style", (1, 5), (-2.0, 3.0), kind="vector")
+    wanted = Port("wanted", (1, 3), (0.0, 1.0), kind="class")
+    graph = Deployable(nn.Identity(), "mixed", "Mixed", "1", (image, style, wanted), (image,))
+    photos = [photo_path, photo_path.with_name("bottles.jpg")]
+    seen = dict(pictures(bundle, photos, graph))
+    assert list(seen) == [*(photo.name for photo in photos), *EXTREMES]
+    for inputs in seen.values():
+        assert list(inputs) == ["image", "style", "wanted"]
+        assert inputs["image"].shape == (24, 40, 3) and inputs["style"].shape == (5,)
+        assert inputs["style"].min() >= -2.0 and inputs["style"].max() <= 3.0
+        assert sorted(inputs["wanted"].tolist()) == [0.0, 0.0, 1.0]
+    assert len({inputs["style"].tobytes() for inputs in seen.values()}) == len(seen)
+    assert min(inputs["style"].min() for inputs in seen.values()) < -1.0
+    assert max(inputs["style"].max() for inputs in seen.values()) > 2.0
+    # Every class has its turn.
+    assert {int(inputs["wanted"].argmax()) for inputs in seen.values()} == {0, 1, 2}

@@ -34,6 +34,7 @@ from afterlens.training.media.errors import GateFailed, UserError
 from afterlens.training.media.images import read_photo
 from afterlens.training.reflection.task import TASK
 from tests.conversion.verify import mutations
+from tests.conversion.verify.test_gates import LIMITS
 from tests.recipes import with_kinds
 
 SIDE = 64
@@ -132,6 +133,18 @@ def edit_artifact(folder: Path, file: str, change: Callable[[Artifact], Artifact
     write_contract(folder, replace(contract, artifacts=artifacts))
 
 
+def recorded_limits() -> dict[str, Any]:
+    """What a proof says was asked of each variant: all limits that it has, by its name."""
+    found: dict[str, Any] = {"range_slack": 1e-6}
+    for key, none in (
+        *(("max_error", None), ("max_stored_error", None), ("min_psnr", None)),
+        *(("max_levels", 255), ("max_flat_levels", 255)),
+    ):
+        limits = {name: getattr(gate, key) for (_, name), gate in LIMITS.items()}
+        found[key] = {name: limit for name, limit in limits.items() if limit != none}
+    return found
+
+
 # What is right passes
 
 
@@ -150,6 +163,13 @@ def test_a_faithful_conversion_passes_and_the_proof_says_by_how_much(
         *("double", "dark", "bright", "flat", "black", "white", "letterbox", "noise", "golden"),
     ]
     assert proof["images"] == expected_images
+    assert (proof["task"], proof["version"]) == ("veil", "1")
+    assert proof["photos"] == [{"name": path.name, "sha256": digest(path)[0]} for path in photo_paths]
+    assert proof["golden_files"] == len(promised["golden"]) == len(list((folder / "golden").iterdir()))
+    assert proof["ground_truth"] == {"pairs": [], "budgets": {}}
+    assert proof["gates"] == recorded_limits()
+    assert proof["tools"]["torch"] == torch.__version__.partition("+")[0]
+    assert set(proof["tools"]) == {"python", "machine", "torch", "numpy", "ai-edge-litert"}
     assert sorted(a["file"] for a in proof["artifacts"]) == sorted(ARTIFACTS)
     for artifact in proof["artifacts"]:
         assert artifact["passed"] and artifact["faults"] == []
@@ -443,6 +463,8 @@ def test_artifacts_are_evaluated_by_their_pictures(
     quality = run(0.05)["artifacts"][0]["quality"]
     assert quality["passed"] and quality["budget"] == 0.05 and abs(quality["drop"]) < 0.02
     assert [row["image"] for row in quality["rows"]] == [example.name for example in examples]
+    about = read_proof(own_bundle.folder)["ground_truth"]
+    assert about == {"pairs": sorted(example.name for example in examples), "budgets": {"float16": 0.05}}
     assert quality["reference_psnr"] == pytest.approx(quality["psnr"] + quality["drop"])
     assert quality["reference_psnr"] > quality["input_psnr"] + 0.5  # the bundled weights do restore
     heat = read_photo(own_bundle.folder / quality["worst"]["heatmap"]).rgb

@@ -194,6 +194,8 @@ def test_missing_assets_are_one_line(
         ((tmp_path, "--base", base), "low-poly"),
         ((assets, "--base", tmp_path), "base.obj"),
         ((assets, "--base", base, "--people", "0"), "--people is 0, expected 1 or more"),
+        ((assets, "--base", base, "--each", "0"), "--each is 0, expected 1 or more"),
+        ((assets, "--base", base, "--first", "-1"), "--first is -1, expected 0 or more"),
     ):
         result = cli("heads", *arguments, "-o", tmp_path / "out")
         assert result.code == 2 and words in result.stderr and len(result.stderr.splitlines()) == 1

@@ -15,6 +15,7 @@ from afterlens.conversion.restore.marks import marks_in
 from afterlens.training.faces.portraits import CIRCLE, read_labels
 from afterlens.training.faces.regions import face_mask
 from afterlens.training.media.images import read_photo, write_png
+from afterlens.training.swap import own_triplets
 from afterlens.training.swap.consent import consent_form
 from afterlens.training.swap.own_triplets import CONSENT, circles
 from afterlens.training.swap.synthesis import index_triplets
@@ -96,6 +97,31 @@ def test_nothing_is_made_without_everybodys_consent(
         consent.write_text(text, encoding="utf-8")
     refused = cli("triplets", folder, "-o", out)
     assert refused.code == 2 and "consent.txt" in refused.stderr and not out.exists()
+
+
+def test_everybody_needs_a_portrait_that_looks_at_the_camera_and_another_photo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Photos are called by how far their faces are turned, in degrees."""
+    for person, turned in {
+        "alone": (0,),
+        "away": (26, 40),
+        "last": (80, 25),
+        "two": (30, 10, 2),
+    }.items():
+        (tmp_path / person).mkdir()
+        (tmp_path / person / CONSENT).write_text(signed(consent_form()), encoding="utf-8")
+        for degrees in turned:
+            write_png(tmp_path / person / f"{degrees}.png", np.zeros((8, 8, 3), np.float32))
+    picture = np.zeros((8, 8, 3), np.float32)
+    monkeypatch.setattr(own_triplets, "one_face", lambda photo: (picture, float(photo.stem)))
+    monkeypatch.setattr(own_triplets, "identity_of", lambda rgb, landmarks: None)
+    monkeypatch.setattr(own_triplets, "degrees_turned", lambda landmarks: landmarks)
+    found, left_out = own_triplets._found(tmp_path)
+    # The portrait is the one that is turned least, and comes first.
+    assert [[one.turned for one in photos] for photos in found] == [[25, 80], [2, 10, 30]]
+    assert sorted(Path(name).name for name in left_out) == ["alone", "away"]
+    assert set(left_out.values()) == {"needs two usable photos, one of them turned to the camera"}
 
 
 def test_too_few_people_are_told_so(cli: Callable[..., Result], people: Path, tmp_path: Path) -> None:
