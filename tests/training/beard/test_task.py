@@ -144,7 +144,7 @@ def test_the_terms_of_the_loss_see_what_they_are_named_after() -> None:
     damage = (1 - ratio) * 0.2  # beta x the error on the beard
     assert idle["pixel"] == pytest.approx(0.2 / (damage + 0.03) * damage, rel=0.02)
     plain = terms(Fixed(sample["image"].clone(), sample["beard"]), sample, "loss.area_adjusted=false")
-    assert plain["pixel"] == pytest.approx(0.2 / (ratio * 0.2 + 0.1) * ratio * 0.2, rel=0.1)
+    assert plain["pixel"] == pytest.approx(0.2 / (ratio * 0.2 + 0.03) * ratio * 0.2, rel=0.1)
     assert idle["mask"] > 5 * right["mask"] and idle["gradient"] > 0.0
     spoilt = sample["target"] + 0.3 * (1 - sample["face"])
     outside = terms(Fixed(spoilt, sample["beard"]), sample)
