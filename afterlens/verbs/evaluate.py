@@ -175,7 +175,7 @@ def _beard_scores(result: dict[str, Any]) -> "Table":
     columns = (
         "count",
         "removing gains dB",
-        "left there dB",
+        "then inside dB",
         "around dB",
         "bare faces dB",
         "class: removed",

@@ -29,7 +29,7 @@ DIRECTIONS = ("remove", "add", "keep")
 
 _OLD_BEARDS = 0.25  # share of the faces to put a beard on that wear another one
 _ANY_HAIR = (
-    0.5  # share of the training faces whose beard has any colour: grey ones on dark skin are rare otherwise
+    0.5  # share of the training beards of any colour: white ones on dark skin are rare else, and were left
 )
 _PICTURES = ("image", "laid", "target")
 

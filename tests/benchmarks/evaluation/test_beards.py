@@ -29,17 +29,8 @@ from tests.conftest import Result
 
 def _face(**changes: Any) -> Face:
     known = {"photo": "1.png", "worn": "full", "gain": 10.0, "inside": 25.0, "around": 50.0, "bare": 60.0}
-    return Face(
-        **{
-            **known,
-            "removed": True,
-            "wanted": "goatee",
-            "grown": False,
-            "sex": "male",
-            "tone": "dark",
-            **changes,
-        }
-    )
+    told = {"removed": True, "wanted": "goatee", "grown": False, "sex": "male", "tone": "dark"}
+    return Face(**{**known, **told, **changes})
 
 
 def test_a_summary_has_the_mean_the_tail_and_the_worst() -> None:
@@ -108,9 +99,8 @@ def test_a_network_that_changes_nothing_gains_nothing_and_harms_nobody(
     assert (tmp_path / "out" / "beards.png").is_file()
     # The start mask is 0.12, and so the mark is there.
     assert abs(found["all"]["gain"]["mean"]) < 1.0 and found["all"]["bare"]["mean"] > 35.0
-    assert all(
-        5.0 < face["inside"] < 35.0 for face in found["faces"]
-    )  # what a beard does to a face, left as it was
+    # The beard is where it was.
+    assert all(5.0 < face["inside"] < 35.0 for face in found["faces"])
     assert set(found["by_class"]) <= set(CLASSES[1:]) and set(found["by_sex"]) <= {"female", "male"}
     for groups in (found["by_class"], found["by_tone"], found["by_sex"]):
         assert (

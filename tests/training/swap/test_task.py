@@ -114,9 +114,8 @@ def test_the_feature_term_compares_result_and_target(tmp_path: Path, monkeypatch
         return made.losses(Fixed(result, sample["changed"]), told, 0.0)[1]["feature"].item()
 
     assert 0.0 <= feature(sample["target"], 1.0) < 0.5 * feature(sample["frame"], 1.0)
-    assert feature(sample["target"], 0.0) == feature(
-        sample["frame"], 0.0
-    )  # no answer: nothing to compare with
+    # Without an answer there is nothing to compare with.
+    assert feature(sample["target"], 0.0) == feature(sample["frame"], 0.0)
 
 
 def test_the_discriminator_sees_source_first_and_output() -> None:
