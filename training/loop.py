@@ -112,7 +112,7 @@ def train(
     training, held_out = split_records(records, settings.validation_photos, settings.validation_pairs)
 
     torch.manual_seed(_seed(settings.seed))
-    network = _placed(task.build_network(recipe), accelerator.device)
+    network = placed(task.build_network(recipe), accelerator.device)
     if initial is not None:
         taken, all_weights = _load_initial(task, network, initial)
         if taken < all_weights:
@@ -349,10 +349,10 @@ def _next(batches: Iterator[Sample]) -> Sample:
         ) from error
 
 
-def _placed(network: nn.Module, device: torch.device) -> nn.Module:
+def placed(network: nn.Module, device: torch.device) -> nn.Module:
     """The network on ``device``, in channels-last order (faster convolutions)."""
-    placed: nn.Module = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return placed
+    moved: nn.Module = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return moved
 
 
 def _moved(batch: Sample, device: torch.device) -> Sample:

@@ -17,12 +17,14 @@ def trained(
     steps: int,
     claims: Mapping[str, Sequence[str]],
     changes: Sequence[str] = (),
+    initial: Path | None = None,
 ) -> Iterator[tuple[str, Path]]:
     """The name and the last weights of a training for each of ``claims``, in a folder of its own below ``out``.
 
     Args:
         claims: what each changes in the recipe, by name.
         changes: of all of them.
+        initial: weights that all of them start from; None: new ones.
 
     A stopped call goes on where it was. Raises UserError as training does.
     """
@@ -30,7 +32,10 @@ def trained(
         run = out / str(number)
         overrides = [f"training.steps={steps}", f"training.validate_every={steps}", *changes, *left_out]
         resume = (run / "checkpoints").is_dir()
-        yield name, train(task, data, run, overrides=overrides, resume=resume, weights="last")
+        yield (
+            name,
+            train(task, data, run, overrides=overrides, resume=resume, initial=initial, weights="last"),
+        )
 
 
 def arguments(description: str | None, data: str, tests: str) -> argparse.ArgumentParser:

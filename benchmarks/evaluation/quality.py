@@ -141,7 +141,7 @@ def measure(
         bar = progress.add_task(title, total=samples.count, note="")
         for index in range(samples.count):
             sample = samples.load(index)
-            image = _score(sample, _restore(restorer, sample.inputs), fit_colours, fit_shift)
+            image = _score(sample, restored(restorer, sample.inputs), fit_colours, fit_shift)
             images.append(image)
             gain = "" if image["psnr_gain"] is None else f" ({image['psnr_gain']:+.2f})"
             progress.update(bar, advance=1, note=f"{image['name']}: {image['psnr']:.2f} dB{gain}")
@@ -208,9 +208,10 @@ def _cover(image: Tensor, height: int, width: int) -> Tensor:
 
 
 @torch.inference_mode()
-def _restore(restorer: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-    restored: Tensor = restorer(*inputs)[0]
-    return restored.clamp(0.0, 1.0)
+def restored(restorer: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+    """What a task's restorer makes of its inputs, ``(1, 3, H, W)`` each, in [0, 1]."""
+    result: Tensor = restorer(*inputs)[0]
+    return result.clamp(0.0, 1.0)
 
 
 def fitted(image: Tensor, ground_truth: Tensor) -> Tensor:
@@ -310,7 +311,7 @@ def _best_median_worst(
         rows.append(
             [
                 Cell(sample.input, f"{label}: {sample.name}, input {scores['input_psnr']:.2f} dB{ssims[0]}"),
-                Cell(_restore(restorer, sample.inputs), f"restored {scores['psnr']:.2f} dB{ssims[1]}"),
+                Cell(restored(restorer, sample.inputs), f"restored {scores['psnr']:.2f} dB{ssims[1]}"),
                 Cell(sample.ground_truth, "ground truth"),
             ]
         )

@@ -91,6 +91,7 @@ def test_each_claim_is_left_out_once_with_equal_training_otherwise(
         set(),
         {"loss.triplets", "loss.target_identity"},
         {"loss.sees_all"},
+        {"loss.feature"},
         {"loss.target_identity", "loss.source_identity"},
     ]
     assert all("training.steps=5" in call for call in calls)
