@@ -31,10 +31,22 @@ def by_gain(inputs: Sequence[str]) -> Callable[[Any, nn.Module, Iterable[Sample]
     return validate
 
 
+def no_measure(made: Any, batch: Sample) -> dict[str, Tensor]:
+    """Nothing further."""
+    return {}
+
+
 def mean_gain(
-    network: nn.Module, batches: Iterable[Sample], inputs: Sequence[str], kinds: Sequence[str]
+    network: nn.Module,
+    batches: Iterable[Sample],
+    inputs: Sequence[str],
+    kinds: Sequence[str],
+    measure: Callable[[Any, Sample], dict[str, Tensor]] = no_measure,
 ) -> Validation:
     """The network on held-out samples whose "kind" is a place in ``kinds`` or ``CAPTURED_KIND``.
+
+    ``measure`` takes what the network made of a batch, and the batch; its numbers, each the mean of a batch, become
+    columns as well.
 
     The gain of a kind is the mean of PSNR minus the input's PSNR over its samples, each PSNR at most ``CLEAN_PSNR``. An
     untouched clean sample has 0, a damaged one less; that of any other kind rises with what was restored.
@@ -48,6 +60,7 @@ def mean_gain(
     sources: list[Tensor] = []
     of_kind: list[Tensor] = []
     rows: list[Tensor] = []
+    measured: dict[str, list[Tensor]] = {}
     with torch.no_grad():
         for batch in batches:
             made = network(*(batch[name] for name in inputs))
@@ -56,6 +69,10 @@ def mean_gain(
             scores.append(psnr_each(result, batch["target"]).clamp_max(CLEAN_PSNR))
             sources.append(psnr_each(batch["input"], batch["target"]).clamp_max(CLEAN_PSNR))
             of_kind.append(batch["kind"])
+            for name, value in measure(made, batch).items():
+                measured.setdefault(name, []).append(
+                    value.expand(len(batch["kind"]))
+                )  # a mean counts by its samples
             rows.append(torch.cat([batch["input"][0], result[0], batch["target"][0]], dim=2).cpu())
     after, before, kind = torch.cat(scores), torch.cat(sources), torch.cat(of_kind)
 
@@ -69,6 +86,7 @@ def mean_gain(
     score = captured if captured is not None else sum(present) / len(present)
     own = {"validation_gain": score} | ({} if captured is None else {"validation_gain_captured": captured})
     means = {"validation_psnr": float(after.mean()), "input_psnr": float(before.mean())}
+    means |= {name: float(torch.cat(values).mean()) for name, values in measured.items()}
     return Validation(
         score=score,
         metrics={**own, **gains, **means},

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ from afterlens.training.deblur.half_floats import round_weights
 from afterlens.training.deblur.network import FORMS, MULTIPLE, DeblurNetwork, for_deployment
 from afterlens.training.deblur.synthesis import KINDS, degrade
 from afterlens.training.deployable import Deployable, Port
-from afterlens.training.gains import batch_psnr, by_gain
+from afterlens.training.gains import batch_psnr, mean_gain
 from afterlens.training.losses import charbonnier, relative_squared_error
 from afterlens.training.padding import crop_to, pad_to
 from afterlens.training.recipe import (
@@ -32,7 +33,7 @@ from afterlens.training.recipe import (
 )
 from afterlens.training.restorer import PaddedRestorer
 from afterlens.training.samples import examples_by, require_shares
-from afterlens.training.task import Objective, Outputs, Record, Sample, Task
+from afterlens.training.task import Objective, Outputs, Record, Sample, Task, Validation
 from afterlens.training.unet import Width
 
 _FOLDER = Path(__file__).parent
@@ -210,6 +211,23 @@ def objective(recipe: DeblurRecipe, device: torch.device) -> Objective:
     return Objective(losses, monitor=batch_psnr)
 
 
+def validate(recipe: DeblurRecipe, network: nn.Module, batches: Iterable[Sample]) -> Validation:
+    """What is gained, by kind, and the errors of the motion. The motion network alone is scored by these: less is better."""
+
+    def errors(made: Any, batch: Sample) -> dict[str, Tensor]:
+        flow, blur = motion_errors([field.float() for field in made[1]], batch["motion"])
+        return {"flow_error": flow, "blur_error": blur}
+
+    found = mean_gain(network, batches, TASK.inputs, list(recipe.synthesis.kinds), errors)
+    if recipe.network.form != "motion":
+        return dataclasses.replace(found, unit="")
+    flow, blur = found.metrics["flow_error"], found.metrics["blur_error"]
+    assert flow is not None and blur is not None
+    score = -flow - blur
+    metrics = {"validation_score": score, **found.metrics}
+    return dataclasses.replace(found, score=score, metrics=metrics, unit="")
+
+
 def motion_errors(fields: Sequence[Tensor], ground_truth: Tensor) -> tuple[Tensor, Tensor]:
     """Mean squared errors of the flow and of the blur covariance, relative to their own size, the mean over the scales.
 
@@ -261,7 +279,7 @@ TASK = Task(
     training_set=training_set,
     validation_set=validation_set,
     objective=objective,
-    validate=by_gain(("input", "previous")),
+    validate=validate,
     restorer=restorer,
     deployable=deployable,
     examples=examples_by(degrade),

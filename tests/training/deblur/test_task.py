@@ -18,6 +18,7 @@ from afterlens.training.deblur.task import (
     objective,
     restorer,
     training_set,
+    validate,
     validation_set,
 )
 from afterlens.training.media.errors import UserError
@@ -155,3 +156,34 @@ def test_the_graph_names_both_frames_and_shows_no_motion() -> None:
 def test_impossible_recipes_are_refused(override: str) -> None:
     with pytest.raises(UserError, match="expected"):
         recipe(override)
+
+
+def test_validation_says_how_far_the_motion_is_off_and_scores_the_motion_network_by_it(
+    photo_paths: list[Path],
+) -> None:
+    small = recipe()
+    held_out = DataLoader(validation_set(small, TASK.index(small, photo_paths[:2])), batch_size=3)
+    batches = list(held_out)  # of 3, 3 and 2 samples
+
+    class Seeing(nn.Module):
+        """Leaves the frame, and sees the true motion, but for a share of it."""
+
+        def __init__(self, seen: float) -> None:
+            super().__init__()
+            self.seen, self.batches = seen, iter(batches)
+
+        def forward(self, current: Tensor, previous: Tensor) -> tuple[Tensor, list[Tensor]]:
+            return current, [self.seen * next(self.batches)["motion"]]
+
+    true = validate(small, Seeing(1.0), batches)
+    assert true.metrics["flow_error"] == true.metrics["blur_error"] == 0.0
+    blind = validate(small, Seeing(0.0), batches)
+    each = [motion_errors([torch.zeros_like(one["motion"])], one["motion"]) for one in batches]
+    for column, place in (("flow_error", 0), ("blur_error", 1)):
+        mean = sum(float(errors[place]) * count for errors, count in zip(each, (3, 3, 2), strict=True)) / 8
+        assert blind.metrics[column] == pytest.approx(mean, rel=1e-5) and mean > 0.01
+    assert blind.score == blind.metrics["validation_gain"] == 0.0
+    alone = recipe("network.form=motion", "loss.pixel=0", "loss.squared=0", "loss.identity=0")
+    scores = [validate(alone, Seeing(seen), batches).score for seen in (0.0, 0.5, 1.0)]
+    assert scores == sorted(scores) and scores[0] < scores[1] < scores[2] == 0.0
+    assert next(iter(validate(alone, Seeing(0.0), batches).metrics.items()))[1] == scores[0]
