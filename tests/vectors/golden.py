@@ -21,6 +21,9 @@ ARTIFACT = Size(48, 48)
 VIEW = Size(60, 96)
 DIVIDER = 0.5  # in parts of the view's width
 LINE = 2  # pixels
+AMOUNTS = (0.0, 0.5, 1.0)  # how much of the network's change is shown
+AMOUNT_FRAMES = ("0_back_crop", "270_front_fit")
+AMOUNT_RANGE = (0.1, 0.9)  # of the output: brighter and darker than the screen can show, too
 
 
 def files() -> dict[str, bytes]:
@@ -34,6 +37,10 @@ def files() -> dict[str, bytes]:
         seen = in_levels(sampled(frame, sensor_from_artifact(case), case.artifact))
         found[f"{name}_artifact.png"] = png(seen)
         found[f"{name}_view.png"] = png(screen(case, frame, 1 - seen))
+        if name in AMOUNT_FRAMES:
+            for amount in AMOUNTS:
+                shown = screen(case, frame, 1 - seen, amount, AMOUNT_RANGE)
+                found[f"{amount_name(name, amount)}_view.png"] = png(shown)
     return found
 
 
@@ -44,7 +51,17 @@ def document() -> dict[str, Any]:
         "divider": DIVIDER,
         "line_pixels": LINE,
         "frames": [{"name": name, **entry(case)} for name, case in frames().items()],
+        "amounts": [
+            {"name": amount_name(name, amount), "frame": name, "amount": amount, "range": AMOUNT_RANGE}
+            for name in AMOUNT_FRAMES
+            for amount in AMOUNTS
+        ],
     }
+
+
+def amount_name(frame: str, amount: float) -> str:
+    """Of a picture of this frame."""
+    return f"{frame}_amount_{amount:.0%}".removesuffix("%")
 
 
 def outputs(photo: Picture) -> dict[str, Picture]:
@@ -113,14 +130,26 @@ def frames() -> dict[str, Case]:
     }
 
 
-def screen(case: Case, frame: Picture, result: Picture) -> Picture:
-    """The view: raw left of the divider in the middle, a white line, the result right of it, black around both."""
+def screen(
+    case: Case,
+    frame: Picture,
+    result: Picture,
+    amount: float = 1.0,
+    output_range: tuple[float, float] = (0.0, 1.0),
+) -> Picture:
+    """The view: raw left of the divider in the middle, a white line, the result right of it, black around both.
+
+    Of the result's change, `amount` is shown. The result's colours end where the screen's do.
+    """
     from_view = sensor_from_view(case)
     to_result = np.linalg.inv(sensor_from_artifact(case)) @ from_view
     right = np.arange(case.view.width) + 0.5 >= case.view.width * DIVIDER
-    picture = np.where(
-        right[:, None], sampled(result, to_result, case.view), sampled(frame, from_view, case.view)
-    )
+    low, high = output_range
+    raw_picture = sampled(frame, from_view, case.view)
+    restored = np.clip((sampled(result, to_result, case.view) - low) / (high - low), 0, 1)
+    # raw + amount * (restored - raw), written so that no rounding is left at 0 and 1.
+    blended = (1 - amount) * raw_picture + amount * restored
+    picture = np.where(right[:, None], blended, raw_picture)
     places = np.concatenate([points(matrix, case.view)[..., :2] for matrix in (from_view, to_result)], -1)
     picture[((places < 0) | (places > 1)).any(-1)] = 0
     picture[:, np.abs(np.arange(case.view.width) + 0.5 - case.view.width * DIVIDER) < LINE / 2] = 1

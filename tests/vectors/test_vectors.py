@@ -135,6 +135,45 @@ def test_golden_psnr_is_that_of_the_proof() -> None:
         assert case["passed"] == (found.psnr >= case["floor_db"] and not found.not_finite)
 
 
+def test_an_amount_lies_between_the_frame_and_the_result() -> None:
+    golden = load("golden.json")
+    cases = {case["name"]: case for case in golden["frames"]}
+    sensor = Image.open(FOLDER / "golden" / "sensor.png")
+    for name in {entry["frame"] for entry in golden["amounts"]}:
+        entries = sorted(
+            (entry for entry in golden["amounts"] if entry["frame"] == name),
+            key=lambda entry: entry["amount"],
+        )
+        assert [entry["amount"] for entry in entries] == [0, 0.5, 1]
+        raw, half, restored = (
+            pixels((FOLDER / "golden" / f"{entry['name']}_view.png").read_bytes()).astype(int)
+            for entry in entries
+        )
+        assert np.abs(2 * half - raw - restored).max() <= 2, "each picture is rounded"
+        assert np.abs(restored - raw).max() > 100
+        drawn = warped(sensor, cases[name])
+        line = slice(cases[name]["view"][0] // 2 - 1, cases[name]["view"][0] // 2 + 1)
+        drawn[:, line] = 255
+        assert np.abs(raw - drawn).max() <= 1
+        # The output's range: a level of it is 1.25 of the screen, and its colours end where the screen's do.
+        plain = pixels((FOLDER / "golden" / f"{name}_view.png").read_bytes()).astype(int)
+        seen = (raw[:, line.stop :] > 0).any(-1)  # not the black around it
+        wide = np.clip((plain[:, line.stop :] - 25.5) / 0.8, 0, 255)
+        assert np.abs(restored[:, line.stop :] - wide)[seen].max() <= 1.25
+        assert {0, 255} <= set(restored[:, line.stop :][seen].ravel())
+
+
+def warped(sensor: Image.Image, case: dict[str, Any]) -> np.ndarray[Any, Any]:
+    """The raw view, by Pillow."""
+    matrix = np.reshape(case["sensor_from_view"], (4, 4)).T[:2][:, [0, 1, 3]]
+    scale = np.array([*(1 / np.array(case["view"])), 1])
+    across, down = (matrix * scale * np.array(case["sensor"])[:, None]).tolist()
+    picture = sensor.transform(
+        tuple(case["view"]), Image.Transform.AFFINE, (*across, *down), Image.Resampling.BILINEAR
+    )
+    return np.asarray(picture).astype(int)
+
+
 def load(name: str) -> dict[str, Any]:
     document: dict[str, Any] = json.loads((FOLDER / name).read_text(encoding="utf-8"))
     return document
