@@ -93,10 +93,73 @@ const scenarios = {
     await page.waitForFunction(() => "drawn" in globalThis);
     const sensor = readFileSync(request.sensor).toString("base64");
     const pictures = [];
-    for (const frame of request.frames) {
-      pictures.push(await page.evaluate(([...all]) => globalThis.drawn(...all), [frame, sensor, request.divider, request.line]));
+    for (const [frame, shown] of request.frames) {
+      pictures.push(await page.evaluate(([...all]) => globalThis.drawn(...all), [frame, sensor, shown]));
     }
-    return { browser, seen, pictures };
+    const plain = [];
+    for (const all of request.plain) plain.push(await page.evaluate((all) => globalThis.plain(...all), all));
+    return { browser, seen, pictures, plain };
+  },
+
+  /** The page at several amounts of the change, on a camera and on a photo: the canvas, and where its parts are. */
+  async amounts() {
+    const { browser, page, seen } = await open(camera(), { viewport: request.viewport });
+    await page.goto(request.address);
+    await state(page, ["ready", "failed"]);
+    const slider = page.getByRole("slider", { name: "Amount", exact: true });
+    const restored = () => page.waitForFunction(() => document.querySelector("#picture.restored"));
+    // Drawn anew, and read before the browser shows it, which clears it.
+    const canvas = () =>
+      page.evaluate(() => {
+        document.getElementById("amount").dispatchEvent(new Event("input"));
+        return new Promise((tell) =>
+          requestAnimationFrame(() => tell(document.getElementById("canvas").toDataURL().split(",")[1])),
+        );
+      });
+    const said = () =>
+      page.evaluate(() => {
+        const { value, ariaValueText } = document.getElementById("amount");
+        return [value, ariaValueText, document.getElementById("percent").textContent];
+      });
+    const found = { said: [await said()], pictures: {} };
+    for (const source of ["camera", "photo"]) {
+      if (source === "photo") {
+        await page.setInputFiles("#files", request.photo);
+        await page.waitForFunction(() => !document.querySelector("#picture.restored"));
+      }
+      await restored();
+      const pictures = {};
+      await page.focus("#divider");
+      await page.keyboard.press("End"); // all is raw
+      await slider.fill("100");
+      pictures.raw = await canvas();
+      await page.focus("#divider");
+      await page.keyboard.press("Home"); // all is restored
+      for (const percent of ["100", "50", "0"]) {
+        await slider.fill(percent);
+        found.said.push(await said());
+        pictures[percent] = await canvas();
+      }
+      found.pictures[source] = pictures;
+    }
+    await slider.focus();
+    for (const key of ["End", "ArrowLeft", "ArrowLeft"]) await page.keyboard.press(key);
+    found.said.push(await said());
+    await choose(page, "file", request.other);
+    await state(page, ["ready", "failed"]);
+    await restored();
+    found.said.push(await said());
+    found.other = await canvas();
+    await slider.fill("40");
+    await page.screenshot({ path: `${request.out}/amount.png`, fullPage: true });
+    found.boxes = await page.evaluate(() =>
+      ["header", "#stage", "#dial label", "#amount", "#percent", "#runs", "#figures", "nav", "footer"].map((place) => {
+        const { left, top, right, bottom } = document.querySelector(place).getBoundingClientRect();
+        return { place, left, top, right, bottom };
+      }),
+    );
+    found.width = await page.evaluate(() => document.documentElement.scrollWidth);
+    return { browser, seen, found };
   },
 
   /** The page on a camera: for each file and processor, what went through the model, in each rotation. */

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import os
 from pathlib import Path
@@ -85,25 +86,56 @@ def test_the_core_gives_the_answers_of_the_vectors(built: None) -> None:
 
 def test_frames_are_drawn_as_in_the_vectors(built: None) -> None:
     golden = json.loads((VECTORS / "golden.json").read_text("utf-8"))
+    cases = {case["name"]: case for case in golden["frames"]}
+    plain = {"divider": golden["divider"], "line": golden["line_pixels"]}
     folder = VECTORS / "golden"
     with served([VECTORS / "contracts" / "valid" / "photo"]) as address:
         found = browse(
             "frames",
             address=address,
-            frames=golden["frames"],
+            frames=[
+                *((case, plain) for case in golden["frames"]),
+                *((cases[entry["frame"]], {**plain, **entry}) for entry in golden["amounts"]),
+            ],
             sensor=folder / "sensor.png",
-            divider=golden["divider"],
-            line=golden["line_pixels"],
+            plain=[],
         )
-    assert len(found["pictures"]) == 16
-    for case, texts in zip(golden["frames"], found["pictures"], strict=True):
-        for kind, text in zip(("artifact", "view"), texts, strict=True):
-            expected = np.asarray(Image.open(folder / f"{case['name']}_{kind}.png").convert("RGB")).astype(
-                int
-            )
-            got = rgba(text, *case[kind])
+    assert len(found["pictures"]) == 16 + 6
+    names = [(case["name"], case["name"]) for case in golden["frames"]]
+    names += [(entry["name"], entry["frame"]) for entry in golden["amounts"]]
+    for (name, frame), texts in zip(names, found["pictures"], strict=True):
+        files = {"artifact": f"{frame}_artifact.png", "view": f"{name}_view.png"}
+        for (kind, file), text in zip(files.items(), texts, strict=True):
+            expected = np.asarray(Image.open(folder / file).convert("RGB")).astype(int)
+            got = rgba(text, *cases[frame][kind])
             worst = np.abs(got - expected).max()
-            assert worst <= 2, f"{case['name']} {kind}: {worst} levels"
+            assert worst <= 2, f"{file}: {worst} levels"
+
+
+def test_at_all_of_the_change_nothing_of_the_frame_is_left_and_at_none_nothing_of_the_result(
+    built: None,
+) -> None:
+    (case, *_) = json.loads((VECTORS / "golden.json").read_text("utf-8"))["frames"]
+    # Every second value lies between two levels, so the smallest rounding error would show.
+    halves = [value / 1024 for value in range(511)]
+    all_of_it = {"divider": 0, "line": 0, "amount": 1, "range": [0, 510 / 1024]}
+    none_of_it = {"divider": 0, "line": 0, "amount": 0}
+    not_finite = [None, 0.5, 1000]
+    with served([VECTORS / "contracts" / "valid" / "photo"]) as address:
+        on_white, on_black, nothing = browse(
+            "frames",
+            address=address,
+            frames=[],
+            sensor=VECTORS / "golden" / "sensor.png",
+            plain=[
+                (case, 255, halves, all_of_it),
+                (case, 0, halves, all_of_it),
+                (case, 99, not_finite, none_of_it),
+            ],
+        )["plain"]
+    assert on_white == on_black
+    assert len(np.unique(rgba(on_black, *case["view"]))) > 100
+    assert np.unique(rgba(nothing, *case["view"])).tolist() == [99]
 
 
 def test_a_camera_s_frame_comes_out_as_from_python_s_litert(
@@ -161,6 +193,50 @@ def test_a_camera_s_frame_comes_out_as_from_python_s_litert(
             assert np.abs(seen - upright).max() <= 1, f"{case['file']} {rotation}"
             for other in inputs.values():  # the frame before, of a camera that stands still
                 assert np.abs(other.astype(int) - seen).max() <= 1
+
+
+def test_the_amount_says_how_much_of_the_change_is_shown(
+    live_bundles: list[Bundle], camera: Path, tmp_path: Path
+) -> None:
+    with served([live_bundles[0].folder]) as address:
+        found = browse(
+            "amounts",
+            address=address,
+            camera=camera,
+            photo=SAMPLES / "degraded" / "udc.jpg",
+            other="256x256 float32",
+            out=Path(os.environ.get("AFTERLENS_SCREENSHOTS", tmp_path)),
+            viewport={"width": 390, "height": 780},
+        )["found"]
+    for source, pictures in found["pictures"].items():
+        raw, none, half, restored = (levels(pictures[name]) for name in ("raw", "0", "50", "100"))
+        change = np.abs(restored - raw).max()
+        print(source, f"{raw.shape}, the network changes up to {change} levels")
+        assert change > 40, source
+        assert np.array_equal(none, raw), source
+        assert np.abs(2 * half - raw - restored).max() <= 2, f"{source}: each picture is rounded"
+    shown = [int(value) for value, *_ in found["said"]]
+    assert shown == [100, *(100, 50, 0) * 2, 98, 98], "keys move it, and another file leaves it"
+    assert all(
+        said == [str(value), f"{value} %", f"{value} %"]
+        for value, said in zip(shown, found["said"], strict=True)
+    )
+    other, photo = levels(found["other"]), found["pictures"]["photo"]
+    wanted = 0.98 * levels(photo["100"]) + 0.02 * levels(photo["0"])
+    assert np.abs(other - wanted).mean() < 1, "float32 makes nearly the same of the photo as mixed"
+    assert found["width"] == 390, "nothing is wider than the phone"
+    boxes = found["boxes"]
+    for at, one in enumerate(boxes):
+        assert one["left"] >= 0 and one["right"] <= 390 and one["bottom"] > one["top"], one
+        for other_box in boxes[at + 1 :]:
+            apart_across = one["right"] <= other_box["left"] or other_box["right"] <= one["left"]
+            apart_down = one["bottom"] <= other_box["top"] or other_box["bottom"] <= one["top"]
+            assert apart_across or apart_down, (one, other_box)
+
+
+def levels(png: str) -> NDArray[np.int64]:
+    """Of a PNG in base64."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")).astype(np.int64)
 
 
 def test_what_is_missing_is_said_in_a_sentence(live_bundles: list[Bundle], camera: Path) -> None:

@@ -29,6 +29,7 @@ export class LiveView {
   private mirrored = false;
   private turned: Rotation = 0;
   private dividerAt = 0.5;
+  private amountShown = 1;
   private finished: number[] = [];
   private drawTime = 0;
   private willDraw = false;
@@ -115,6 +116,16 @@ export class LiveView {
     this.draw();
   }
 
+  /** How much of the network's change is shown: 0 is the frame as it came, 1 what the network made of it. */
+  get amount(): number {
+    return this.amountShown;
+  }
+
+  set amount(amount: number) {
+    this.amountShown = amount;
+    this.draw();
+  }
+
   /** Null before the first result. */
   get report(): LiveReport | null {
     const { pipeline, feeding, frame } = this;
@@ -143,7 +154,7 @@ export class LiveView {
     if (this.frame === null || this.renderer.canvas.width === 0) return;
     const begin = performance.now();
     const { low, high } = this.pipeline?.model.artifact.outputs[0] ?? { low: 0, high: 1 };
-    this.renderer.draw(this.geometry(), this.part, { low, high }, this.dividerAt);
+    this.renderer.draw(this.geometry(), this.part, { low, high }, this.dividerAt, this.amountShown);
     if (finish) this.renderer.finish();
     this.drawTime = performance.now() - begin;
   }

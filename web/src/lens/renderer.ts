@@ -99,6 +99,7 @@ export class Renderer {
    *
    * @param range of the output's values: black and white.
    * @param divider its place in parts of the view's width: at 1 all is raw, at 0 all is restored.
+   * @param amount how much of the result's change is shown: 0 is the raw frame, 1 the result.
    * @param line width of a white line on it, in pixels.
    */
   draw(
@@ -106,6 +107,7 @@ export class Renderer {
     part: Part,
     range: { low: number; high: number },
     divider: number,
+    amount: number,
     line = 0,
   ): void {
     const { gl, canvas, toScreen } = this;
@@ -122,6 +124,7 @@ export class Renderer {
     toScreen.number("low", range.low);
     toScreen.number("range", range.high - range.low);
     toScreen.number("divider", this.hasResult ? divider : 1);
+    toScreen.number("amount", amount);
     toScreen.number("viewWidth", canvas.width);
     toScreen.number("halfLine", line / 2);
     gl.drawArrays(gl.TRIANGLE_STRIP, 0, 4);

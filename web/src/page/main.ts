@@ -13,6 +13,7 @@ import type { Processor } from "../lens/messages.ts";
 import { Model } from "../lens/model.ts";
 import { Renderer } from "../lens/renderer.ts";
 import { isReadable, openCamera, openClip, openPhoto, type Source } from "../lens/sources.ts";
+import { wireAmount } from "./amount.ts";
 import { type Offered, offeredBundles } from "./bundles.ts";
 import { wireDivider } from "./divider.ts";
 import { download, element, fill, say } from "./elements.ts";
@@ -52,6 +53,7 @@ class Page {
       (error) => this.fail(error),
     );
     wireDivider(this.view);
+    wireAmount(this.view);
     this.canvas.addEventListener("webglcontextlost", () => {
       this.fail(new Fault("the graphics driver gave up; load the page anew"));
     });
