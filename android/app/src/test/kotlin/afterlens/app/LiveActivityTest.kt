@@ -3,12 +3,15 @@ package afterlens.app
 import afterlens.app.ui.LiveActivity
 import afterlens.app.ui.PhotoActivity
 import android.Manifest
+import android.app.Activity
+import android.content.Intent
 import android.content.pm.PackageManager
 import android.hardware.camera2.CameraCharacteristics
 import android.os.PowerManager
 import android.provider.Settings
 import android.view.View
 import android.widget.Button
+import android.widget.SeekBar
 import android.widget.Spinner
 import android.widget.TextView
 import org.junit.After
@@ -160,6 +163,33 @@ class LiveActivityTest {
         Device.finishThreads()
         assertNotSame(before, activity)
         assertEquals("photo 4x2", activity.requireViewById<Spinner>(R.id.bundles).selectedItem)
+    }
+
+    @Test
+    fun `the amount reaches the preview, outlives the activity, and is that of photos`() {
+        startWithCamera()
+        fun slider() = activity.requireViewById<SeekBar>(R.id.amount)
+        assertEquals(1f, activity.lens?.amount)
+        assertEquals("Amount 100 %", text(R.id.amount_text))
+        assertEquals(words(R.string.amount_description), slider().contentDescription)
+        slider().progress = 40
+        assertEquals(0.4f, activity.lens?.amount)
+        assertEquals("Amount 40 %", text(R.id.amount_text))
+        controller.pause().stop()
+        controller.restart().resume()
+        assertEquals("another LiveLens", 0.4f, activity.lens?.amount)
+        val before = activity
+        controller.recreate()
+        Device.finishThreads()
+        assertNotSame(before, activity)
+        assertEquals(40, slider().progress)
+        assertEquals(0.4f, activity.lens?.amount)
+        click(R.id.photo)
+        val asked = shadowOf(activity).nextStartedActivityForResult
+        assertEquals(40, asked.intent.getIntExtra(PhotoActivity.AMOUNT, -1))
+        shadowOf(activity).receiveResult(asked.intent, Activity.RESULT_OK, Intent().putExtra(PhotoActivity.AMOUNT, 70))
+        assertEquals(70, slider().progress)
+        assertEquals(0.7f, activity.lens?.amount)
     }
 
     @Test

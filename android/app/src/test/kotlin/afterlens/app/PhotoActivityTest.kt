@@ -9,11 +9,13 @@ import android.content.Intent
 import android.content.pm.PackageManager
 import android.graphics.Bitmap
 import android.graphics.BitmapFactory
+import android.graphics.Canvas
 import android.net.Uri
 import android.os.Build
 import android.provider.MediaStore
 import android.view.View
 import android.widget.Button
+import android.widget.SeekBar
 import android.widget.Spinner
 import android.widget.TextView
 import java.io.ByteArrayOutputStream
@@ -22,6 +24,7 @@ import org.junit.After
 import org.junit.Assert.assertArrayEquals
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
+import org.junit.Assert.assertNotSame
 import org.junit.Assert.assertNull
 import org.junit.Assert.assertTrue
 import org.junit.Test
@@ -40,6 +43,7 @@ class PhotoActivityTest {
     private val controller = Robolectric.buildActivity(PhotoActivity::class.java)
     private val activity: PhotoActivity get() = controller.get()
     private val pictures get() = activity.requireViewById<CompareView>(R.id.pictures)
+    private val amount get() = activity.requireViewById<SeekBar>(R.id.amount)
     private val status get() = activity.requireViewById<TextView>(R.id.status).text.toString()
 
     @After
@@ -66,6 +70,22 @@ class PhotoActivityTest {
     }
 
     private fun restored() = PhotoJob.Outcome(Device.photo(), Device.photo(), "photo, 0.5 s")
+
+    /** What a network might have made of the photo, that is far from it. */
+    private fun inverted(photo: Bitmap): Bitmap = photo.copy(Bitmap.Config.ARGB_8888, true).apply {
+        setPixels(pixels(photo).map { it xor 0xFFFFFF }.toIntArray(), 0, width, 0, 0, width, height)
+    }
+
+    private fun drawn(): IntArray {
+        pictures.layout(0, 0, 320, 240) // twice the photo's pixels
+        return pixels(Bitmap.createBitmap(320, 240, Bitmap.Config.ARGB_8888).also { pictures.draw(Canvas(it)) })
+    }
+
+    private fun takePictures(count: Int): List<ByteArrayOutputStream> = List(count) { ByteArrayOutputStream() }.onEachIndexed { at, stream ->
+        shadowOf(activity.contentResolver).registerOutputStream(Uri.parse("content://media/external/images/media/${at + 1}"), stream)
+    }
+
+    private fun level(pixel: Int, shift: Int) = pixel shr shift and 255
 
     @Test
     fun `it opens the system's picker, which needs no permission`() {
@@ -124,6 +144,81 @@ class PhotoActivityTest {
 
     /** Within one level of 255. */
     private fun isNear(one: Int, other: Int) = (0..24 step 8).all { abs((one shr it and 255) - (other shr it and 255)) <= 1 }
+
+    @Test
+    fun `the slider says how much of the change is drawn`() {
+        controller.setup()
+        assertEquals(100, amount.progress)
+        val (before, after) = Device.photo() to inverted(Device.photo())
+        fun drawnOf(photo: Bitmap) = activity.show(PhotoJob.Outcome(photo, null, "")).let { drawn() }
+        val (raw, restored) = drawnOf(before) to drawnOf(after)
+        activity.show(PhotoJob.Outcome(before, after, "photo, 0.5 s"))
+        pictures.divider = 0f
+        assertArrayEquals("all of it", restored, drawn())
+        amount.progress = 0
+        assertArrayEquals("nothing of it", raw, drawn())
+        amount.progress = 25
+        assertEquals("Amount 25 %", activity.requireViewById<TextView>(R.id.amount_text).text.toString())
+        val quarter = drawn()
+        val worst = quarter.indices.maxOf { at ->
+            val wanted = { shift: Int -> level(raw[at], shift) * 0.75f + level(restored[at], shift) * 0.25f }
+            listOf(0, 8, 16).maxOf { abs(level(quarter[at], it) - wanted(it)) }
+        }
+        assertTrue("$worst levels", worst <= 1.5f)
+        pictures.divider = 1f
+        assertArrayEquals("left of the divider", raw, drawn())
+    }
+
+    @Test
+    fun `the amount outlives the activity, and is that of the live preview`() {
+        controller.setup()
+        amount.progress = 30
+        val before = activity
+        controller.recreate()
+        assertNotSame(before, activity)
+        assertEquals(30, amount.progress)
+        assertEquals(0.3f, pictures.amount)
+        assertEquals(30, shadowOf(activity).resultIntent.getIntExtra(PhotoActivity.AMOUNT, -1))
+        val asked = Intent(Device.app, PhotoActivity::class.java).putExtra(PhotoActivity.AMOUNT, 60)
+        Robolectric.buildActivity(PhotoActivity::class.java, asked).use { other ->
+            other.setup()
+            assertEquals(60, other.get().requireViewById<SeekBar>(R.id.amount).progress)
+            assertEquals(0.6f, other.get().requireViewById<CompareView>(R.id.pictures).amount)
+        }
+    }
+
+    @Test
+    @Suppress("DEPRECATION") // the shadow's
+    fun `what is saved and shared has the amount of the slider`() {
+        controller.setup()
+        val (before, after) = Device.photo() to inverted(Device.photo())
+        activity.show(PhotoJob.Outcome(before, after, "photo, 0.5 s"))
+        shadowOf(activity.contentResolver).setNextDatabaseIdForInserts(1)
+        val written = takePictures(4)
+        val inserts = shadowOf(activity.contentResolver).insertStatements
+        for ((number, percent) in listOf(0, 50, 99, 100).withIndex()) {
+            amount.progress = percent
+            click(R.id.save)
+            Device.waitFor("picture $number") { inserts.size > number && status == activity.getString(R.string.photo_saved) }
+            activity.requireViewById<TextView>(R.id.status).text = ""
+            click(R.id.share) // the same picture
+            Device.idle()
+            assertEquals(number + 1, inserts.size)
+            val send = shadowOf(activity).nextStartedActivity.getParcelableExtra(Intent.EXTRA_INTENT, Intent::class.java)
+            val shared = send?.getParcelableExtra(Intent.EXTRA_STREAM, Uri::class.java)
+            assertEquals(Uri.parse("content://media/external/images/media/${number + 1}"), shared)
+            val bytes = written[number].toByteArray()
+            val found = pixels(checkNotNull(BitmapFactory.decodeByteArray(bytes, 0, bytes.size)))
+            val (raw, restored) = pixels(before) to pixels(after)
+            val wanted = IntArray(raw.size) { at ->
+                listOf(16, 8, 0).fold(255) { pixel, shift ->
+                    val (from, to) = level(raw[at], shift) to level(restored[at], shift)
+                    pixel shl 8 or Math.floorDiv(from * (100 - percent) + to * percent + 50, 100)
+                }
+            }
+            assertArrayEquals("$percent %", wanted, found)
+        }
+    }
 
     @Test
     @Suppress("DEPRECATION") // the shadow's

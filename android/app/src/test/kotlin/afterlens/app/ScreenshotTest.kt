@@ -12,13 +12,16 @@ import afterlens.lens.live.LiveState
 import afterlens.lens.pipeline.StageTimes
 import afterlens.lens.runtime.Accelerator
 import afterlens.lens.runtime.Processor
+import android.app.Activity
 import android.graphics.Color
+import android.graphics.Rect
 import android.hardware.camera2.CameraCharacteristics
 import android.view.View
 import android.widget.Button
 import android.widget.TextView
 import kotlin.math.abs
 import org.junit.Assert.assertEquals
+import org.junit.Assert.assertFalse
 import org.junit.Assert.assertTrue
 import org.junit.Test
 import org.junit.runner.RunWith
@@ -103,6 +106,38 @@ class ScreenshotTest {
         live.get().show(LiveState.NoCamera(CameraProblem.TAKEN))
         Device.screenshot(live.get(), "camera_taken")
         live.get().requireViewById<View>(R.id.message).let { assertTrue("${it.height}", it.height > 0) }
+    }
+
+    @Test
+    @Config(qualifiers = "w390dp-h731dp")
+    fun `nothing lies over anything else on a narrow screen`() = live.use {
+        start()
+        live.get().show(running(Accelerator(Processor.GPU, "GPU, float16")))
+        Device.screenshot(live.get(), "live_narrow", camera())
+        assertApart(live.get(), R.id.status, R.id.amount_text, R.id.amount, R.id.bundles, R.id.lens, R.id.photo)
+        Robolectric.buildActivity(PhotoActivity::class.java).use { photo ->
+            photo.setup()
+            Device.screenshot(photo.get(), "photo_narrow")
+            val row = intArrayOf(R.id.open, R.id.save, R.id.share)
+            assertApart(photo.get(), R.id.status, R.id.pictures, R.id.amount_text, R.id.amount, R.id.bundles, *row)
+        }
+    }
+
+    @Test
+    @Config(qualifiers = "de-w390dp-h731dp")
+    fun `nor in German`() = `nothing lies over anything else on a narrow screen`()
+
+    private fun assertApart(activity: Activity, vararg ids: Int) {
+        val screen = activity.window.decorView.run { Rect(0, 0, width, height) }
+        val places = ids.map { id ->
+            val view = activity.requireViewById<View>(id)
+            val (left, top) = IntArray(2).also(view::getLocationInWindow)
+            Rect(left, top, left + view.width, top + view.height)
+        }
+        for ((at, place) in places.withIndex()) {
+            assertTrue("$place on $screen", !place.isEmpty && screen.contains(place))
+            for (other in places.drop(at + 1)) assertFalse("$place over $other", Rect.intersects(place, other))
+        }
     }
 
     @Test

@@ -23,7 +23,7 @@ fun uprightRotation(sensorOrientation: Int, displayRotation: Int, front: Boolean
  * @param upright whether the artifact sees the upright picture, or the sensor's own orientation.
  */
 class FrameGeometry(
-    sensor: Size,
+    val sensor: Size,
     rotation: Int,
     mirrored: Boolean,
     artifact: Size,

@@ -8,6 +8,7 @@ import android.graphics.RectF
 import android.util.AttributeSet
 import android.view.View
 import kotlin.math.min
+import kotlin.math.roundToInt
 
 /** A photo left of a divider, and what was made of it right of it. */
 class CompareView(context: Context, attributes: AttributeSet?) : View(context, attributes) {
@@ -31,7 +32,15 @@ class CompareView(context: Context, attributes: AttributeSet?) : View(context, a
             invalidate()
         }
 
+    /** How much of the change is shown: 0 is [before], 1 is [after]. */
+    var amount = 1f
+        set(value) {
+            field = value
+            invalidate()
+        }
+
     private val paint = Paint(Paint.FILTER_BITMAP_FLAG)
+    private val over = Paint(Paint.FILTER_BITMAP_FLAG)
 
     override fun onDraw(canvas: Canvas) {
         val raw = before ?: return
@@ -41,9 +50,10 @@ class CompareView(context: Context, attributes: AttributeSet?) : View(context, a
         val place = RectF(left, top, left + across, top + down)
         canvas.drawBitmap(raw, null, place, paint)
         val restored = after ?: return
+        over.alpha = (amount * 255).roundToInt()
         canvas.save()
         canvas.clipRect(divider * width, 0f, width.toFloat(), height.toFloat())
-        canvas.drawBitmap(restored, null, place, paint)
+        canvas.drawBitmap(restored, null, place, over)
         canvas.restore()
     }
 }

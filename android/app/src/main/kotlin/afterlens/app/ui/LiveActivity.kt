@@ -30,9 +30,11 @@ class LiveActivity : Activity(), SurfaceHolder.Callback {
     private val permission = CameraPermission(this)
     private lateinit var preview: SurfaceView
     private lateinit var divider: DividerView
+    private lateinit var amount: AmountBar
     private lateinit var status: TextView
     private lateinit var bundles: BundleMenu
-    private var lens: LiveLens? = null
+    internal var lens: LiveLens? = null
+        private set
     private var heat: Heat? = null
     private var cameras = emptyList<Lens>()
     private var camera = 0
@@ -44,11 +46,13 @@ class LiveActivity : Activity(), SurfaceHolder.Callback {
         window.addFlags(WindowManager.LayoutParams.FLAG_KEEP_SCREEN_ON)
         preview = requireViewById<SurfaceView>(R.id.preview).also { it.holder.addCallback(this) }
         divider = requireViewById<DividerView>(R.id.divider).also { it.onMoved = { place -> lens?.divider = place } }
+        amount = AmountBar(this) { amount -> lens?.amount = amount }
         status = requireViewById(R.id.status)
         bundles = BundleMenu(requireViewById(R.id.bundles), Bundles(this), Choice::toString, ::load)
         requireViewById<Button>(R.id.lens).setOnClickListener { switchLens() }
         requireViewById<Button>(R.id.photo).setOnClickListener {
-            startActivity(Intent(this, PhotoActivity::class.java).putExtra(PhotoActivity.BUNDLE, bundles.chosen?.name))
+            val photo = Intent(this, PhotoActivity::class.java).putExtra(PhotoActivity.BUNDLE, bundles.chosen?.name)
+            startActivityForResult(photo.putExtra(PhotoActivity.AMOUNT, amount.percent), PHOTO)
         }
         if (savedInstanceState == null) {
             if (!permission.isGiven) permission.ask()
@@ -73,6 +77,7 @@ class LiveActivity : Activity(), SurfaceHolder.Callback {
         own = LiveLens(codeCacheDir) { state -> runOnUiThread { if (lens === own) show(state) } }
         lens = own
         own.divider = divider.place
+        own.amount = amount.amount
         // It stays where the activity was only covered; else surfaceChanged comes.
         val surface: Surface? = preview.holder.surface
         if (surface?.isValid == true) own.show(surface, Size(preview.width, preview.height))
@@ -96,6 +101,10 @@ class LiveActivity : Activity(), SurfaceHolder.Callback {
         lens?.let { closing -> thread(name = "closing") { closing.close() } } // waits for the model
         lens = null
         super.onStop()
+    }
+
+    override fun onActivityResult(requestCode: Int, resultCode: Int, data: Intent?) {
+        if (requestCode == PHOTO && data != null) amount.percent = data.getIntExtra(PhotoActivity.AMOUNT, amount.percent)
     }
 
     override fun onRequestPermissionsResult(requestCode: Int, permissions: Array<String>, grantResults: IntArray) {
@@ -161,5 +170,6 @@ class LiveActivity : Activity(), SurfaceHolder.Callback {
         const val CAMERA = "camera"
         const val DIVIDER = "divider"
         const val CHOICE = "choice"
+        const val PHOTO = 1
     }
 }

@@ -4,6 +4,7 @@ import afterlens.app.Bundles
 import afterlens.app.Choice
 import afterlens.app.Photos
 import afterlens.app.R
+import afterlens.app.blended
 import afterlens.core.Fault
 import android.app.Activity
 import android.content.Intent
@@ -22,10 +23,11 @@ class PhotoActivity : Activity() {
     private val picker = PhotoPicker(this)
     private lateinit var work: ExecutorService
     private lateinit var pictures: CompareView
+    private lateinit var amount: AmountBar
     private lateinit var status: TextView
     private lateinit var bundles: BundleMenu
     private var photo: Uri? = null
-    private var saved: Uri? = null
+    private var saved: Saved? = null
     private var afterPermission: (() -> Unit)? = null
 
     @Volatile
@@ -37,6 +39,8 @@ class PhotoActivity : Activity() {
         work = Executors.newSingleThreadExecutor { Thread(it, "photos") }
         pictures = requireViewById(R.id.pictures)
         requireViewById<DividerView>(R.id.divider).onMoved = { pictures.divider = it }
+        amount = AmountBar(this, ::showAmount)
+        amount.percent = intent.getIntExtra(AMOUNT, amount.percent)
         status = requireViewById<TextView>(R.id.status).apply { setText(R.string.photo_hint) }
         requireViewById<Button>(R.id.open).setOnClickListener { if (!picker.open()) status.setText(R.string.photo_no_picker) }
         requireViewById<Button>(R.id.save).setOnClickListener { save {} }
@@ -95,29 +99,39 @@ class PhotoActivity : Activity() {
         for (button in listOf(R.id.save, R.id.share)) requireViewById<Button>(button).isEnabled = outcome?.after != null
     }
 
-    private fun save(then: (Uri) -> Unit) {
-        val picture = pictures.after ?: return
-        saved?.let { return then(it) }
-        if (Photos.needsPermission(this)) {
-            afterPermission = { write(picture, then) }
-            return requestPermissions(arrayOf(Photos.PERMISSION), 0)
-        }
-        write(picture, then)
+    /** The pictures follow, and so will the live preview. */
+    private fun showAmount(amount: Float) {
+        pictures.amount = amount
+        setResult(RESULT_OK, Intent().putExtra(AMOUNT, this.amount.percent))
     }
 
-    private fun write(picture: Bitmap, then: (Uri) -> Unit) {
+    private fun save(then: (Uri) -> Unit) {
+        val (before, after) = (pictures.before ?: return) to (pictures.after ?: return)
+        val percent = amount.percent
+        saved?.let { if (it.percent == percent) return then(it.picture) }
+        val write = { write(percent, { before.blended(after, percent) }, then) }
+        if (Photos.needsPermission(this)) {
+            afterPermission = write
+            return requestPermissions(arrayOf(Photos.PERMISSION), 0)
+        }
+        write()
+    }
+
+    private fun write(percent: Int, picture: () -> Bitmap, then: (Uri) -> Unit) {
         val own = job
         work.execute {
-            val words = try {
-                saved = Photos(contentResolver).save(picture, "afterlens_${System.currentTimeMillis()}")
-                getString(R.string.photo_saved)
+            val outcome = try {
+                Result.success(Photos(contentResolver).save(picture(), "afterlens_${System.currentTimeMillis()}"))
             } catch (fault: Fault) {
-                getString(R.string.photo_not_saved, fault.message)
+                Result.failure(fault)
             }
             runOnUiThread {
                 if (own != job) return@runOnUiThread
-                status.text = words
-                saved?.let(then)
+                outcome.onSuccess {
+                    saved = Saved(it, percent)
+                    status.setText(R.string.photo_saved)
+                    then(it)
+                }.onFailure { status.text = getString(R.string.photo_not_saved, it.message) }
             }
         }
     }
@@ -127,9 +141,15 @@ class PhotoActivity : Activity() {
         startActivity(Intent.createChooser(send.addFlags(Intent.FLAG_GRANT_READ_URI_PERMISSION), null))
     }
 
+    /** What was saved of the photo, and how much of the change it shows. */
+    private class Saved(val picture: Uri, val percent: Int)
+
     companion object {
         /** Extra: the name of the bundle to begin with. */
         const val BUNDLE = "bundle"
+
+        /** Extra, there and in the result: how much of the change is shown, in percent. */
+        const val AMOUNT = "amount"
         private const val PHOTO = "photo"
     }
 }

@@ -69,7 +69,7 @@ internal class LiveRun(private val model: ModelThread, private val restorer: Res
         }
         live.advance()
         val begin = System.nanoTime()
-        live.draw(size, divider = 0f, screen::bind)
+        live.draw(size, divider = 0f, amount = 1f, screen::bind)
         GLES30.glFinish() // as a window's swap waits for the GPU
         drawn += (System.nanoTime() - begin) / 1e6
     }

@@ -6,10 +6,8 @@ import afterlens.core.TensorSpec
 import java.nio.ByteBuffer
 
 /** Brings frames to an artifact's size and orientation, and into the memory of its input. */
-class ArtifactInput(size: Size, private val target: Int) : AutoCloseable {
-    private val program = Program("offscreen.vert.glsl", "artifact.frag.glsl", samplerOf(target))
-    private val quad = Quad()
-    private val canvas = Canvas(size)
+class ArtifactInput(size: Size, target: Int) : AutoCloseable {
+    private val canvas = FrameCanvas(size, target)
     private val reader = PixelReader(size)
 
     /** Whether [draw] may be called before [read]. */
@@ -17,14 +15,7 @@ class ArtifactInput(size: Size, private val target: Int) : AutoCloseable {
 
     /** Starts to draw a frame; [read] gets the pixels. */
     fun draw(frame: Frame, sensorFromArtifact: Affine) {
-        require(frame.target == target) { "got a frame of texture target ${frame.target}, expected $target" }
-        canvas.bind()
-        program.use()
-        frame.bind(0)
-        program.set("frame", 0)
-        program.set("sensorFromArtifact", sensorFromArtifact.columns())
-        program.set("textureFromSensor", frame.textureFromSensor)
-        quad.draw()
+        canvas.draw(frame, sensorFromArtifact)
         reader.request()
     }
 
@@ -35,8 +26,6 @@ class ArtifactInput(size: Size, private val target: Int) : AutoCloseable {
     override fun close() {
         reader.close()
         canvas.close()
-        quad.close()
-        program.close()
     }
 }
 

@@ -15,6 +15,9 @@ class Screen(private val target: Int) : AutoCloseable {
      * @param result null, or one that is not filled yet, shows the raw frame alone.
      * @param low the output's value for black, [high] for white.
      * @param divider its place in parts of the view's width: at 1 all is raw, at 0 all is restored.
+     * @param amount how much of the result's change is shown: 0 is the raw frame, 1 the result.
+     * @param source the frame that the result was made of, as a plain texture, to which its change is added; null for
+     * [frame].
      */
     fun draw(
         frame: Frame,
@@ -24,6 +27,8 @@ class Screen(private val target: Int) : AutoCloseable {
         geometry: FrameGeometry,
         view: Size,
         divider: Float,
+        amount: Float,
+        source: Frame? = null,
     ) {
         require(frame.target == target) { "got a frame of texture target ${frame.target}, expected $target" }
         val shown = result?.takeIf { it.isFilled }
@@ -31,14 +36,18 @@ class Screen(private val target: Int) : AutoCloseable {
         program.use()
         frame.bind(0)
         shown?.bind(1)
+        source?.bind(2)
         program.set("frame", 0)
         program.set("result", 1)
+        program.set("source", 2)
+        program.set("hasSource", if (source == null) 0 else 1)
         program.set("sensorFromView", geometry.sensorFromView.columns())
         program.set("artifactFromView", geometry.artifactFromView.columns())
         program.set("textureFromSensor", frame.textureFromSensor)
         program.set("low", low)
         program.set("range", high - low)
         program.set("divider", if (shown == null) 1f else divider)
+        program.set("amount", amount)
         program.set("viewWidth", view.width.toFloat())
         program.set("halfLine", LINE / 2)
         quad.draw()

@@ -20,6 +20,7 @@ import java.util.concurrent.atomic.AtomicInteger
  *     lens.show(holder.surface, Size(width, height))      // surfaceChanged
  *     lens.start(camera)                                  // a FrameSource
  *     lens.divider = 0.5f                                 // at 1 all is raw
+ *     lens.amount = 1f                                    // at 0 all is raw, too
  *     lens.hide()                                         // surfaceDestroyed
  *     lens.close()
  *
@@ -53,12 +54,20 @@ class LiveLens(
             redraw()
         }
 
+    /** How much of the network's change is shown: 0 is the camera's picture, 1 the network's. */
+    @Volatile
+    var amount = 1f
+        set(value) {
+            field = value
+            redraw()
+        }
+
     /** Draws into a view's Surface from now on. */
     fun show(surface: Any, size: Size) {
         gl.submit {
             scene.show(null)
             scene.show(windowOf(gl.egl, surface, size))
-            scene.draw(divider)
+            scene.draw(divider, amount)
         }
     }
 
@@ -134,12 +143,12 @@ class LiveLens(
         gl.submit {
             if (camera !== source) return@submit
             scene.takeFrame()
-            scene.draw(divider)
+            scene.draw(divider, amount)
         }
     }
 
     private fun redraw() {
-        gl.submit { scene.draw(divider) }
+        gl.submit { scene.draw(divider, amount) }
     }
 
     private fun listener(camera: FrameSource) = object : FrameSource.Listener {

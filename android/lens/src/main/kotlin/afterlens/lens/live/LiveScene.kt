@@ -86,7 +86,7 @@ internal class LiveScene(
         pipeline?.offer(part)
     }
 
-    fun draw(divider: Float) {
+    fun draw(divider: Float, amount: Float) {
         val to = window ?: return
         val shown = geometry ?: return
         val newest = frame ?: return
@@ -94,10 +94,10 @@ internal class LiveScene(
         val begin = System.nanoTime()
         val live = pipeline
         if (live != null) {
-            live.draw(to.size, divider, to::bind)
+            live.draw(to.size, divider, amount, to::bind)
         } else {
             to.bind()
-            raw?.draw(newest, null, 0f, 1f, shown, to.size, 1f)
+            raw?.draw(newest, null, 0f, 1f, shown, to.size, divider = 1f, amount = 1f)
         }
         val time = (System.nanoTime() - begin) / 1e6
         to.show()

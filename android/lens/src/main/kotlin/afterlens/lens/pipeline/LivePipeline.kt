@@ -1,11 +1,13 @@
 package afterlens.lens.pipeline
 
+import afterlens.core.Affine
 import afterlens.core.FrameGeometry
 import afterlens.core.LatestFrame
 import afterlens.core.Size
 import afterlens.core.TensorSpec
 import afterlens.lens.gl.ArtifactInput
 import afterlens.lens.gl.Frame
+import afterlens.lens.gl.FrameCanvas
 import afterlens.lens.gl.ResultTexture
 import afterlens.lens.gl.Screen
 import afterlens.lens.runtime.ModelThread
@@ -22,7 +24,7 @@ data class StageTimes(val input: Double, val model: Double, val output: Double)
  *
  *     val live = LivePipeline(model, restorer, geometry, frame.target) { handler.post(::redraw) }
  *     live.offer(frame)            // whenever the camera has one
- *     live.draw(view, divider)     // the newest raw frame and, right of the divider, the newest result
+ *     live.draw(view, divider, 1f) // the newest raw frame and, right of the divider, the newest result
  *
  * All of it is called on the thread of the OpenGL context. That thread owns the restorer's memory while the model rests.
  * The first input is the frame to be restored; the second, where there is one, the frame that was restored before.
@@ -33,7 +35,7 @@ class LivePipeline(
     private val model: ModelThread,
     private val restorer: Restorer,
     private val geometry: FrameGeometry,
-    target: Int,
+    private val target: Int,
     private val onResult: () -> Unit = {},
 ) : AutoCloseable {
     private val inputs = restorer.artifact.inputs
@@ -42,6 +44,10 @@ class LivePipeline(
     private val input: ArtifactInput
     private val result: ResultTexture
     private val screen: Screen
+    private val copies = ArrayList<FrameCanvas>(2) // of the frame in the model, and of the one of the result
+    private var copied: FrameCanvas? = null // of the frame in the model
+    private var source: FrameCanvas? = null // of the result
+    private var isPartial = false
     private val frames = LatestFrame<Frame>()
     private var newest: Frame? = null
     private var running: Future<Double>? = null
@@ -84,11 +90,24 @@ class LivePipeline(
         if (running == null) frames.poll()?.let(::start)
     }
 
-    /** Draws to the surface that is current, or to the framebuffer that [bind] binds; nothing before the first frame. */
-    fun draw(view: Size, divider: Float, bind: () -> Unit = { GLES30.glBindFramebuffer(GLES30.GL_FRAMEBUFFER, 0) }) {
+    /**
+     * Draws to the surface that is current, or to the framebuffer that [bind] binds; nothing before the first frame.
+     *
+     * @param amount how much of the result's change is shown: 0 is the raw frame, 1 the result. In between, the change is
+     * added to the frame that the result was made of: to a newer one, what moves would be seen twice.
+     */
+    fun draw(
+        view: Size,
+        divider: Float,
+        amount: Float,
+        bind: () -> Unit = { GLES30.glBindFramebuffer(GLES30.GL_FRAMEBUFFER, 0) },
+    ) {
+        isPartial = amount > 0f && amount < 1f
         advance()
         bind()
-        newest?.let { screen.draw(it, result, output.low.toFloat(), output.high.toFloat(), geometry, view, divider) }
+        val raw = newest ?: return
+        val (low, high) = output.low.toFloat() to output.high.toFloat()
+        screen.draw(raw, result, low, high, geometry, view, divider, amount, source?.drawn?.takeIf { isPartial })
     }
 
     /** Waits for the model. The restorer and its thread stay open. */
@@ -99,6 +118,7 @@ class LivePipeline(
             // Nobody waits for this frame any more.
         }
         frames.close()
+        copies.forEach(FrameCanvas::close)
         screen.close()
         result.close()
         input.close()
@@ -107,6 +127,7 @@ class LivePipeline(
     private fun start(frame: Frame) {
         val begin = System.nanoTime()
         if (started > 0) keepPrevious()
+        copied = if (isPartial) copyOf(frame) else null
         input.draw(frame, geometry.sensorFromArtifact)
         check(input.read(inputs[0], restorer.input(inputs[0].name), WAIT_NS)) { "the GPU is stuck" }
         if (started == 0L) keepPrevious() // the first frame has none before it
@@ -122,6 +143,12 @@ class LivePipeline(
                 onResult()
             }
         }
+    }
+
+    private fun copyOf(frame: Frame): FrameCanvas {
+        val free = copies.find { it !== source } ?: FrameCanvas(geometry.sensor, target).also(copies::add)
+        free.draw(frame, Affine.IDENTITY)
+        return free
     }
 
     private fun keepPrevious() {
@@ -140,6 +167,7 @@ class LivePipeline(
         }
         val begin = System.nanoTime()
         result.upload(restorer.output(output.name))
+        source = copied
         stages = StageTimes(inputTime, modelTime, since(begin))
         restored++
     }

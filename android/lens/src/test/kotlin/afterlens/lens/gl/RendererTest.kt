@@ -18,6 +18,7 @@ import kotlin.math.abs
 import kotlinx.serialization.json.Json
 import kotlinx.serialization.json.JsonObject
 import kotlinx.serialization.json.boolean
+import kotlinx.serialization.json.float
 import kotlinx.serialization.json.int
 import kotlinx.serialization.json.jsonArray
 import kotlinx.serialization.json.jsonObject
@@ -56,6 +57,54 @@ class RendererTest {
                 }
             }
             assertEquals(GLES30.GL_NO_ERROR, GLES30.glGetError())
+        }
+    }
+
+    @Test
+    fun `amounts of the change are those of the vectors`() {
+        val divider = vectors.getValue("divider").jsonPrimitive.content.toFloat()
+        val frames = vectors.getValue("frames").jsonArray.map { it.jsonObject }.associateBy { it.text("name") }
+        EglCore().use { egl ->
+            val texture = upload(golden("sensor"))
+            val external = Frame.external(ExternalImage.of(egl, texture), SURFACE_TEXTURE)
+            val plain = Frame.photo(texture)
+            val entries = vectors.getValue("amounts").jsonArray.map { it.jsonObject }
+            assertEquals(setOf(0f, 0.5f, 1f), entries.map { it.float("amount") }.toSet())
+            for (entry in entries) {
+                val case = frames.getValue(entry.text("frame"))
+                val seen = drawInput(plain, case)
+                val range = entry.getValue("range").jsonArray.map { it.jsonPrimitive.float }
+                for ((frame, source) in listOf(plain to null, external to null, external to plain)) {
+                    val result = FloatArray(seen.size) { 1 - seen[it] }
+                    val screen = drawScreen(frame, case, result, divider, entry.float("amount"), range, source)
+                    assertNear(golden("${entry.text("name")}_view").values, screen, entry.text("name"))
+                }
+            }
+            assertEquals(GLES30.GL_NO_ERROR, GLES30.glGetError())
+        }
+    }
+
+    /** Every second value lies between two levels, so the smallest rounding error would show. */
+    @Test
+    fun `at all of the change nothing of the frame is left, at none nothing of the result`() {
+        EglCore().use {
+            val case = vectors.getValue("frames").jsonArray.first().jsonObject
+            val halves = FloatArray(48 * 48 * 3) { it % 511 / 1024f }
+            val range = listOf(0f, 510 / 1024f)
+            val photo = golden("sensor")
+            val white = Picture(photo.width, photo.height, FloatArray(photo.values.size) { 1f })
+            val black = Picture(photo.width, photo.height, FloatArray(photo.values.size))
+            val (onWhite, onBlack) = listOf(white, black).map { picture ->
+                drawScreen(Frame.photo(upload(picture)), case, halves, 0f, 1f, range)
+            }
+            assertArrayEquals(onBlack, onWhite)
+            assertTrue(onBlack.toSet().size > 100)
+            val frame = Frame.photo(upload(photo))
+            val raw = drawScreen(frame, case, result = null, divider = 0f)
+            for (value in listOf(0.3f, 1000f, Float.NaN)) {
+                val shown = drawScreen(frame, case, FloatArray(48 * 48 * 3) { value }, divider = 0f, amount = 0f)
+                assertArrayEquals(raw, shown, "a result of $value")
+            }
         }
     }
 
@@ -125,7 +174,15 @@ class RendererTest {
     }
 
     /** Rows from the top, as a person sees them. */
-    private fun drawScreen(frame: Frame, case: JsonObject, result: FloatArray?, divider: Float): FloatArray {
+    private fun drawScreen(
+        frame: Frame,
+        case: JsonObject,
+        result: FloatArray?,
+        divider: Float,
+        amount: Float = 1f,
+        range: List<Float> = listOf(0f, 1f),
+        source: Frame? = null,
+    ): FloatArray {
         val (view, artifact) = case.size("view") to case.size("artifact")
         val texture = result?.let { values ->
             val memory = ByteBuffer.allocateDirect(values.size * 4).order(ByteOrder.nativeOrder())
@@ -137,7 +194,7 @@ class RendererTest {
             PixelReader(view).use { reader ->
                 Screen(frame.target).use { screen ->
                     canvas.bind()
-                    screen.draw(frame, texture, 0f, 1f, geometryOf(case), view, divider)
+                    screen.draw(frame, texture, range[0], range[1], geometryOf(case), view, divider, amount, source)
                     reader.request()
                     val read = reader.read(WAIT_NS) { rgba ->
                         for (row in rows.reversed()) {
@@ -174,6 +231,10 @@ class RendererTest {
         view = case.size("view"),
         viewScale = Scale.valueOf(case.getValue("view_scale").jsonPrimitive.content.uppercase()),
     )
+
+    private fun JsonObject.text(key: String) = getValue(key).jsonPrimitive.content
+
+    private fun JsonObject.float(key: String) = getValue(key).jsonPrimitive.float
 
     private fun JsonObject.size(key: String): Size =
         getValue(key).jsonArray.map { it.jsonPrimitive.int }.let { (width, height) -> Size(width, height) }

@@ -13,6 +13,7 @@ import java.util.concurrent.CountDownLatch
 import java.util.concurrent.LinkedBlockingQueue
 import java.util.concurrent.TimeUnit
 import kotlin.math.abs
+import kotlin.math.round
 import org.junit.jupiter.api.AfterEach
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertTrue
@@ -68,6 +69,13 @@ class LiveLensTest {
                 camera.deliver()
                 screen.indices.all { abs(screen[it] - expected[it] * 255) <= 1f }
             }
+            lens.amount = 0.5f
+            awaitScreen("half of the change") { screen ->
+                camera.deliver()
+                screen.indices.all { abs(screen[it] - (seen.values[it] + expected[it]) / 2 * 255) <= 1f }
+            }
+            lens.amount = 0f
+            awaitScreen("the raw picture") { screen -> screen.indices.all { screen[it] == round(seen.values[it] * 255) } }
             val report = await<LiveState.Running>().report
             assertTrue(report.restored > 0 && report.fit == Fit.AS_TRAINED && report.stages!!.model > 0, "$report")
             assertEquals(Size(1280, 720), camera.wanted)

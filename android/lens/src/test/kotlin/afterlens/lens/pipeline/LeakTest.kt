@@ -38,6 +38,7 @@ class LeakTest {
                 ModelThread().use { model ->
                     val restorer = model.call { TfliteRestorer.onCpu(bundle, mixed, threads = 1) }
                     LivePipeline(model, restorer, geometry(mixed), TEXTURE_2D).use { live ->
+                        live.draw(Size(mixed.width, mixed.height), divider = 0.5f, amount = 0.5f)
                         repeat(2) { live.offer(frame) }
                     }
                     model.call { restorer.close() }
@@ -71,7 +72,7 @@ class LeakTest {
                 assertFlat(what, rounds = 4, times) {
                     live.offer(frame)
                     assertTrue(ready.tryAcquire(60, TimeUnit.SECONDS))
-                    live.draw(view, divider = 0.5f, canvas::bind)
+                    live.draw(view, divider = 0.5f, amount = 0.5f, canvas::bind) // at half, frames are copied, too
                 }
                 assertEquals(4L * times to 0L, live.restored to live.dropped)
             }

@@ -3,6 +3,7 @@ package afterlens.lens.pipeline
 import afterlens.core.Artifact
 import afterlens.core.BundleCheck
 import afterlens.core.Fault
+import afterlens.core.Picture
 import afterlens.core.Size
 import afterlens.lens.Native
 import afterlens.lens.TestBundles
@@ -16,6 +17,8 @@ import afterlens.lens.golden
 import afterlens.lens.runtime.ModelThread
 import afterlens.lens.runtime.TfliteRestorer
 import afterlens.lens.worst
+import android.opengl.GLES30
+import java.nio.ByteBuffer
 import java.util.concurrent.Semaphore
 import java.util.concurrent.TimeUnit
 import kotlin.math.abs
@@ -76,6 +79,52 @@ class LivePipelineTest {
     }
 
     @Test
+    fun `a part of the change is added to the frame that it was made of, not to a newer one`() {
+        EglCore().use {
+            ModelThread().use { model ->
+                val (permits, ready) = Semaphore(0) to Semaphore(0)
+                val standIn = StandIn { permits.acquire() } // hands its input on: nothing changes
+                LivePipeline(model, standIn, geometry(standIn.artifact), TEXTURE_2D) { ready.release() }.use { live ->
+                    val view = Size(8, 8)
+                    val camera = Camera()
+                    screenOf(live, view, amount = 0.5f)
+                    for (level in listOf(51f, 102f, 204f)) {
+                        camera.show(level / 255)
+                        live.offer(camera.frame)
+                        camera.show(1f) // it goes on while the model runs
+                        live.offer(camera.frame)
+                        permits.release()
+                        assertTrue(ready.tryAcquire(10, TimeUnit.SECONDS))
+                        // The result of what was seen at first; the model has taken the newest one by now.
+                        assertEquals(setOf(level), screenOf(live, view, amount = 0.5f).toSet())
+                        assertEquals(setOf(255f), screenOf(live, view, amount = 0f).toSet())
+                        assertEquals(setOf(level), screenOf(live, view, amount = 1f).toSet())
+                        screenOf(live, view, amount = 0.5f)
+                        permits.release()
+                        assertTrue(ready.tryAcquire(10, TimeUnit.SECONDS))
+                        live.advance()
+                    }
+                }
+            }
+        }
+    }
+
+    /** Its frames are all in one texture, as a SurfaceTexture's. */
+    private class Camera {
+        private val texture = upload(Picture(8, 8, FloatArray(8 * 8 * 3)))
+        val frame = Frame.photo(texture)
+
+        fun show(level: Float) {
+            val rgba = ByteBuffer.allocateDirect(8 * 8 * 4)
+            repeat(8 * 8 * 4) { rgba.put((level * 255 + 0.5f).toInt().toByte()) }
+            GLES30.glBindTexture(GLES30.GL_TEXTURE_2D, texture)
+            GLES30.glTexSubImage2D(
+                GLES30.GL_TEXTURE_2D, 0, 0, 0, 8, 8, GLES30.GL_RGBA, GLES30.GL_UNSIGNED_BYTE, rgba.rewind(),
+            )
+        }
+    }
+
+    @Test
     fun `what the model throws reaches the next call, and frames after it are restored`() {
         EglCore().use {
             ModelThread().use { model ->
@@ -99,11 +148,11 @@ class LivePipelineTest {
     private fun BundleCheck.floatArtifact(): Artifact = contract.artifacts.first { it.variant == "float32" }
 
     /** All of it restored, as RGB levels, row by row from the top. */
-    private fun screenOf(live: LivePipeline, view: Size): FloatArray {
+    private fun screenOf(live: LivePipeline, view: Size, amount: Float = 1f): FloatArray {
         val levels = FloatArray(view.width * view.height * 3)
         Canvas(view).use { canvas ->
             PixelReader(view).use { reader ->
-                live.draw(view, divider = 0f, canvas::bind)
+                live.draw(view, divider = 0f, amount, canvas::bind)
                 reader.request()
                 val read = reader.read(5_000_000_000) { rgba ->
                     for (pixel in 0 until view.width * view.height) {
