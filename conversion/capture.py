@@ -65,14 +65,21 @@ def operator_of(node: torch.fx.Node) -> str:
 
 def place_of(node: torch.fx.Node) -> str:
     """Where in the network a captured node comes from: "layer body.0 (Block), network.py, line 12"."""
-    parts = []
     stack = list((node.meta.get("nn_module_stack") or {}).values())
-    layer = f"{stack[-1][0]}.".removeprefix("module.").rstrip(".") if stack else ""
-    if layer:
-        kind = stack[-1][1] if isinstance(stack[-1][1], str) else stack[-1][1].__name__
-        parts.append(f"layer {layer} ({kind.rpartition('.')[2]})")
-    lines = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
-    own = [(file, line) for file, line in lines if "torch" not in Path(file).parts]
+    layer, kind = stack[-1] if stack else ("", "")
+    return place(
+        f"{layer}.".removeprefix("module.").rstrip("."),
+        kind if isinstance(kind, str) else kind.__name__,
+        node.meta.get("stack_trace") or "",
+    )
+
+
+def place(layer: str, kind: str, stack_trace: str) -> str:
+    """A layer, its class (both "" for the network itself), and the network's own line in a stack trace."""
+    parts = [f"layer {layer} ({kind.rpartition('.')[2]})"] if layer else []
+    lines = re.findall(r'File "([^"]+)", line (\d+)', stack_trace)
+    # "<eval_with_key>": what the capture itself writes.
+    own = [(file, line) for file, line in lines if "torch" not in Path(file).parts and file[0] != "<"]
     if own:
         parts.append(f"{Path(own[-1][0]).name}, line {own[-1][1]}")
     return "; ".join(parts) or "the network's forward"

@@ -58,7 +58,8 @@ def _normalized_over(
 
 
 def _remainder(module: torch.fx.GraphModule, node: Node) -> bool:
-    return call(node, _rest, *named(node, "self", "other"))
+    # Of whole numbers it stays: the quotient would be none.
+    return node.meta["val"].is_floating_point() and call(node, _rest, *named(node, "self", "other"))
 
 
 def _rest(a: Tensor, b: float) -> Tensor:
@@ -116,14 +117,18 @@ def _deviation(module: torch.fx.GraphModule, node: Node) -> bool:
     less = given.get("correction", 1 if given.get("unbiased", True) else 0)
     count = math.prod(shape[axis] for axis in axes)
     less = 1 if less is None else less
-    root = node.target in (_aten.std.dim, _aten.std.correction)
-    return count > less and call(node, _spread, x, axes, count / (count - less), given["keepdim"], root)
+    name = str(node.target.name())  # type: ignore[union-attr]
+    root, with_mean = "std" in name, "mean" in name
+    how = (count / (count - less) if count > less else 0.0, given["keepdim"], root, with_mean)
+    return count > less and call(node, _spread, x, axes, *how)
 
 
-def _spread(x: Tensor, axes: list[int], factor: float, keepdim: bool, root: bool) -> Tensor:
-    apart = x - x.mean(axes, keepdim=True)
+def _spread(x: Tensor, axes: list[int], factor: float, keepdim: bool, root: bool, with_mean: bool) -> Any:
+    mean = x.mean(axes, keepdim=True)
+    apart = x - mean
     variance = (apart * apart).mean(axes, keepdim=keepdim) * factor
-    return variance.sqrt() if root else variance
+    spread = variance.sqrt() if root else variance
+    return (spread, mean if keepdim else x.mean(axes)) if with_mean else spread
 
 
 def _whole_slice(module: torch.fx.GraphModule, node: Node) -> bool:
@@ -222,6 +227,42 @@ def _looked_up(table: Tensor, places: Tensor) -> Tensor:
     return table.index_select(0, places.reshape(-1)).reshape(places.shape)
 
 
+def _choice(module: torch.fx.GraphModule, node: Node) -> bool:
+    """Between a tensor and a number: coremltools makes a whole number of it, whatever the tensor is."""
+    condition, *values = named(node, "condition", "self", "other")
+    kind = node.meta["val"].dtype
+    numbers = [torch.full((1,), value, dtype=kind) for value in values if not isinstance(value, Node)]
+    made = iter(constants(module, node, *numbers))
+    return call(node, torch.where, condition, *(v if isinstance(v, Node) else next(made) for v in values))
+
+
+def _slide(module: torch.fx.GraphModule, node: Node) -> bool:
+    """Windows along one axis: read by place, as a list."""
+    x, dim, size, step = named(node, "self", "dimension", "size", "step")
+    dim %= len(shape_of(x))
+    places = torch.arange(shape_of(node)[dim])[:, None] * step + torch.arange(size)
+    (given,) = constants(module, node, places.reshape(-1))
+    return call(node, _slid, x, dim, given, tuple(places.shape))
+
+
+def _slid(x: Tensor, dim: int, places: Tensor, shape: tuple[int, int]) -> Tensor:
+    return x.index_select(dim, places).unflatten(dim, shape).movedim(dim + 1, -1)
+
+
+def _affine_grid(module: torch.fx.GraphModule, node: Node) -> bool:
+    """coremltools knows it only in front of a plain sampling."""
+    theta, size, align = named(node, "theta", "size", "align_corners")
+    if len(size) != 4:
+        return False
+    plain = F.affine_grid(torch.eye(2, 3)[None], [1, 1, *size[2:]], align).reshape(-1, 2)
+    (places,) = constants(module, node, torch.cat([plain, torch.ones(len(plain), 1)], 1))
+    return call(node, _moved, places, theta, list(size[2:]))
+
+
+def _moved(places: Tensor, theta: Tensor, size: list[int]) -> Tensor:
+    return (places @ theta.transpose(1, 2)).reshape(theta.shape[0], *size, 2)
+
+
 _FORMULAS: dict[Any, Callable[[torch.fx.GraphModule, Node], bool]] = {
     _aten.rms_norm.default: _rms_norm,
     _aten.layer_norm.default: _layer_norm,
@@ -230,11 +271,18 @@ _FORMULAS: dict[Any, Callable[[torch.fx.GraphModule, Node], bool]] = {
     _aten.rsqrt.default: _reciprocal_root,
     _aten.softplus.default: _softplus,
     _aten.celu.default: _celu,
-    **dict.fromkeys((_aten.std.dim, _aten.std.correction, _aten.var.dim, _aten.var.correction), _deviation),
+    **{
+        getattr(kind, overload): _deviation
+        for kind in (_aten.std, _aten.var, _aten.std_mean, _aten.var_mean)
+        for overload in ("default", "dim", "correction")
+    },
     _aten.slice.Tensor: _whole_slice,
     _aten.alias.default: _whole_slice,
     _aten.im2col.default: _windows,
     _aten.col2im.default: _windows_back,
     _aten.index.Tensor: _table,
+    **dict.fromkeys((_aten.where.Scalar, _aten.where.ScalarSelf, _aten.where.ScalarOther), _choice),
+    _aten.unfold.default: _slide,
+    _aten.affine_grid_generator.default: _affine_grid,
     **dict.fromkeys(_LOGICAL, _logical),
 }

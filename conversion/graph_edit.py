@@ -79,7 +79,7 @@ def fold_constants(module: torch.fx.GraphModule) -> bool:
     for node in list(module.graph.nodes):
         if node not in known or node.op == "get_attr" or known.issuperset(node.users):
             continue  # the last of a chain is replaced
-        value = _computed(module, node)
+        value = value_of(module, node)
         if not isinstance(value, Tensor):
             continue
         (constant,) = constants(module, node, value.contiguous())
@@ -93,12 +93,12 @@ def fold_constants(module: torch.fx.GraphModule) -> bool:
     return folded
 
 
-def _computed(module: nn.Module, value: Any) -> Any:
-    """What a node that depends on no input computes."""
+def value_of(module: nn.Module, value: Any) -> Any:
+    """What a node that depends on no input computes; other values as they are."""
     if not isinstance(value, Node):
         return value
     if value.op == "get_attr":
         return _kept(module, value)
-    arguments = torch.fx.map_arg((value.args, value.kwargs), lambda node: _computed(module, node))
+    arguments = torch.fx.map_arg((value.args, value.kwargs), lambda node: value_of(module, node))
     with torch.no_grad():
         return value.target(*arguments[0], **arguments[1])  # type: ignore[operator]

@@ -10,6 +10,7 @@ rows, and then the columns. The weights are read off PyTorch's own operator, so 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch.export import ExportedProgram
 
 from afterlens.conversion.affine import affine_of, fold_affine
 from afterlens.conversion.capture import capture, operator_of, place_of
+from afterlens.conversion.elementary import in_elementary_operators
 from afterlens.conversion.formulas import write_out
 from afterlens.conversion.graph_edit import (
     call,
@@ -29,7 +31,9 @@ from afterlens.conversion.graph_edit import (
     fold_constants,
     named,
     shape_of,
+    value_of,
 )
+from afterlens.conversion.sampling import rewrite_fixed_sampling
 from afterlens.training.deployable import Deployable
 from afterlens.training.media.errors import UserError
 
@@ -50,6 +54,7 @@ def lower(deployable: Deployable, module: nn.Module | None = None, for_onnx: boo
             that varies over the picture is spread to the picture's shape, since onnx2tf guesses the axes of any other.
     """
     program = capture(module or deployable.module, deployable)
+    _refuse_branches(deployable, program)
     _refuse_complex(deployable, program)
     program = _changed(program, deployable, _rewrite)
     return _changed(program, deployable, _for_onnx) if for_onnx else program
@@ -75,14 +80,19 @@ def _rewrite(module: GraphModule) -> bool:
     calls = [node for node in module.graph.nodes if node.op == "call_function" and node.target in _REWRITES]
     changed = [_REWRITES[node.target](module, node) for node in calls]
     # Each is looked for in what the one before it has left.
-    changed += [write_out(module), _computed_outputs(module), fold_constants(module), fold_affine(module)]
+    changed += [rewrite_fixed_sampling(module), in_elementary_operators(module), write_out(module)]
+    changed += [_computed_outputs(module), fold_constants(module), fold_affine(module)]
     return any(changed)
 
 
 def _for_onnx(module: GraphModule) -> bool:
-    flips = [node for node in module.graph.nodes if node.target is _aten.flip.default]
-    changed = [_flipped(module, node) for node in flips]
-    changed += [_own_outputs(module.graph, _is_borrowed), _spread_maps(module)]
+    calls = [
+        node
+        for node in module.graph.nodes
+        if node.op == "call_function" and node.target in _REWRITES_FOR_ONNX
+    ]
+    changed = [_REWRITES_FOR_ONNX[node.target](module, node) for node in calls]
+    changed += [_unlike_corners(module), _own_outputs(module.graph, _is_borrowed), _spread_maps(module)]
     return any(changed)
 
 
@@ -99,6 +109,130 @@ def _reversed(x: Tensor, axes: Sequence[int], places: Sequence[Tensor]) -> Tenso
     for axis, order in zip(axes, places, strict=True):
         x = x.index_select(axis, order)
     return x
+
+
+def _gathered(module: GraphModule, node: Node) -> bool:
+    """Read along one axis, at places of each pixel's own: from a list. onnx2tf takes no places that are constant."""
+    x, dim, index, indices = named(node, "self", "dim", "index", "indices")
+    places = index or indices
+    shape, read = shape_of(x), shape_of(node)
+    if dim is None or any(
+        a < b for axis, (a, b) in enumerate(zip(shape, read, strict=True)) if axis != dim % len(shape)
+    ):
+        return False
+    steps = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    # Where each result would be read if its place were 0.
+    first = torch.zeros(read, dtype=torch.int64)
+    for axis, side in enumerate(read):
+        if axis != dim % len(shape):
+            first += (
+                torch.arange(side).reshape([-1 if a == axis else 1 for a in range(len(read))]) * steps[axis]
+            )
+    step, known = (
+        steps[dim % len(shape)],
+        value_of(module, places) if places in constant_nodes(module) else None,
+    )
+    if known is not None:
+        (listed,) = constants(module, node, (first + known * step).reshape(-1))
+        return call(node, _read, x, listed, list(read))
+    (start,) = constants(module, node, first)
+    return call(node, _read_from, x, places, start, step)
+
+
+def _read(x: Tensor, places: Tensor, shape: Sequence[int]) -> Tensor:
+    return x.reshape(-1).index_select(0, places).reshape(list(shape))
+
+
+def _read_from(x: Tensor, places: Tensor, start: Tensor, step: int) -> Tensor:
+    return _read(x, (places * step + start).reshape(-1), start.shape)
+
+
+def _running_product(module: GraphModule, node: Node) -> bool:
+    """Along one axis: ONNX has no such operator."""
+    return call(node, _products, *named(node, "self", "dim"))
+
+
+def _products(x: Tensor, dim: int) -> Tensor:
+    products = list(x.split(1, dim))
+    for place in range(1, len(products)):
+        products[place] = products[place - 1] * products[place]
+    return torch.cat(products, dim)
+
+
+def _by_matrix(module: GraphModule, node: Node) -> bool:
+    """Rows or columns of pictures times a constant matrix: onnx2tf takes other axes of the picture."""
+    one, two = node.args
+    for x, matrix, dim in ((two, one, 2), (one, two, 3)):
+        value = constant_of(module, matrix)
+        if value is not None and value.ndim == 2 and isinstance(x, Node) and len(shape_of(x)) == 4:
+            (weights,) = constants(module, node, value if dim == 2 else value.T.contiguous())
+            return call(node, _along_axis, x, weights, dim)
+    return False
+
+
+def _depthwise(module: GraphModule, node: Node) -> bool:
+    """A depthwise convolution whose weights the network computes, which TFLite has none for: a sum over its places."""
+    names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+    x, weight, bias, stride, padding, dilation, groups = named(node, *names)
+    if weight in constant_nodes(module) or groups == 1 or shape_of(weight)[:2] != (groups, 1):
+        return False
+    how = (_pair(stride), _pair(padding), _pair(dilation), list(shape_of(node)[2:]))
+    return shape_of(x)[1] == groups and call(node, _sum_of_places, x, weight, bias, *how)
+
+
+def _sum_of_places(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    size: Sequence[int],
+) -> Tensor:
+    x = F.pad(x, [padding[1], padding[1], padding[0], padding[0]])
+    total = None
+    for row in range(weight.shape[2]):
+        for column in range(weight.shape[3]):
+            top, left = row * dilation[0], column * dilation[1]
+            rows = slice(top, top + (size[0] - 1) * stride[0] + 1, stride[0])
+            columns = slice(left, left + (size[1] - 1) * stride[1] + 1, stride[1])
+            part = x[:, :, rows, columns] * weight[:, :, row, column].reshape(1, -1, 1, 1)
+            total = part if total is None else total + part
+    assert total is not None
+    return total if bias is None else total + bias.reshape(1, -1, 1, 1)
+
+
+def _by_mask(module: GraphModule, node: Node) -> bool:
+    """A choice by a constant mask: both, times the mask and its opposite. onnx2tf takes other axes of the mask."""
+    mask, one, two = node.args
+    if mask not in constant_nodes(module) or len(shape_of(node)) != 4 or shape_of(two) != shape_of(node):  # type: ignore[arg-type]
+        return False
+    shares = constants(module, node, value_of(module, mask).float(), (~value_of(module, mask)).float())
+    return call(node, _blended, one, two, *shares)
+
+
+def _blended(one: Tensor, two: Tensor, mask: Tensor, opposite: Tensor) -> Tensor:
+    return one * _spread(mask, two) + two * _spread(opposite, two)
+
+
+def _unlike_corners(module: GraphModule) -> bool:
+    """Bilinear resizes that align corners where others of the same sizes do not, which a file of onnx2tf mixes up."""
+    resizes: dict[Any, dict[bool, list[Node]]] = {}
+    for node in module.graph.nodes:
+        if node.target is _aten.upsample_bilinear2d.vec:
+            sizes = (shape_of(node.args[0])[2:], shape_of(node)[2:])
+            resizes.setdefault(sizes, {True: [], False: []})[named(node, "align_corners")[0]].append(node)
+    changed = [_filtered(module, node) for both in resizes.values() if both[False] for node in both[True]]
+    return any(changed)
+
+
+def _refuse_branches(deployable: Deployable, program: ExportedProgram) -> None:
+    for node in program.graph.nodes:
+        if isinstance(node.target, torch._ops.HigherOrderOperator):
+            raise UserError(
+                f"{deployable.task}: {operator_of(node)} ({place_of(node)}) decides by values what is computed, which a file "
+                "cannot do: use torch.where, and compute both"
+            )
 
 
 def _refuse_complex(deployable: Deployable, program: ExportedProgram) -> None:
@@ -339,9 +473,24 @@ def _along_axis(x: Tensor, weights: Tensor, dim: int) -> Tensor:
 
 
 def _pad(module: nn.Module, node: Node) -> bool:
-    """Circular padding: the opposite edges, put beside the picture."""
-    x, pad, mode = named(node, "self", "pad", "mode")
-    return mode == "circular" and call(node, _circular, x, list(pad))
+    """Circular padding: the opposite edges, put beside the picture. Less than none: what is cut off.
+
+    coremltools knows neither.
+    """
+    x, pad, *how = named(node, *(argument.name for argument in node.target._schema.arguments))  # type: ignore[union-attr]
+    if how[0] == "circular":
+        return call(node, _circular, x, list(pad))
+    return min(pad, default=0) < 0 and call(node, _padded_and_cut, x, list(pad), node.target, how)
+
+
+def _padded_and_cut(x: Tensor, pad: Sequence[int], operator: Any, how: Sequence[Any]) -> Tensor:
+    if max(pad) > 0:
+        x = operator(x, [max(0, side) for side in pad], *how)
+    for axis in range(len(pad) // 2):
+        before, after = (max(0, -side) for side in pad[2 * axis : 2 * axis + 2])
+        dim = x.ndim - 1 - axis
+        x = x.narrow(dim, before, x.shape[dim] - before - after)
+    return x
 
 
 def _circular(x: Tensor, pad: Sequence[int]) -> Tensor:
@@ -435,6 +584,27 @@ def _chosen(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return x.index_select(2, rows).index_select(3, columns)
 
 
+def _lengthened(module: nn.Module, node: Node) -> bool:
+    """Of one dimension: a list of places, or a weighted sum."""
+    x, (before, after), operator = node.args[0], (shape_of(node.args[0])[2], shape_of(node)[2]), node.target  # type: ignore[arg-type]
+    nearest = operator is not _aten.upsample_linear1d.vec
+    factors = named(node, "scale_factors")
+    how = [None if factors[0] else [after], *([] if nearest else named(node, "align_corners")), *factors]
+    if nearest:
+        found = operator(torch.arange(before, dtype=torch.float32)[None, None], *how)[0, 0].long()  # type: ignore[operator]
+        return call(node, _chosen_along, x, *constants(module, node, found))
+    weights = operator(torch.eye(before)[None], *how)[0].T.contiguous()  # type: ignore[operator]
+    return call(node, _summed_along, x, *constants(module, node, weights))
+
+
+def _chosen_along(x: Tensor, places: Tensor) -> Tensor:
+    return x.index_select(2, places)
+
+
+def _summed_along(x: Tensor, weights: Tensor) -> Tensor:
+    return _along_axis(x.unsqueeze(2), weights, 3).squeeze(2)
+
+
 _AREA = (_aten.adaptive_avg_pool2d.default, _aten._adaptive_avg_pool2d.default)
 
 _REWRITES: dict[Any, Callable[[nn.Module, Node], bool]] = {
@@ -443,7 +613,7 @@ _REWRITES: dict[Any, Callable[[nn.Module, Node], bool]] = {
     _aten.conv_transpose2d.input: _transposed,
     _aten.cumsum.default: _running_sum,
     _aten.instance_norm.default: _instance_norm,
-    _aten.pad.default: _pad,
+    **dict.fromkeys((_aten.pad.default, _aten.constant_pad_nd.default), _pad),
     **dict.fromkeys(_AREA, _filtered),
     _aten.upsample_bicubic2d.vec: _filtered,
     _aten._upsample_bicubic2d_aa.vec: _filtered,
@@ -451,5 +621,19 @@ _REWRITES: dict[Any, Callable[[nn.Module, Node], bool]] = {
     _aten.upsample_bilinear2d.vec: _bilinear,
     _aten._upsample_nearest_exact2d.vec: _nearest,
     _aten.upsample_nearest2d.vec: _nearest,
+    _aten.upsample_linear1d.vec: _lengthened,
+    _aten.upsample_nearest1d.vec: _lengthened,
+    _aten._upsample_nearest_exact1d.vec: _lengthened,
 }
 """What rewrites a call of an operator; False: it stays as it is."""
+
+_REWRITES_FOR_ONNX: dict[Any, Callable[[GraphModule, Node], bool]] = {
+    _aten.flip.default: _flipped,
+    _aten.gather.default: _gathered,
+    _aten.take_along_dim.default: _gathered,
+    _aten.cumprod.default: _running_product,
+    _aten.matmul.default: _by_matrix,
+    _aten.conv2d.default: _depthwise,
+    _aten.where.self: _by_mask,
+}
+"""The same, for onnx2tf alone."""

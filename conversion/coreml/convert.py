@@ -12,6 +12,7 @@ import io
 import json
 import re
 import sys
+import traceback
 import uuid
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._decomp import core_aten_decompositions
 from torch.export import ExportedProgram
 
 from afterlens.conversion.bundle.layout import Reference, from_torch
@@ -85,8 +87,9 @@ def convert_coreml(deployable: Deployable, path: Path) -> None:
             return ct.TensorType(port.name, shape, dtype=np.float32)
 
         try:
+            program = _in_known_operators(program)
             model = ct.convert(
-                program.run_decompositions({}),
+                program,
                 inputs=[of(port, port.shape) for port in deployable.inputs],
                 outputs=[of(port, None) for port in deployable.outputs],
                 convert_to="mlprogram",
@@ -110,17 +113,68 @@ def convert_coreml(deployable: Deployable, path: Path) -> None:
         except Exception as error:  # coremltools raises nearly anything on a graph it does not know
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise UserError(
-                f"{deployable.task}: coremltools cannot convert it ({reason}){_place(program, reason)}"
+                f"{deployable.task}: coremltools cannot convert it ({reason}){_place(program, error, reason)}"
             ) from error
 
 
-def _place(program: ExportedProgram, reason: str) -> str:
-    """Where the operator comes from that an error of coremltools names, and what to do."""
-    words = set(re.findall(r"\w+", reason))
+def _in_known_operators(program: ExportedProgram) -> ExportedProgram:
+    """The program with operators that coremltools does not know written in others, as far as PyTorch knows how."""
+    from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
+    from coremltools.converters.mil.frontend.torch.utils import sanitize_op_kind
+
+    table = core_aten_decompositions()
+    program = program.run_decompositions({})
+    for _ in range(_DECOMPOSED_AT_MOST):
+        called = {node.target for node in program.graph.nodes if node.op == "call_function"}
+        unknown = {
+            target
+            for target in called & table.keys()
+            if sanitize_op_kind(target.name()) not in _TORCH_OPS_REGISTRY
+        }
+        if not unknown:
+            break
+        program = program.run_decompositions({target: table[target] for target in unknown})
     for node in program.graph.nodes:
-        if node.op == "call_function" and words & {node.name, operator_of(node)} - _COMMON_WORDS:
-            return f": {operator_of(node)} in {place_of(node)}; write it with other operators"
-    return ""
+        # coremltools reads the type of a number, not the one that is asked for.
+        if node.target in _NUMBERS and node.meta["val"].is_floating_point():
+            place, value = _NUMBERS[node.target], node.args[_NUMBERS[node.target]]
+            node.update_arg(place, float(value) if type(value) is int else value)
+    return program
+
+
+_NUMBERS = {
+    torch.ops.aten.scalar_tensor.default: 0,
+    torch.ops.aten.full.default: 1,
+    torch.ops.aten.where.ScalarSelf: 1,
+    torch.ops.aten.where.ScalarOther: 2,
+}
+"""Operators that make a tensor of a number, and where they take it."""
+
+
+_DECOMPOSED_AT_MOST = 4
+"""Times: what an operator is written in may be unknown too."""
+
+
+def _place(program: ExportedProgram, error: Exception, reason: str) -> str:
+    """Where the operator comes from that coremltools failed on, and what to do."""
+    known = {node.name: node for node in program.graph.nodes if node.op == "call_function"}
+    name = _converted_at(error)
+    if name not in known:
+        words = set(re.findall(r"\w+", reason))
+        named = (n.name for n in known.values() if words & {n.name, operator_of(n)} - _COMMON_WORDS)
+        name = next(named, None)
+    node = known.get(name or "")
+    return "" if node is None else f": {operator_of(node)} in {place_of(node)}; write it with other operators"
+
+
+def _converted_at(error: Exception) -> str | None:
+    """The node that coremltools was at, which its messages often do not tell."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    for frame in reversed(frames):
+        name = getattr(frame.f_locals.get("node"), "name", None)
+        if frame.f_code.co_name == "convert_single_node" and isinstance(name, str):
+            return name
+    return None
 
 
 _COMMON_WORDS = {
@@ -199,18 +253,43 @@ def prove_package(path: Path, deployable: Deployable, reference: Reference) -> N
 
 
 def _suspect(deployable: Deployable) -> str:
-    """What may be wrong with a package: a number that float16 does not have, or else the translation."""
+    """What may be wrong with a package: a number that float16 does not have, a jump, or else the translation."""
+    jumps = ""
     for node in lower(deployable).graph.nodes:
-        for value in node.args if node.op == "call_function" else ():
-            if type(value) is float and 0 < abs(value) < SMALLEST_FLOAT16:
+        if node.op != "call_function":
+            continue
+        where = f"({operator_of(node)}, {place_of(node)})"
+        jumps = jumps or (where if operator_of(node) in _JUMPS else "")
+        for place, value in enumerate(node.args):
+            if type(value) not in (int, float) or operator_of(node) not in _ARITHMETIC:
+                continue
+            # Both converters multiply by the reciprocal of a divisor.
+            inverse = place == 1 and operator_of(node) == "div" and value != 0
+            stored = abs(1 / value if inverse else value)
+            if 0 < stored < SMALLEST_FLOAT16:
+                number = f"{'1 / ' if inverse else ''}{value:g} {where}"
                 return (
-                    f"{value:g} ({operator_of(node)}, {place_of(node)}) becomes {SMALLEST_FLOAT16:.2g}, the smallest "
-                    "number of float16; take a larger one"
+                    f"{number} becomes {SMALLEST_FLOAT16:.2g}, the smallest number of float16; take a "
+                    f"{'smaller divisor' if inverse else 'larger one'}"
                 )
+            if stored > LARGEST_FLOAT16:
+                return (
+                    f"{value:g} {where} is beyond {LARGEST_FLOAT16:g}, where float16 ends; take a smaller one"
+                )
+    if jumps:
+        return f"a rounding is enough where the network jumps {jumps}; or coremltools translated an operator wrongly"
     return "coremltools translated an operator wrongly"
 
 
+_ARITHMETIC = {"add", "sub", "rsub", "mul", "div", "pow", "clamp", "clamp_min", "maximum", "minimum"}
+_JUMPS = frozenset(
+    "floor ceil round trunc frac sign floor_divide remainder fmod argmax argmin argsort _to_copy to gt lt ge le eq "
+    "ne".split()
+)
+"""Operators whose result changes at once where their input hardly does."""
+
 SMALLEST_FLOAT16 = 2.0**-24
+LARGEST_FLOAT16 = 65504.0
 
 
 def _fix_identifiers(path: Path) -> None:

@@ -26,6 +26,7 @@ import torch
 
 from afterlens.conversion.bundle.contract import SIGNATURE
 from afterlens.conversion.bundle.layout import Reference, file_shape, from_torch
+from afterlens.conversion.capture import place
 from afterlens.conversion.tflite.blame import first_wrong
 from afterlens.conversion.tflite.float16 import float16_constants
 from afterlens.conversion.tflite.graph import operator_names, pack, read_tflite, shape_of
@@ -254,7 +255,8 @@ def _bind(
             raise UserError(
                 f"{path.name}: no output of the {variant} file is {port.name!r} as PyTorch computes it (the nearest "
                 f"differs by {errors[index]:.3g}, at most {_LIMITS[variant]} is allowed): onnx2tf translated "
-                f"{_wrong_operator(graph, path, reference)} wrongly"
+                f"{_wrong_operator(graph, path, reference)} wrongly; write it with other operators, or convert to Core ML "
+                "alone (--variants)"
             )
         outputs[port.name] = index
         del left[index]
@@ -317,12 +319,15 @@ def _place(path: Path, name: str) -> str:
         return f"operator {name}"
     for node in nodes:
         if node.name == name:
-            scopes = next(
-                (p.value for p in node.metadata_props if p.key == "pkg.torch.onnx.name_scopes"), "[]"
+            noted = {entry.key.removeprefix("pkg.torch.onnx."): entry.value for entry in node.metadata_props}
+            scopes, kinds = (
+                re.findall(r"'([^']*)'", noted.get(key, ""))[:-1]
+                for key in ("name_scopes", "class_hierarchy")
             )
-            layers = [layer for layer in re.findall(r"'([^']*)'", scopes)[:-1] if layer]
-            where = f" in layer {layers[-1]}" if layers else ""
-            return f"operator {node.op_type}{where}"
+            layers = [(scope, kind) for scope, kind in zip(scopes, kinds, strict=False) if scope]
+            layer, kind = layers[-1] if layers else ("", "")
+            where = place(layer, kind, noted.get("stack_trace", ""))
+            return f"operator {node.op_type} ({where})"
     return f"operator {name}"
 
 

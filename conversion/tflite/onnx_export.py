@@ -5,13 +5,15 @@ export_onnx(deployable, Path("work/reflection.onnx"))
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch.export import ExportedProgram
 
-from afterlens.conversion.capture import first_line, quiet
+from afterlens.conversion.capture import first_line, operator_of, place_of, quiet
 from afterlens.conversion.lower import lower
 from afterlens.conversion.tflite.onnx_rewrite import name_ports, reorder_shuffles, spell_out_norms
 from afterlens.training.deployable import Deployable
@@ -55,13 +57,28 @@ def export_onnx(deployable: Deployable, path: Path, optimize: bool = True) -> No
         onnx.save(model, path)
     except (RuntimeError, ValueError, onnx.checker.ValidationError, torch.onnx.OnnxExporterError) as error:
         raise UserError(
-            f"{deployable.task}: the graph cannot be exported to ONNX ({first_line(error)})"
+            f"{deployable.task}: the graph cannot be exported to ONNX ({_reason(program, error)})"
         ) from error
     for written, ports in zip((model.graph.input, model.graph.output), sides, strict=True):
         got = [(v.name, tuple(d.dim_value for d in v.type.tensor_type.shape.dim)) for v in written]
         expected = [(port.name, port.shape) for port in ports]
         if got != expected:
             raise UserError(f"{deployable.task}: the ONNX export has {got}, expected {expected}")
+
+
+def _reason(program: ExportedProgram, error: BaseException) -> str:
+    """What the exporter says: of an operator that it fails on, which and where; else the first line of its first cause."""
+    while error.__cause__ is not None:
+        named = re.search(r"translating node %(\w+)", str(error))
+        node = next((n for n in program.graph.nodes if named and n.name == named[1]), None)
+        if node is not None:
+            return (
+                f"it has no operator for {operator_of(node)} in {place_of(node)}; write it with others, or convert to "
+                "Core ML alone (--variants)"
+            )
+        error = error.__cause__
+    assert isinstance(error, Exception)
+    return first_line(error)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from torch.export import ExportedProgram
 
 from afterlens.conversion.lower import lower
 from afterlens.training.deployable import Deployable, Port
+from afterlens.training.media.errors import UserError
 
 
 class _Layer(nn.Module):
@@ -46,6 +47,21 @@ CASES = {
     "running sum of columns": (lambda x: x.cumsum(-1), 24, 20, "conv2d"),
     "circular padding": (lambda x: F.pad(x, (2, 1, 3, 0), mode="circular"), 24, 20, "cat"),
     "circular padding that crops": (lambda x: F.pad(x, (-1, 2, 3, -2), mode="circular"), 24, 20, "cat"),
+    "padding that crops": (lambda x: F.pad(x, (-1, 2, 3, -2), value=0.5), 24, 20, "narrow"),
+    "repeated edges that crop": (lambda x: F.pad(x, (-1, 2, 3, 0), mode="replicate"), 24, 20, "narrow"),
+    "cropping": (lambda x: F.pad(x, (-1, -2, -3, 0)), 24, 20, "narrow"),
+    "lines, longer": (
+        lambda x: F.interpolate(x.flatten(2), scale_factor=1.7, mode="linear")[..., :480].reshape(x.shape),
+        24,
+        20,
+        "conv2d",
+    ),
+    "lines, nearest": (
+        lambda x: F.interpolate(x.flatten(2), size=720, mode="nearest")[..., :480].reshape(x.shape),
+        24,
+        20,
+        "index_select",
+    ),
     "padded average": (lambda x: F.avg_pool2d(x, 5, 1, 2), 24, 20, "avg_pool2d"),
     "average of what is there": (
         lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True, count_include_pad=False),
@@ -297,3 +313,63 @@ def test_factors_of_channels_stay_as_they_are() -> None:
     factors = torch.rand(3, 1, 1)
     program = lower(_deployable(lambda x: x * factors, 24, 20), for_onnx=True)
     assert sum(node.op == "call_function" for node in program.graph.nodes) == 1
+
+
+MATRIX = torch.randn(24, 24, generator=torch.Generator().manual_seed(1)) / 5
+PLACES = torch.randint(0, 24, (1, 3, 24, 20), generator=torch.Generator().manual_seed(1))
+
+FOR_ONNX = {
+    "places that are constant": (lambda x: x.gather(2, PLACES), "index_select", "gather"),
+    "fewer places than pixels": (lambda x: x.gather(-1, PLACES[:, :, :9] % 20), "index_select", "gather"),
+    "places along an axis": (
+        lambda x: torch.take_along_dim(x, PLACES[:, :, :, :1], 2),
+        "index_select",
+        "take_along_dim",
+    ),
+    "places that are computed": (lambda x: x.gather(1, x.argsort(1)), "index_select", "gather"),
+    "running products": (lambda x: (x + 0.5).cumprod(1), "cat", "cumprod"),
+    "rows by a matrix": (lambda x: MATRIX @ x, "conv2d", "matmul"),
+    "columns by a matrix": (lambda x: x @ MATRIX[:20], "conv2d", "matmul"),
+    "weights that are computed": (
+        lambda x: F.conv2d(x, x[:, :, :6:2, :3].transpose(0, 1), x.mean((0, 2, 3)), 2, 1, 2, 3),
+        "mul",
+        "conv2d",
+    ),
+    "a constant mask": (lambda x: torch.where(MATRIX[:, :20] > 0, x, 1 - x), "mul", "where"),
+    "unlike corners": (
+        lambda x: (
+            F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=True)
+            - F.interpolate(x, scale_factor=2.0, mode="bilinear")
+        ),
+        "conv2d",
+        "True",
+    ),
+}
+
+
+@pytest.mark.parametrize(("function", "operator", "gone"), FOR_ONNX.values(), ids=FOR_ONNX)
+def test_what_onnx2tf_gets_wrong_is_rewritten_for_it_alone(
+    function: Callable[[Tensor], Tensor], operator: str, gone: str
+) -> None:
+    deployable = _deployable(function, 24, 20)
+    picture = torch.rand(1, 3, 24, 20, generator=torch.Generator().manual_seed(0))
+
+    def calls(program: ExportedProgram) -> list[str]:
+        nodes = [node for node in program.graph.nodes if node.op == "call_function"]
+        return [f"{node.target} {[value for value in node.args if type(value) is bool]}" for node in nodes]
+
+    program = lower(deployable, for_onnx=True)
+    torch.testing.assert_close(program.module()(picture)[0], function(picture), rtol=1e-5, atol=1e-5)
+    assert any(operator in call for call in calls(program))
+    assert not any(gone in call for call in calls(program))
+    assert any(gone in call for call in calls(lower(deployable)))
+
+
+def test_a_branch_is_refused_with_its_place() -> None:
+    def function(x: Tensor) -> Tensor:
+        return torch.cond(x.mean() > 0.5, lambda t: t * 0.5, lambda t: t * 1.0, (x,))
+
+    with pytest.raises(
+        UserError, match=r"cond \(test_lower.py, line \d+\) decides by values.* use torch.where"
+    ):
+        lower(_deployable(function, 24, 20))

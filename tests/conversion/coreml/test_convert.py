@@ -1,17 +1,25 @@
 """coremltools' packages: pictures in and out, float16, what they compute, and graphs that cannot be converted."""
 
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from afterlens.conversion.bundle.contract import Bundle
 from afterlens.conversion.bundle.runtimes import CoremlModel
 from afterlens.conversion.convert import reference
-from afterlens.conversion.coreml.convert import convert_coreml, minimum_coreml, prove_package
+from afterlens.conversion.coreml.convert import (
+    _suspect,
+    convert_coreml,
+    minimum_coreml,
+    prove_package,
+)
 from afterlens.conversion.mil.interpret import MilProgram
 from afterlens.conversion.mil.package import read_package
 from afterlens.training.deployable import Deployable, Port
@@ -160,3 +168,55 @@ def test_ports_that_are_no_rgb_pictures_are_a_programming_error(tmp_path: Path) 
     ):
         with pytest.raises(ValueError, match="RGB"):
             convert_coreml(replace(good, inputs=(port,)), tmp_path / "odd.mlpackage")
+
+
+class _Called(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, image: Tensor) -> tuple[Tensor]:
+        return (self.function(image).clamp(0.0, 1.0),)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: torch.tensordot(torch.eye(3) / 2, x[0], dims=1)[None],
+        lambda x: torch.addcmul(x, x, x, value=0.5),
+        lambda x: torch.xlogy(x, x + 0.5) + 0.5,
+    ],
+    ids=["tensordot", "addcmul", "xlogy"],
+)
+def test_operators_that_coremltools_lacks_are_written_in_others(
+    function: Callable[[Tensor], Tensor], tmp_path: Path
+) -> None:
+    graph = _deployable(_Called(function))
+    convert_coreml(graph, tmp_path / "net.mlpackage")
+    noise = np.random.default_rng(0).random((32, 32, 3)).astype(np.float32)
+    prove_package(tmp_path / "net.mlpackage", graph, reference(graph, [noise]))
+
+
+def test_a_failure_that_names_nothing_is_told_with_its_place(tmp_path: Path) -> None:
+    def function(x: Tensor) -> Tensor:
+        return F.grid_sample(x, x[:, :2].permute(0, 2, 3, 1), mode="bicubic", align_corners=False)
+
+    with pytest.raises(UserError, match=r"\(2\): grid_sampler in .*line \d+; write it with other operators"):
+        convert_coreml(_deployable(_Called(function)), tmp_path / "net.mlpackage")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("function", "suspect"),
+    [
+        (lambda x: x * 1e-9 * 1e9, r"1e-09 \(mul, .*the smallest number of float16; take a larger one"),
+        (lambda x: x.sum((1, 2, 3), keepdim=True) / 3e8 + x, r"1 / 3e\+08 \(div, .*take a smaller divisor"),
+        (lambda x: x * 1e6 - x, r"1e\+06 \(mul, .*is beyond 65504, where float16 ends"),
+        (lambda x: torch.floor(x * 16) / 16, r"where the network jumps \(floor, .*line \d+\)"),
+        (lambda x: x * 0.5, r"^coremltools translated an operator wrongly$"),
+    ],
+)
+def test_what_float16_lacks_and_what_jumps_is_suspected(
+    function: Callable[[Tensor], Tensor], suspect: str
+) -> None:
+    assert re.search(suspect, _suspect(_deployable(_Called(function))))

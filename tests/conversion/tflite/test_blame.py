@@ -89,7 +89,9 @@ def test_a_refusal_names_the_operator(tmp_path: Path) -> None:
     ports = (Port("image", (1, 3, 5, 5), (0.0, 1.0)),), (Port("out", (1, 3, 10, 10), (-9.0, 9.0)),)
     image = RANDOM.random((1, 3, 5, 5)).astype(np.float32)
     wrong = Reference({"image": image}, {"out": np.full((1, 3, 10, 10), 9, np.float32)})
-    with pytest.raises(UserError, match="onnx2tf translated operator Resize wrongly"):
+    with pytest.raises(
+        UserError, match=r"translated operator Resize \(the network's forward\) wrongly; write it with other"
+    ):
         finish_tflite(
             converted(tmp_path / "wrong.tflite", half_pixels=False),
             tmp_path / "file.tflite",

@@ -1,0 +1,68 @@
+"""Operators that coremltools does not know: written in others, with the same results."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from afterlens.conversion.lower import lower
+from afterlens.training.deployable import Deployable, Port
+
+SHAPE = (1, 3, 12, 10)
+PICTURE = torch.rand(SHAPE, generator=torch.Generator().manual_seed(0))
+THETA = torch.tensor([[[0.9, 0.1, 0.05], [-0.1, 0.8, 0.0]]])
+
+
+class _Net(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        return (self.function(8 * x - 4),)
+
+
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "trunc": torch.trunc,
+    "frac": torch.frac,
+    "fmod": lambda x: torch.fmod(x, 0.7),
+    "lerp": lambda x: torch.lerp(x, x.abs(), 0.3),
+    "log_sigmoid": lambda x: F.logsigmoid(40 * x),
+    "hardshrink": lambda x: F.hardshrink(x, 0.2),
+    "softshrink": lambda x: F.softshrink(x, 0.1),
+    "hypot": lambda x: torch.hypot(x, x + 1),
+    "fmax": lambda x: torch.fmax(x, -x),
+    "erfc": torch.erfc,
+    "isinf": lambda x: x * (1 / (x - x.amax())).isinf().float(),
+    "isfinite": lambda x: x * (1 / (x - x.amax())).isfinite().float(),
+    "median.dim": lambda x: x - x.median(1, keepdim=True)[0],
+    "median.default": lambda x: x - x.median(),
+    "kthvalue": lambda x: x - x.flatten(2).kthvalue(7, 2)[0][:, :, None, None],
+    "prod": lambda x: x.prod(1, keepdim=True),
+    "cosine_similarity": lambda x: F.cosine_similarity(x, x.abs(), dim=1),
+    "acosh": lambda x: torch.acosh(x.abs() + 1.1),
+    "copysign": lambda x: torch.copysign(x + 9, x),
+    "bucketize": lambda x: torch.bucketize(x, torch.tensor([-1.0, 0.0, 2.0])).float(),
+    "where.ScalarOther": lambda x: torch.where(x > 0, x, 0),
+    "where.ScalarSelf": lambda x: torch.where(x > 0, 0.3, x),
+    "where.Scalar": lambda x: x * torch.where(x > 0, 1.0, 0.3),
+    "unfold": lambda x: x.unfold(2, 4, 3).amax(-1),
+    "affine_grid": lambda x: F.affine_grid(THETA * x.mean(), [1, 3, 12, 10], align_corners=False),
+    "var_mean": lambda x: torch.add(*torch.var_mean(x, 1, keepdim=True)),
+    "std_mean": lambda x: x - torch.std_mean(x, (2, 3), keepdim=True)[0],
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_it_is_written_in_others(name: str) -> None:
+    module = _Net(FUNCTIONS[name]).eval()
+    ports = (Port("image", SHAPE, (0.0, 1.0)),), (Port("out", SHAPE, (0.0, 1.0)),)
+    program = lower(Deployable(module, "net", "Net", "1", *ports))
+    used = {
+        str(node.target).removeprefix("aten.") for node in program.graph.nodes if node.op == "call_function"
+    }
+    assert not any(operator.startswith(name) for operator in used)
+    for picture in (PICTURE, 0 * PICTURE, 0 * PICTURE + 1):
+        torch.testing.assert_close(program.module()(picture)[0], module(picture)[0], rtol=1e-5, atol=1e-5)
