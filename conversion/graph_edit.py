@@ -5,6 +5,7 @@ changed = fold_constants(module)      # a captured GraphModule, changed in place
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -23,8 +24,11 @@ def call(node: Node, function: Callable[..., Tensor], *arguments: Any) -> bool:
 def constants(module: nn.Module, node: Node, *values: Tensor) -> list[Node]:
     """Constants for a node to read, kept in the module."""
     made = []
-    for index, value in enumerate(values):
-        name = f"constant_{node.name}_{index}"
+    # Rewritten twice, a graph may have two nodes of one name in turn: what the first one reads is kept.
+    names = (f"constant_{node.name}_{index}" for index in itertools.count())
+    free = (name for name in names if not hasattr(module, name))
+    for value in values:
+        name = next(free)
         module.register_buffer(name, value)
         with node.graph.inserting_before(node):
             made.append(node.graph.get_attr(name))

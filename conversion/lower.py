@@ -203,16 +203,16 @@ def _sum_of_places(
 
 
 def _by_mask(module: GraphModule, node: Node) -> bool:
-    """A choice by a constant mask: both, times the mask and its opposite. onnx2tf takes other axes of the mask."""
+    """A choice by a constant mask that is spread over channels or pictures: onnx2tf takes other axes of such a mask.
+
+    Still a choice, not a sum of both times zero or one: what is not chosen may be infinite.
+    """
     mask, one, two = node.args
-    if mask not in constant_nodes(module) or len(shape_of(node)) != 4 or shape_of(two) != shape_of(node):  # type: ignore[arg-type]
+    shape = shape_of(node)
+    if mask not in constant_nodes(module) or len(shape) != 4 or shape_of(mask) == shape:  # type: ignore[arg-type]
         return False
-    shares = constants(module, node, value_of(module, mask).float(), (~value_of(module, mask)).float())
-    return call(node, _blended, one, two, *shares)
-
-
-def _blended(one: Tensor, two: Tensor, mask: Tensor, opposite: Tensor) -> Tensor:
-    return one * _spread(mask, two) + two * _spread(opposite, two)
+    (spread,) = constants(module, node, value_of(module, mask).expand(shape).contiguous())
+    return call(node, torch.where, spread, one, two)
 
 
 def _unlike_corners(module: GraphModule) -> bool:

@@ -335,7 +335,6 @@ FOR_ONNX = {
         "mul",
         "conv2d",
     ),
-    "a constant mask": (lambda x: torch.where(MATRIX[:, :20] > 0, x, 1 - x), "mul", "where"),
     "unlike corners": (
         lambda x: (
             F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=True)
@@ -345,6 +344,35 @@ FOR_ONNX = {
         "True",
     ),
 }
+
+
+MASK = MATRIX[:, :20] > 0
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: torch.where(MASK, x, 1 - x),
+        lambda x: torch.where(MASK[None, None], torch.log(x), x),  # of what is not chosen, black is infinite
+        lambda x: torch.softmax(torch.where(MASK[None, None], -torch.inf, x), 3),
+        lambda x: torch.where(MASK, (x * 9).int(), (x * 3).int()),
+        lambda x: torch.where(MASK[0, :3].reshape(3, 1, 1), x, 0.5),
+    ],
+    ids=["of two", "infinite where it is not chosen", "by infinity", "whole numbers", "of channels"],
+)
+@pytest.mark.parametrize("for_onnx", [False, True], ids=["Core ML", "ONNX"])
+def test_a_choice_by_a_constant_mask_stays_a_choice(
+    function: Callable[[Tensor], Tensor], for_onnx: bool
+) -> None:
+    program = lower(_deployable(function, 24, 20), for_onnx=for_onnx)
+    for picture in (
+        torch.zeros(1, 3, 24, 20),
+        torch.rand(1, 3, 24, 20, generator=torch.Generator().manual_seed(0)),
+    ):
+        assert torch.equal(program.module()(picture)[0], function(picture))
+    chosen = [node for node in program.graph.nodes if node.target is torch.ops.aten.where.self]
+    masks = [node.args[0].meta["val"].shape for node in chosen]
+    assert masks and (not for_onnx or masks == [(1, 3, 24, 20)])
 
 
 @pytest.mark.parametrize(("function", "operator", "gone"), FOR_ONNX.values(), ids=FOR_ONNX)
