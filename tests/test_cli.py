@@ -186,7 +186,9 @@ def test_info_says_what_the_bundled_weights_are_good_and_bad_at(cli: Cli, random
         for key, topic in (("good_at", "Good at"), ("bad_at", "Bad at")):
             (line,) = (line for line in card.splitlines() if line.startswith(f"- **{topic}:**"))
             assert document[key].startswith(line.partition(":** ")[2][:40])
-        data, terms = ("rendered", "shipped") if task == "beard" else ("BSDS500", "non-commercial")
+        data, terms = {"beard": ("rendered", "shipped"), "udc": ("free licences", "shipped")}.get(
+            task, ("BSDS500", "non-commercial")
+        )
         assert data in document["trained_on"] and terms in document["licence"]
     table = cli("info", "deblur").stdout
     for part in ("input previous", "output restored", "good at", "bad at", "licence", "cost at 1280x720"):
