@@ -117,10 +117,11 @@ def _deviation(module: torch.fx.GraphModule, node: Node) -> bool:
     less = given.get("correction", 1 if given.get("unbiased", True) else 0)
     count = math.prod(shape[axis] for axis in axes)
     less = 1 if less is None else less
+    if count <= less:
+        return False
     name = str(node.target.name())  # type: ignore[union-attr]
     root, with_mean = "std" in name, "mean" in name
-    how = (count / (count - less) if count > less else 0.0, given["keepdim"], root, with_mean)
-    return count > less and call(node, _spread, x, axes, *how)
+    return call(node, _spread, x, axes, count / (count - less), given["keepdim"], root, with_mean)
 
 
 def _spread(x: Tensor, axes: list[int], factor: float, keepdim: bool, root: bool, with_mean: bool) -> Any:

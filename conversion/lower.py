@@ -174,7 +174,8 @@ def _depthwise(module: GraphModule, node: Node) -> bool:
     """A depthwise convolution whose weights the network computes, which TFLite has none for: a sum over its places."""
     names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
     x, weight, bias, stride, padding, dilation, groups = named(node, *names)
-    if weight in constant_nodes(module) or groups == 1 or shape_of(weight)[:2] != (groups, 1):
+    # Last what looks through the whole graph, since every convolution comes here.
+    if groups == 1 or shape_of(weight)[:2] != (groups, 1) or weight in constant_nodes(module):
         return False
     how = (_pair(stride), _pair(padding), _pair(dilation), list(shape_of(node)[2:]))
     return shape_of(x)[1] == groups and call(node, _sum_of_places, x, weight, bias, *how)
