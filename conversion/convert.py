@@ -271,7 +271,7 @@ class _Job:
         try:
             yield
         except UserError as error:
-            reason = str(error)
+            reason = str(error).removeprefix(f"{endings[0]}: ")
             for folder in self.hidden:
                 reason = reason.replace(folder, "")
             self.missing |= {(size, ending): reason for ending in endings}

@@ -39,6 +39,7 @@ from afterlens.training.media.errors import UserError
 _LIMITS = {"float32": 1e-4, "float16": 5e-2}
 _TOOL = "afterlens.conversion.tflite.onnx2tf_float32"
 _CODES = re.compile(r"\x1b\[[0-9;]*m")  # colours
+_ONNX_KINDS = {"BatchMatMulV2": "MatMul"}  # of TensorFlow's operators that ONNX calls otherwise
 
 
 class Check(Protocol):
@@ -230,7 +231,7 @@ def _bind(
         interpreter = Interpreter(model_content=path.read_bytes())
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"{path.name}: {_refusal(str(error))}") from error
+        raise UserError(f"{path.name}: {_refusal(str(error), path, graph)}") from error
     inputs = {detail["name"]: detail for detail in interpreter.get_input_details()}
     got = {name: tuple(detail["shape"].tolist()) for name, detail in inputs.items()}
     expected = {port.name: file_shape(port) for port in deployable.inputs}
@@ -317,26 +318,63 @@ def _place(path: Path, name: str) -> str:
         nodes = onnx.load(path).graph.node
     except Exception:  # it may be what the tool failed on
         return f"operator {name}"
-    for node in nodes:
-        if node.name == name:
-            noted = {entry.key.removeprefix("pkg.torch.onnx."): entry.value for entry in node.metadata_props}
-            scopes, kinds = (
-                re.findall(r"'([^']*)'", noted.get(key, ""))[:-1]
-                for key in ("name_scopes", "class_hierarchy")
-            )
-            layers = [(scope, kind) for scope, kind in zip(scopes, kinds, strict=False) if scope]
-            layer, kind = layers[-1] if layers else ("", "")
-            where = place(layer, kind, noted.get("stack_trace", ""))
-            return f"operator {node.op_type} ({where})"
-    return f"operator {name}"
+    return next(
+        (f"operator {node.op_type} ({_where(node)})" for node in nodes if node.name == name),
+        f"operator {name}",
+    )
 
 
-def _refusal(error: str) -> str:
-    """What the runtime said, as one line that helps: an operator of TensorFlow's that TFLite lacks is named."""
+def _where(node: Any) -> str:
+    """Layer and line of the network that an operator of the exported graph comes from."""
+    noted = {entry.key.removeprefix("pkg.torch.onnx."): entry.value for entry in node.metadata_props}
+    scopes, kinds = (
+        re.findall(r"'([^']*)'", noted.get(key, ""))[:-1] for key in ("name_scopes", "class_hierarchy")
+    )
+    layers = [(scope, kind) for scope, kind in zip(scopes, kinds, strict=False) if scope]
+    layer, kind = layers[-1] if layers else ("", "")
+    return place(layer, kind, noted.get("stack_trace", ""))
+
+
+def _refusal(error: str, path: Path, graph: Path | None) -> str:
+    """What the runtime said of a file, as one line that helps: an operator of TensorFlow's that TFLite lacks is named.
+
+    Given the ONNX graph, with its place in the network as well.
+    """
     lacking = sorted(set(re.findall(r"\(Flex(\w+)\)", error)))
     if lacking:
+        named = [kind + _place_of_lacking(path, kind, graph) for kind in lacking]
         return (
-            f"TFLite has no operator for {', '.join(lacking)}; write it in the network with others (a polynomial, for "
+            f"TFLite has no operator for {', '.join(named)}; write it in the network with others (a polynomial, for "
             "example), or convert to Core ML alone (--variants)"
         )
     return f"the TFLite runtime refuses it ({(error.strip().splitlines() or ['no reason given'])[0]})"
+
+
+def _place_of_lacking(path: Path, kind: str, graph: Path | None) -> str:
+    """Where in the network the first operator of a file that TFLite lacks is, in brackets, or "" if that is unknown.
+
+    The file does not say: it is the first operator of the graph of that kind and that size, in any order of the axes.
+    """
+    if graph is None:
+        return ""
+    import onnx
+
+    model = read_tflite(path)
+    tensors = model.subgraphs[0].tensors
+    sizes = [
+        sorted(shape_of(tensors[operator.outputs[0]]))
+        for operator, name in zip(model.subgraphs[0].operators, operator_names(model), strict=True)
+        if name == f"CUSTOM Flex{kind}"
+    ]
+    onnx_kind = _ONNX_KINDS.get(kind, kind)
+    inferred = onnx.shape_inference.infer_shapes(onnx.load(graph)).graph
+    shapes = {
+        value.name: sorted(side.dim_value for side in value.type.tensor_type.shape.dim)
+        for value in (*inferred.value_info, *inferred.output)
+    }
+    nodes = [
+        node for node in inferred.node if node.op_type == onnx_kind and shapes.get(node.output[0]) in sizes
+    ]
+    if not nodes:
+        return ""
+    return f" ({_where(nodes[0])}{f', and {len(nodes) - 1} more' if len(nodes) > 1 else ''})"

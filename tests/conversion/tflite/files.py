@@ -51,9 +51,17 @@ class File:
         self.graph.tensors.append(entry)
         return len(self.graph.tensors) - 1
 
-    def operator(self, kind: str, inputs: list[int], outputs: list[int], options: Any = None) -> None:
+    def operator(
+        self,
+        kind: str,
+        inputs: list[int],
+        outputs: list[int],
+        options: Any = None,
+        custom: bytes | None = None,
+    ) -> None:
+        """``custom``: the name of one of kind "CUSTOM"."""
         code = schema.OperatorCodeT()
-        code.builtinCode = getattr(schema.BuiltinOperator, kind)
+        code.builtinCode, code.customCode = getattr(schema.BuiltinOperator, kind), custom
         code.deprecatedBuiltinCode = min(code.builtinCode, 127)
         code.version = {"CONV_2D": 3, "DEQUANTIZE": 3, "RESIZE_BILINEAR": 3, "QUANTIZE": 2}.get(kind, 1)
         self.model.operatorCodes.append(code)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 import torch.nn.functional as F
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
@@ -297,12 +298,70 @@ def test_corners_are_aligned_where_the_graph_aligns_them(
     assert [(kind.alignCorners, kind.halfPixelCenters) for kind in kinds] == [(True, False), (False, True)]
 
 
+class _Angles(nn.Module):
+    """An operator that TFLite lacks, with two results of one size and one of another."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, image: Tensor) -> Tensor:
+        return torch.atan(torch.atan(image)) + torch.atan(image[:, :, : self.size].mean())
+
+
+class _Camera(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lens = _Angles(4)
+
+    def forward(self, image: Tensor) -> tuple[Tensor]:
+        return (self.lens(image * 0.5),)
+
+
+@pytest.mark.parametrize(
+    ("lacking", "size", "named"),
+    [
+        (
+            "Atan",
+            (1, 8, 6, 3),
+            r"Atan \(layer lens \(_Angles\); test_onnx2tf\.py, line \d+, and 1 more\); write",
+        ),
+        ("Atan", (1, 9, 6, 3), "Atan; write"),
+        ("Acos", (1, 8, 6, 3), "Acos; write"),
+    ],
+)
+def test_an_operator_that_tflite_lacks_is_named_with_its_layer(
+    lacking: str, size: tuple[int, ...], named: str, tmp_path: Path
+) -> None:
+    ports = (Port("image", (1, 3, 8, 6), (0.0, 1.0)),), (Port("out", (1, 3, 8, 6), (-2.0, 2.0)),)
+    camera = Deployable(_Camera().eval(), "c", "C", "1", *ports)
+    export_onnx(camera, tmp_path / "graph.onnx")
+    file = File()
+    image, angles = file.tensor((1, 8, 6, 3)), file.tensor(size)
+    file.operator("CUSTOM", [image], [angles], custom=f"Flex{lacking}".encode())
+    path = file.write(tmp_path / "float32.tflite", [image], [angles])
+    photo = np.zeros((1, 3, 8, 6), np.float32)
+    with pytest.raises(
+        UserError, match=f"^float32.tflite: TFLite has no operator for {named} it in the network"
+    ):
+        finish_tflite(
+            path,
+            tmp_path / "out.tflite",
+            camera,
+            Reference({"image": photo}, {"out": photo}),
+            "float32",
+            tmp_path / "graph.onnx",
+        )
+
+
 def test_an_operator_that_tflite_lacks_is_named() -> None:
     said = (
         "Select TensorFlow op(s), included in the given model, is(are) not supported by this interpreter. Make sure "
         "you apply/link the Flex delegate.\nNode number 10 (FlexAtan) failed to prepare."
     )
-    assert _refusal(said).startswith("TFLite has no operator for Atan; write it in the network with others")
-    assert _refusal("Mmap of the file failed.\nmore") == (
+    assert _refusal(said, Path(), None).startswith(
+        "TFLite has no operator for Atan; write it in the network with others"
+    )
+    assert _refusal("Mmap of the file failed.\nmore", Path(), None) == (
         "the TFLite runtime refuses it (Mmap of the file failed.)"
     )
