@@ -254,8 +254,20 @@ def prove_package(path: Path, deployable: Deployable, reference: Reference) -> N
 
 def _suspect(deployable: Deployable) -> str:
     """What may be wrong with a package: a number that float16 does not have, a jump, or else the translation."""
+    program = lower(deployable)
+    for name, weight in program.state_dict.items():
+        value = weight.detach()
+        if (
+            value.is_floating_point()
+            and value.numel()
+            and (largest := float(value.abs().max())) > LARGEST_FLOAT16
+        ):
+            return (
+                f"{largest:.6g} in {name.removeprefix('module.')} is beyond {LARGEST_FLOAT16:g}, where float16 ends; "
+                "scale it down, and what follows up"
+            )
     jumps = ""
-    for node in lower(deployable).graph.nodes:
+    for node in program.graph.nodes:
         if node.op != "call_function":
             continue
         where = f"({operator_of(node)}, {place_of(node)})"

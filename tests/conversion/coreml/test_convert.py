@@ -220,3 +220,13 @@ def test_what_float16_lacks_and_what_jumps_is_suspected(
     function: Callable[[Tensor], Tensor], suspect: str
 ) -> None:
     assert re.search(suspect, _suspect(_deployable(_Called(function))))
+
+
+def test_a_weight_beyond_float16_is_suspected() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Tanh())
+    nn.init.constant_(network[0].bias, -65504.0)
+    assert _suspect(_deployable(_Called(network))) == "coremltools translated an operator wrongly"
+    nn.init.constant_(network[0].bias, -70000.0)
+    assert "70000 in function.0.bias is beyond 65504, where float16 ends" in _suspect(
+        _deployable(_Called(network))
+    )
