@@ -329,14 +329,33 @@ def _last_checkpoint(out: Path, resume: bool) -> Path | None:
 
 
 def _load_initial(task: Task, network: nn.Module, path: Path) -> tuple[int, int]:
-    """Weights from a checkpoint, which may be one of a part of the network -> how many it has, and of how many."""
+    """Weights from a checkpoint, which may be one of a part of the network -> how many it has, and of how many.
+
+    Of another task's checkpoint it takes the parts of the network (its encoder, its context) that have the same shape.
+    """
     tensors, metadata = load_checkpoint(path)
-    if metadata.get("task") != task.name:
-        raise UserError(f"{path}: is a checkpoint of task {metadata.get('task')!r}, expected {task.name!r}")
     own = network.state_dict()
+    if metadata.get("task") != task.name:
+        tensors = _parts_that_fit(tensors, own)
+        if not tensors:
+            raise UserError(
+                f"{path}: is a checkpoint of task {metadata.get('task')!r}, of which no part has the shape of one of "
+                f"{task.name!r}; give a checkpoint of {task.name!r}, or fit [network] to that one"
+            )
     part = set(tensors) < set(own)
     load_weights(network, {**own, **tensors} if part else tensors, path)
     return len(tensors), len(own)
+
+
+def _parts_that_fit(tensors: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of those parts, the first words of the names, that are the same in both."""
+
+    def shapes(weights: dict[str, Tensor], part: str) -> dict[str, torch.Size]:
+        return {name: weight.shape for name, weight in weights.items() if name.partition(".")[0] == part}
+
+    parts = {name.partition(".")[0] for name in tensors}
+    fitting = {part for part in parts if shapes(tensors, part) == shapes(own, part)}
+    return {name: tensor for name, tensor in tensors.items() if name.partition(".")[0] in fitting}
 
 
 def _next(batches: Iterator[Sample]) -> Sample:

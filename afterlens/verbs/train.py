@@ -34,7 +34,12 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in RUN exactly.")] = False,
     initial: Annotated[
-        Path | None, typer.Option("--from", metavar="FILE", help="Weights to start from (fine-tuning).")
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="Weights to start from (fine-tuning); of another task the parts that fit.",
+        ),
     ] = None,
     licence: Annotated[
         str,

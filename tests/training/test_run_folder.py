@@ -125,6 +125,31 @@ def test_weights_of_a_part_of_the_network_will_do_and_it_is_said(
     )
 
 
+def test_parts_of_another_tasks_network_that_fit_will_do(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = load_file(finished / "best.safetensors")
+    taken = {name: value + 0.5 for name, value in whole.items() if name.startswith("encoder.")}
+    wider = {name: torch.zeros(99) for name in whole if name.startswith("background.")}
+    fewer = {name: value for name, value in whole.items() if name.startswith("layer.")}
+    fewer.popitem()
+    other = {**taken, **wider, **fewer, "head.weight": torch.zeros(3)}
+    save_checkpoint(tmp_path / "other.safetensors", other, {"task": "udc"})
+    train(
+        TASK,
+        [PHOTOS],
+        tmp_path / "run",
+        overrides=[*TINY, "training.steps=1", "training.learning_rate=1e-9"],
+        initial=tmp_path / "other.safetensors",
+    )
+    end = load_file(tmp_path / "run" / "best.safetensors")
+    assert max(float((taken[name] - end[name]).abs().max()) for name in taken) < 1e-6
+    assert not any(torch.equal(end[name], value) for name, value in fewer.items() if value.dim() > 1)
+    assert f"has {len(taken)} of the network's {len(whole)} weights" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
 # --- what can be wrong --------------------------------------------------------------------------------------
 
 
@@ -161,7 +186,10 @@ def truncated(folder: Path) -> Path:
     [
         (wrong_pickle, "weights.pth: not a readable safetensors file"),
         (wrong_metadata, "bare.safetensors: got a safetensors file without afterlens metadata"),
-        (wrong_task, "other.safetensors: is a checkpoint of task 'deblur', expected 'reflection'"),
+        (
+            wrong_task,
+            "other.safetensors: is a checkpoint of task 'deblur', of which no part has the shape of one of",
+        ),
         (wrong_network, "belongs to another task or recipe"),
         (truncated, "half.safetensors: not a readable safetensors file"),
         (lambda folder: folder / "none.safetensors", "none.safetensors: no such file"),

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from afterlens.training.blocks import (
     GROUP_WIDTH,
     GatedConv,
+    GroupedBlock,
     GroupedGatedBlock,
     SkipPyramid,
     photo_head,
@@ -43,6 +44,8 @@ class ReflectionNetwork(nn.Module):
         decoder_widths: channels of both decoders at 1/4 and 1/8.
         context: levels at 1/32 and 1/64 and statistics of the whole photo, which also drive a smooth gain and offset.
         gate: a head that detects layers; where it finds none, the photo stays as it is.
+        gated_encoder: gated convolutions in the encoder and the context too, not in the decoders alone. Without them
+            both have the shape of *udc*'s, whose weights can be their start.
 
     Attributes:
         threshold: logit of the gate at which half of the change passes. Higher does less harm to clean photos.
@@ -57,9 +60,11 @@ class ReflectionNetwork(nn.Module):
         decoder_widths: tuple[int, int] = (64, 96),
         context: bool = False,
         gate: bool = False,
+        gated_encoder: bool = True,
     ) -> None:
         super().__init__()
-        self.encoder = Encoder(photo_stem(widths[0]), widths, depths, GroupedGatedBlock)
+        block = GroupedGatedBlock if gated_encoder else GroupedBlock
+        self.encoder = Encoder(photo_stem(widths[0]), widths, depths, block)
         self.skips = nn.ModuleList(SkipPyramid(w, s) for w, s in zip(widths, (3, 3, 2), strict=True))
         self.background = Decoder(widths, decoder_widths, (1, 1), ConcatenateSkip, GroupedGatedBlock)
         self.layer = Decoder(widths, decoder_widths, (1, 1), ConcatenateSkip, GroupedGatedBlock)
@@ -71,9 +76,10 @@ class ReflectionNetwork(nn.Module):
         self.offset_head = photo_head(fine)
         self.gain_head = photo_head(fine)
         self.layer_head = photo_head(fine)
-        self.statistics = Statistics((widths[0], widths[2]), fine) if context else None
-        self.context = Context(widths[2], fine, CONTEXT_WIDTH, GroupedGatedBlock) if context else None
-        self.affine_head = AffineHead(fine, fine) if context else None
+        numbers = fine if gated_encoder else CONTEXT_WIDTH
+        self.statistics = Statistics((widths[0], widths[2]), numbers) if context else None
+        self.context = Context(widths[2], numbers, CONTEXT_WIDTH, block) if context else None
+        self.affine_head = AffineHead(fine, numbers) if context else None
         self.gate_head = GateHead(widths[2], fine) if gate else None
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:

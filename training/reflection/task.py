@@ -60,8 +60,11 @@ class NetworkRecipe(Recipe):
     widths: tuple[Width, Width, Width]
     depths: tuple[Count, Count, Count]
     decoder_widths: tuple[Width, Width]
-    context: bool = False  # weights from before there was a context or a gate lack these keys
+    context: bool = (
+        False  # weights from before there was a context, a gate or an encoder without gates lack these keys
+    )
     gate: bool = False
+    gated_encoder: bool = True
 
 
 class LossRecipe(Recipe):
@@ -111,7 +114,12 @@ def build_network(recipe: ReflectionRecipe) -> ReflectionNetwork:
     """The network of a recipe, with start weights."""
     network = recipe.network
     return ReflectionNetwork(
-        network.widths, network.depths, network.decoder_widths, network.context, network.gate
+        network.widths,
+        network.depths,
+        network.decoder_widths,
+        network.context,
+        network.gate,
+        network.gated_encoder,
     )
 
 

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from afterlens.training.blocks import GROUP_WIDTH, GatedConv, fold_weight_norm, photo_head
+from afterlens.training.checkpoint import load_checkpoint
 from afterlens.training.recipe import read_recipe
 from afterlens.training.reflection.gate import CELL
 from afterlens.training.reflection.network import MULTIPLE, ReflectionNetwork
 from afterlens.training.reflection.task import TASK, ReflectionRecipe, build_network
+from afterlens.training.tasks import find_task
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +77,15 @@ def test_both_results_have_the_photos_size(network: ReflectionNetwork, height: i
     assert logits.shape == (1, 1, height // CELL, width // CELL)
 
 
+@pytest.mark.parametrize("gated_encoder", [True, False])
 @pytest.mark.parametrize(("context", "gate"), [(False, False), (True, False), (False, True), (True, True)])
-def test_new_network_leaves_every_photo_exactly_as_it_is(context: bool, gate: bool) -> None:
+def test_new_network_leaves_every_photo_exactly_as_it_is(
+    context: bool, gate: bool, gated_encoder: bool
+) -> None:
     photo = image()
     with torch.no_grad():
-        background, layer = ReflectionNetwork(context=context, gate=gate)(photo)[:2]
+        network = ReflectionNetwork(context=context, gate=gate, gated_encoder=gated_encoder)
+        background, layer = network(photo)[:2]
     assert torch.equal(background, photo)
     assert not layer.any()
 
@@ -224,3 +230,17 @@ def test_other_widths_can_be_built() -> None:
     with torch.no_grad():
         background, *_ = build_network(recipe.model_copy(update={"network": small}))(image())
     assert background.shape == (1, 3, 64, 96)
+
+
+def test_encoder_without_gates_takes_the_weights_of_under_display() -> None:
+    udc = find_task("udc")
+    weights, metadata = load_checkpoint(udc.pretrained.with_name("udc_still.safetensors"))
+    network = metadata["recipe"]["network"]
+    wide, deep = network["widths"], network["depths"]
+    own = ReflectionNetwork(wide, deep, context=True, gate=True, gated_encoder=False).state_dict()
+    for part in ("encoder.", "context.", "statistics."):
+        shapes = [
+            {name: value.shape for name, value in side.items() if name.startswith(part)}
+            for side in (weights, own)
+        ]
+        assert shapes[0] == shapes[1] and shapes[0]
