@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from afterlens.training.faces.heads.meshes import read_fitted, read_obj, read_ta
 from afterlens.training.faces.heads.raster import ZBuffer, sample_texture
 from afterlens.training.faces.heads.render import GAMMA, Layer, Material, Person, Studio, _lit, toned
 from afterlens.training.faces.heads.scene import Scene
+from afterlens.training.faces.heads.wear import cloth
 from afterlens.training.faces.portraits import read_labels
 from afterlens.training.media.errors import UserError
 from tests.conftest import Result
@@ -127,6 +129,18 @@ def test_an_expression_moves_its_part_only(studio: Studio) -> None:
     moved = np.flatnonzero((opened != rest).any(axis=1))
     assert len(moved) > 10 and rest[moved, 1].max() < 6.4
     np.testing.assert_allclose((opened - rest)[moved, 1], -0.15, atol=1e-5)
+
+
+def test_fabrics_have_3_to_13_stripes_or_none() -> None:
+    found: Counter[int] = Counter()
+    for seed in range(400):
+        fabric = cloth(np.random.default_rng(seed))
+        assert fabric.shape == (128, 128, 3) and 0.0 <= fabric.min() <= fabric.max() <= 1.0
+        rows = fabric.mean(axis=(1, 2))
+        if rows.std() > 0.05 * rows.mean():  # more than the weave
+            found[int(np.abs(np.fft.rfft(rows - rows.mean())).argmax())] += 1
+    print(sorted(found.items()))
+    assert sorted(found) == list(range(3, 14)) and found.total() < 300
 
 
 def test_a_skin_takes_every_tone_of_the_scale() -> None:
