@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from afterlens.conversion.tflite.onnx_export import export_onnx
 from afterlens.training.deployable import Deployable, Port
+from afterlens.training.media.errors import UserError
 
 SHAPE = (1, 3, 8, 8)
 
@@ -39,3 +40,26 @@ def test_tiny_constants_stay(epsilon: float, tmp_path: Path) -> None:
         print(np.abs(got - expected).max())
         assert np.isfinite(got).all()
         np.testing.assert_allclose(got, expected, atol=2e-3)
+
+
+class Digamma(nn.Module):
+    """Has an operator that ONNX lacks."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return torch.digamma(image + 1.0)
+
+
+class Named(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.odd = Digamma()
+
+    def forward(self, image: Tensor) -> tuple[Tensor]:
+        return (self.odd(image) * 0.5,)
+
+
+def test_an_operator_that_onnx_lacks_is_named_with_its_place(tmp_path: Path) -> None:
+    ports = [(Port(name, SHAPE, (0.0, 1.0)),) for name in ("image", "out")]
+    place = r"layer odd \(Digamma\); test_onnx_export.py, line \d+; write it with others"
+    with pytest.raises(UserError, match=rf"it has no operator for digamma in {place}"):
+        export_onnx(Deployable(Named().eval(), "t", "T", "1", *ports), tmp_path / "graph.onnx")
