@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -63,3 +64,23 @@ def test_an_operator_that_onnx_lacks_is_named_with_its_place(tmp_path: Path) -> 
     place = r"layer odd \(Digamma\); test_onnx_export.py, line \d+; write it with others"
     with pytest.raises(UserError, match=rf"it has no operator for digamma in {place}"):
         export_onnx(Deployable(Named().eval(), "t", "T", "1", *ports), tmp_path / "graph.onnx")
+
+
+class Mirrored(nn.Module):
+    """Gives its input back, and its mirror image."""
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        return image, image.flip(3)
+
+
+def test_what_onnx2tf_gets_wrong_is_not_in_the_graph(tmp_path: Path) -> None:
+    """A mirrored picture is read by index, not by a slice that runs backwards; each output has an operator of its own."""
+    image, same, mirrored = (Port(name, SHAPE, (0.0, 1.0)) for name in ("image", "same", "mirrored"))
+    path = tmp_path / "graph.onnx"
+    export_onnx(Deployable(Mirrored().eval(), "t", "T", "1", (image,), (same, mirrored)), path)
+    picture = torch.rand(SHAPE)
+    got = onnxruntime.InferenceSession(str(path)).run(None, {"image": picture.numpy()})
+    np.testing.assert_array_equal(got, [picture.numpy(), picture.flip(3).numpy()])
+    made = {node.output[0]: node.op_type for node in onnx.load(path).graph.node}
+    print(made)
+    assert (made["mirrored"], made["same"]) == ("Gather", "Add")
