@@ -121,7 +121,7 @@ def _deviation(module: torch.fx.GraphModule, node: Node) -> bool:
         return False
     name = str(node.target.name())  # type: ignore[union-attr]
     root, with_mean = "std" in name, "mean" in name
-    return call(node, _spread, x, axes, count / (count - less), given["keepdim"], root, with_mean)
+    return call(node, _spread, x, axes, count / (count - less), given.get("keepdim", False), root, with_mean)
 
 
 def _spread(x: Tensor, axes: list[int], factor: float, keepdim: bool, root: bool, with_mean: bool) -> Any:

@@ -1,8 +1,10 @@
 """The ablations on small pictures: numbers by hand, or of a network that knows the answer."""
 
+import math
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 
 from afterlens.benchmarks.ablations import motion_error, pyramid_gate
 from afterlens.training.data import seeded
+from afterlens.training.media.light import to_linear
 from afterlens.training.metrics import psnr
 from afterlens.training.reflection.synthesis import degrade
 
@@ -91,6 +94,38 @@ def test_errors_of_motion_are_mean_distances() -> None:
     )
     assert (length, found, extent, extent_error) == pytest.approx((5.0, 0.1, 2.0, 0.1), abs=1e-5)
     assert by_dis == pytest.approx(5.0, abs=0.1)  # nothing moves in these pictures
+
+
+@pytest.mark.parametrize("index", [0, 1, 3, 8])
+def test_a_photo_is_blurred_by_its_length_in_a_direction_of_its_own(index: int) -> None:
+    rng = np.random.default_rng(0)
+    photo = cv2.GaussianBlur(rng.random((96, 128, 3)).astype(np.float32), (0, 0), 1.5)
+    photo = (photo - photo.min()) / (photo.max() - photo.min())
+    clean = torch.from_numpy(photo).permute(2, 0, 1)
+    seen: list[Tensor] = []
+
+    class Halfway(nn.Module):
+        def forward(self, current: Tensor, previous: Tensor) -> tuple[Tensor]:
+            seen.extend((current, previous))
+            return ((current + clean) / 2,)  # half as far off: 6 dB better
+
+    length = 7.0
+    before, gain = motion_error._restored(Halfway(), clean, length, index)
+    assert before == pytest.approx(psnr(seen[0], clean[None]))
+    assert gain == pytest.approx(20 * math.log10(2.0), abs=0.01)
+
+    # In linear light, each frame is the mean of the photo along 7 pixels. The shutter is open for 0.7 of a frame, so
+    # that the photo moves by 10 pixels from frame to frame.
+    direction = np.array([math.cos(index * math.pi / 6), math.sin(index * math.pi / 6)])
+    light = to_linear(clean).permute(1, 2, 0).contiguous().numpy()
+    for frame, middle in zip(seen, (0.0, -10.0), strict=True):
+        moves = (middle + np.linspace(-0.5, 0.5, 71)[:, None] * length) * direction
+        blurred = np.mean(
+            [cv2.warpAffine(light, np.array([[1, 0, x], [0, 1, y]]), (128, 96)) for x, y in moves], axis=0
+        )
+        off = np.abs(to_linear(frame)[0].permute(1, 2, 0).numpy() - blurred)[16:-16, 16:-16]
+        print(f"mean {off.mean():.4f}, max {off.max():.4f}; not blurred {np.abs(light - blurred).mean():.4f}")
+        assert off.mean() < 0.004
 
 
 def test_the_tables_of_motion_have_a_row_for_each_kind_and_length(

@@ -89,6 +89,13 @@ def test_a_small_run_has_a_row_for_every_form_and_one_for_the_start(
     assert Image.open(tmp_path / "runs" / "terms.png").width > 5 * 2 * 96
 
 
+def test_the_sheet_shows_the_middle_of_photos_and_small_ones_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss_terms, "_SIDE", 4)
+    image = torch.arange(8.0 * 11).view(1, 1, 8, 11).expand(1, 3, 8, 11)
+    np.testing.assert_array_equal(loss_terms._middle(image), image[:, :, 2:6, 3:7])
+    np.testing.assert_array_equal(loss_terms._middle(image[:, :, :3]), image[:, :, :3, 3:7])
+
+
 def test_a_steps_time_is_the_median_once_things_are_set_up(
     monkeypatch: pytest.MonkeyPatch, photos: Callable[[str, int], Path]
 ) -> None:

@@ -118,6 +118,8 @@ def test_convert_hands_over_sizes_and_provenance(
     (call,) = calls
     assert [graph.inputs[0].shape for graph in call["graphs"]] == [(1, 3, 192, 320), (1, 3, 96, 64)]
     assert (call["out"], call["golden_photo"]) == (out, photo_path)
+    calibrated_on = call["examples"](call["graphs"][0], 2)
+    assert [example.inputs["image"].shape for example in calibrated_on] == [(192, 320, 3)] * 2
     assert call["provenance"]["checkpoint_sha256"] == digest(random_checkpoint)[0]
     assert set(call["provenance"]["recipe"]) >= {"training", "network"}
     assert call["provenance"]["data_licence"] == "not stated"

@@ -79,8 +79,15 @@ def test_windows_are_cut_out_and_put_back_by_convolutions(how: dict[str, int]) -
         lambda x: x.var(1, unbiased=False, keepdim=True),
         lambda x: torch.std(x, -1, correction=2, keepdim=True),
         lambda x: x.std(1)[:, None],
+        lambda x: torch.std(x, 1, correction=None, keepdim=True),
+        lambda x: torch.var(x, (1, 2), correction=None, keepdim=True),
+        lambda x: torch.var(x, -2, correction=0, keepdim=True),
+        lambda x: x.std() + x.var(unbiased=False),
     ],
-    ids=["of a picture", "of channels", "with a correction", "without the axis"],
+    ids=[
+        *("of a picture", "of channels", "with a correction", "without the axis"),
+        *("with no correction named", "of planes", "without a correction", "of everything"),
+    ],
 )
 def test_deviations_are_means_of_squares(function: Callable[[Tensor], Tensor]) -> None:
     operators = _operators(lambda x: x / (function(x) + 0.1))

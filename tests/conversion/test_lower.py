@@ -70,6 +70,8 @@ CASES = {
         "mul",
     ),
     "average beyond the edge": (lambda x: F.avg_pool2d(x, 4, 3, 1, ceil_mode=True), 25, 21, "mul"),
+    "average beyond the edge, not padded": (lambda x: F.avg_pool2d(x, 3, 2, ceil_mode=True), 24, 20, "mul"),
+    "average by a divisor, not padded": (lambda x: F.avg_pool2d(x, 3, 2, divisor_override=5), 25, 21, "mul"),
     "average by a divisor": (lambda x: F.avg_pool2d(x, 3, 2, 1, divisor_override=5), 25, 21, "mul"),
     "remainder": (lambda x: torch.remainder(x * 3 - 1, 0.7), 24, 20, "floor"),
     "bilinear by an odd factor": (_resize("bilinear", scale_factor=1.5), 25, 21, "conv2d"),
@@ -126,6 +128,7 @@ def test_what_the_converters_know_is_left_alone(function: Callable[[Tensor], Ten
     program = lower(deployable)
     used = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
     assert not any(word in name for name in used for word in ("conv2d", "cat", "index_select"))
+    assert len(used) == 1, used
 
 
 @pytest.mark.parametrize(("stride", "groups", "bias"), [(1, 1, True), (2, 3, False)])

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from afterlens.conversion.mil.ops.arrays import Array, Operator, ints
+from afterlens.conversion.mil.ops.arrays import Array, Operator, bounded, ints
 
 
 def _slices(
@@ -80,6 +80,7 @@ def gather(
     """Elements of x at `indices` along an axis, the first batch_dims axes taken pairwise."""
     axis, batch = int(axis) % x.ndim, int(batch_dims)
     indices = _places(indices, validate_indices)
+    bounded([*x.shape[:axis], *indices.shape[batch:], *x.shape[axis + 1 :]])
     if batch == 0:
         return np.take(x, indices, axis)
     lead = x.shape[:batch]
@@ -90,12 +91,15 @@ def gather(
 
 def gather_along_axis(x: Array, indices: Array, axis: Any = 0, validate_indices: Any = None) -> Array:
     """Elements of x at `indices` (of x's rank) along an axis."""
+    others = [1 if place == int(axis) % x.ndim else size for place, size in enumerate(x.shape)]
+    bounded(np.broadcast_shapes(others, indices.shape))
     return np.take_along_axis(x, _places(indices, validate_indices), int(axis))
 
 
 def gather_nd(x: Array, indices: Array, batch_dims: Any = 0, validate_indices: Any = None) -> Array:
     """Slices of x; the last axis of `indices` counts axes of x after the first batch_dims."""
     batch = int(batch_dims)
+    bounded([*indices.shape[:-1], *x.shape[batch + indices.shape[-1] :]])
     lead = np.indices(indices.shape[:batch], sparse=True) if batch else ()
     extra = indices.ndim - 1 - batch
     grid = [i.reshape(i.shape + (1,) * extra) for i in lead]

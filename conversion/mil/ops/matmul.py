@@ -14,6 +14,7 @@ from afterlens.conversion.mil.ops.normalize import softmax
 
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     """x (..., D_in) times weight (D_out, D_in) transposed, plus bias (D_out,)."""
+    bounded([*x.shape[:-1], len(weight)])
     product = np.matmul(x, weight.T)
     return product if bias is None else product + bias
 
@@ -48,7 +49,7 @@ def scaled_dot_product_attention(
     scores = matmul(query, key, transpose_y=True) / np.float32(math.sqrt(query.shape[-1]))
     if attn_mask is not None:
         scores = scores + (np.where(attn_mask, 0, -np.inf) if attn_mask.dtype == bool else attn_mask)
-    return np.matmul(softmax(scores.astype(np.float32)), value)
+    return matmul(softmax(scores.astype(np.float32)), value)
 
 
 MATMUL: dict[str, Operator] = {

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -15,14 +17,16 @@ from torch import Tensor, nn
 
 from afterlens.benchmarks.ablations import beard_claims, claims
 from afterlens.benchmarks.evaluation import beards
-from afterlens.benchmarks.evaluation.beard_judge import BeardJudge, load_judge, main, seen, varied
+from afterlens.benchmarks.evaluation.beard_judge import BeardJudge, drawn, load_judge, main, seen, varied
 from afterlens.benchmarks.evaluation.beards import PSNR_CAP, Face, evaluate_beards, summary
 from afterlens.samples import FACES, HELD_OUT_FACES
 from afterlens.training.beard.task import TASK, build_network
 from afterlens.training.checkpoint import save_checkpoint
-from afterlens.training.faces.beards import CLASSES
+from afterlens.training.faces.beards import CLASSES, draw_beard
+from afterlens.training.faces.portraits import index_portraits
 from afterlens.training.gains import masked_psnr
 from afterlens.training.media.errors import UserError
+from afterlens.training.media.images import find_photos
 from afterlens.training.recipe import read_recipe, read_table
 from tests.conftest import Result
 
@@ -153,6 +157,53 @@ def test_what_the_judge_trains_on_varies_and_stays_a_picture() -> None:
     print(f"rough {rough.tolist()}")
     assert float(rough.max()) < 0.05, "more noise than a face has detail"
     assert BeardJudge()(first).shape == (6, len(CLASSES))
+
+
+def test_half_of_what_the_judge_trains_on_is_mirrored_blurred_and_compressed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: Counter[str] = Counter()
+
+    def counted(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            calls[real.__name__] += 1
+            return real(*arguments)
+
+        return call
+
+    for function in (cv2.imencode, cv2.GaussianBlur):
+        monkeypatch.setattr(cv2, function.__name__, counted(function))
+    pictures = torch.full((300, 3, 128, 128), 60, dtype=torch.uint8)
+    pictures[..., :64] = 200
+    result = varied(pictures, np.random.default_rng(2))
+    mirrored = (result[..., :64].mean((1, 2, 3)) < result[..., 64:].mean((1, 2, 3))).float().mean()
+    print(f"mirrored {mirrored:.2f}, {calls}")
+    assert 0.4 < float(mirrored) < 0.6
+    assert all(120 < calls[name] < 180 for name in ("imencode", "GaussianBlur"))
+
+
+def test_half_of_the_beards_drawn_for_the_judge_have_the_colour_of_the_hair(
+    monkeypatch: pytest.MonkeyPatch, faces: Path
+) -> None:
+    module = "afterlens.benchmarks.evaluation.beard_judge"
+    own, used = np.array([0.3, 0.2, 0.1], np.float32), []
+
+    def draw(square: Any, landmarks: Any, kind: str, rng: Any, hair: Any) -> Any:
+        used.append((kind, hair))
+        return draw_beard(square, landmarks, kind, rng, hair)
+
+    monkeypatch.setattr(f"{module}.draw_beard", draw)
+    records = index_portraits(find_photos([faces]))
+    for known, low, high in ((own, 6, 24), (None, 0, 0)):
+        used.clear()
+        monkeypatch.setattr(f"{module}.hair_of", lambda photo, known=known: known)
+        pictures, labels = drawn(records, 30, seed=0)
+        coloured = sum(hair is not None for _, hair in used)
+        print(f"{coloured} of 30")
+        assert low <= coloured <= high
+        assert all(hair is None or hair is own for _, hair in used)
+        assert [kind for kind, _ in used] == [CLASSES[int(label)] for label in labels]
+        assert pictures.shape == (30, 3, 128, 128) and len(set(labels.tolist())) == len(CLASSES)
 
 
 def test_a_judge_is_trained_by_command(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from afterlens.conversion.coreml.convert import convert_coreml
 from afterlens.conversion.coreml.plan import MOST_LEVELS, cheapest, lost, plan_mixed
 from afterlens.conversion.mil.interpret import MilProgram
 from afterlens.conversion.mil.package import read_package
+from afterlens.training.deployable import Port
 from afterlens.training.media.images import fit
 from tests.conversion.coreml.packages import SIDE, Array, Small, deployable, saved
 
@@ -122,6 +124,32 @@ def test_pictures_of_one_colour_keep_their_levels_whatever_the_budget(
     print(f"{smallest:.2f} levels in 4 bits, {off(found):.2f} as planned: {sorted(found.values())}")
     assert off(found) <= smallest / 3
     assert set(found.values()) != {"float16"}
+
+
+class _Told(Small):
+    """Also says how bright the picture has become."""
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        (restored,) = super().forward(image)
+        return restored, restored.mean((2, 3))
+
+
+def test_outputs_that_are_no_pictures_count_too(tmp_path: Path) -> None:
+    path, module = tmp_path / "told.mlpackage", _Told()
+    graph = deployable(module)
+    convert_coreml(
+        replace(graph, outputs=(*graph.outputs, Port("means", (1, 3), (0.0, 1.0), kind="vector"))), path
+    )
+    picture = np.random.default_rng(5).integers(0, 256, (32, 32, 3)).astype(np.float32) / 255
+    with torch.no_grad():
+        restored, means = module(torch.from_numpy(picture).permute(2, 0, 1)[None])
+    program = MilProgram.load(path)
+    got = plan._run(program, plan._levels(program, {"image": picture}))
+    np.testing.assert_allclose(got["means"], means.numpy(), atol=2e-3)
+    np.testing.assert_allclose(got["restored"], restored[0].permute(1, 2, 0).numpy(), atol=2e-3)
+    off = {**got, "means": got["means"] + np.float32(0.1)}
+    assert lost([off], [got], None) > 0.0 == lost([got], [got], None)
+    assert plan_mixed(path, [{"image": picture}], None, 90.0).keys() == weights_of(read_package(path)).keys()
 
 
 def test_the_plan_asks_more_than_the_gate() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
 from afterlens.conversion.bundle.contract import (
@@ -28,6 +30,7 @@ from afterlens.conversion.mil.package import read_package
 from afterlens.training.deployable import Deployable, Port
 from afterlens.training.media.errors import GateFailed
 from afterlens.training.media.images import fit, read_photo
+from afterlens.verbs.lint import findings
 from tests.conversion.lint.bundles import SIDE, by_rule, rules_of, sealed
 
 # --- small networks, converted --------------------------------------------------------------------------------
@@ -311,6 +314,40 @@ def test_the_command_gates_by_category(cli: Callable[..., Any], loud: Bundle, ph
     assert wrong.code == 2 and "expected one of fallback, dynamic" in wrong.stderr
     table = cli("lint", loud.folder, "--photo", photo_path)
     assert table.code == 0 and "fp16-overflow" in table.stdout and "Nothing ran on a phone" in table.stdout
+
+
+def tensor(name: str, largest: float, margin: float | None, total: float = 0.0) -> dict[str, Any]:
+    places = {"tensor": name, "operator": "conv", "layer": "stem", "picture": "flat"}
+    numbers = {"max_abs": largest, "margin": margin, "subnormal_share": 0.125, "largest_sum": total}
+    return {**places, **numbers}
+
+
+def test_people_see_the_largest_values_first_and_what_was_not_measured() -> None:
+    measured = [tensor("a", 5.0, 13101.0, 20.0), tensor("b", 300.0, 218.3), tensor("c", 0.0, None, 80.0)]
+    common = {"file": "net.mlpackage", "pictures": ["flat", "room.jpg"]}
+    report = {
+        "task": "net",
+        "version": "1",
+        "findings": [],
+        "ranges": [
+            {**common, "width": 96, "height": 64, "not_measured": "no operator 'lstm'", "tensors": []},
+            {**common, "width": 48, "height": 32, "not_measured": None, "tensors": measured},
+        ],
+    }
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(findings(report, shown=2))
+    text = console.export_text()
+    print(text)
+    assert text.splitlines()[:2] == ["No rule fired.", "96x64: ranges not measured: no operator 'lstm'"]
+    assert text.count("largest values") == 1 and "48x32: largest values, net.mlpackage on 2 pictures" in text
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if "│" in line]
+    assert rows == [
+        ["b", "conv", "stem", "flat", "300", "218", "12.50%"],
+        ["a", "conv", "stem", "flat", "5", "13101", "12.50%"],
+    ]
+    # 65504 / 80
+    assert "48x32: largest sum behind a mean: 80, 818.8 times below 65504 (c, stem)" in text
+    assert text.rstrip().endswith("Nothing ran on a phone.")
 
 
 def test_a_file_that_was_changed_is_refused(cli: Callable[..., Any], loud: Bundle, tmp_path: Path) -> None:

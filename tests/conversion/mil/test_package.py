@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -117,6 +118,13 @@ def test_a_missing_file(package: Path, missing: str) -> None:
     assert Path(missing).name in refusal(package)
 
 
+@pytest.mark.parametrize(("file", "limit"), [("Manifest.json", 2**20), (MODEL, 2**29), (WEIGHTS, 2**33)])
+def test_a_file_that_is_too_large_is_refused_unread(package: Path, file: str, limit: int) -> None:
+    """It is sparse: read, its zeros would fill the memory."""
+    os.truncate(package / file, limit + 1)
+    assert f"{limit + 1} bytes, at most {limit} are expected" in refusal(package)
+
+
 def test_not_a_package(tmp_path: Path) -> None:
     file = tmp_path / "model.tflite"
     file.write_bytes(b"TFL3")
@@ -194,13 +202,23 @@ def test_a_result_of_another_shape_than_declared(package: Path) -> None:
     assert "declares float32(3, 12)" in refusal(package)
 
 
-@pytest.mark.parametrize("size", [2**40, 2**63])
-def test_an_absurd_declared_size(package: Path, size: int) -> None:
+@pytest.mark.parametrize(
+    ("size", "reason"),
+    [
+        (2**30 // 12, "declares float32("),  # allowed, and wrong
+        (2**30 // 12 + 1, "elements are allowed"),
+        (2**40, "elements are allowed"),
+        (2**63, "elements are allowed"),
+    ],
+)
+def test_an_absurd_declared_size(package: Path, size: int, reason: str) -> None:
+    """Of (size, 12)."""
+
     def grow(block: Any, operations: dict[str, Any]) -> None:
         operations["linear"].outputs[0].type.tensorType.dimensions[0].constant.size = size
 
     edit(package, grow)
-    assert "elements are allowed" in refusal(package)
+    assert reason in refusal(package)
 
 
 def test_an_absurd_repetition_is_refused_before_memory_is_taken(package: Path) -> None:

@@ -1,14 +1,17 @@
 """The plot of cost and quality: which points nothing beats, where they are drawn, and that their names can be read."""
 
 import itertools
+import math
 import random
 from xml.etree import ElementTree
 
+import numpy as np
+import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from afterlens.conversion.report.pareto import COLOURS, Point, draw, front, svg
+from afterlens.conversion.report.pareto import COLOURS, MARKER, NEAR, Point, _offsets, draw, front, svg
 
 POINTS = [
     Point("float32", 3.95, 22.412, "TFLite"),
@@ -108,3 +111,16 @@ def test_the_same_numbers_give_the_same_drawing_and_names_stay_text() -> None:
         if isinstance(element.tag, str)
     }
     assert not tags & {"script", "b", "i", "image", "foreignObject", "text"}
+
+
+@pytest.mark.parametrize(("width", "height"), [(20.0, 8.0), (120.0, 8.0)])
+def test_labels_are_beside_their_points_and_not_on_them(width: float, height: float) -> None:
+    offsets = _offsets(width, height)
+    away = [
+        math.hypot(max(left, -left - width, 0.0), max(bottom, -bottom - height, 0.0))
+        for left, bottom in offsets
+    ]
+    print(np.round(away, 1))
+    assert min(away) > MARKER / 2 + 1
+    assert max(away[:NEAR]) < MARKER * 2 < min(away[NEAR:]) + height
+    assert len(set(offsets)) == len(offsets)

@@ -61,6 +61,29 @@ def test_weights_are_the_nearest_halves(tmp_path: Path) -> None:
             np.testing.assert_array_equal(halves, array_of(source, tensor).astype(np.float16))
 
 
+def test_nothing_is_stored_twice(tmp_path: Path) -> None:
+    source = read_tflite(_shares(tmp_path / "float32.tflite", 1e-3))
+    (tmp_path / "float16.tflite").write_bytes(float16_constants(source))
+    model = read_tflite(tmp_path / "float16.tflite")
+
+    def stored(file: Any) -> dict[int, int]:
+        return {
+            i: len(buffer.data)
+            for i, buffer in enumerate(file.buffers)
+            if buffer.data is not None and len(buffer.data)
+        }
+
+    print(stored(source), stored(model))
+    read = {tensor.buffer for tensor in model.subgraphs[0].tensors}
+    read |= {entry.buffer for entry in model.metadata or []}
+    assert stored(model).keys() <= read
+    constants = [
+        sum(stored(file)[t.buffer] for t in file.subgraphs[0].tensors if t.buffer in stored(file))
+        for file in (source, model)
+    ]
+    assert constants[0] == 4 * (1 + 16 * 3 + 16) and 2 * constants[1] == constants[0]
+
+
 def test_the_slope_of_a_leaky_relu_is_rounded_too(tmp_path: Path) -> None:
     file = File()
     x, result = file.tensor(SHAPE), file.tensor(SHAPE)

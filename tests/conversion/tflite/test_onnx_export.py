@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from afterlens.conversion.tflite.onnx_export import export_onnx
 from afterlens.training.deployable import Deployable, Port
+from afterlens.training.media.errors import UserError
 
 SHAPE = (1, 3, 8, 8)
 
@@ -39,3 +41,46 @@ def test_tiny_constants_stay(epsilon: float, tmp_path: Path) -> None:
         print(np.abs(got - expected).max())
         assert np.isfinite(got).all()
         np.testing.assert_allclose(got, expected, atol=2e-3)
+
+
+class Digamma(nn.Module):
+    """Has an operator that ONNX lacks."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return torch.digamma(image + 1.0)
+
+
+class Named(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.odd = Digamma()
+
+    def forward(self, image: Tensor) -> tuple[Tensor]:
+        return (self.odd(image) * 0.5,)
+
+
+def test_an_operator_that_onnx_lacks_is_named_with_its_place(tmp_path: Path) -> None:
+    ports = [(Port(name, SHAPE, (0.0, 1.0)),) for name in ("image", "out")]
+    place = r"layer odd \(Digamma\); test_onnx_export.py, line \d+; write it with others"
+    with pytest.raises(UserError, match=rf"it has no operator for digamma in {place}"):
+        export_onnx(Deployable(Named().eval(), "t", "T", "1", *ports), tmp_path / "graph.onnx")
+
+
+class Mirrored(nn.Module):
+    """Gives its input back, and its mirror image."""
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        return image, image.flip(3)
+
+
+def test_what_onnx2tf_gets_wrong_is_not_in_the_graph(tmp_path: Path) -> None:
+    """A mirrored picture is read by index, not by a slice that runs backwards; each output has an operator of its own."""
+    image, same, mirrored = (Port(name, SHAPE, (0.0, 1.0)) for name in ("image", "same", "mirrored"))
+    path = tmp_path / "graph.onnx"
+    export_onnx(Deployable(Mirrored().eval(), "t", "T", "1", (image,), (same, mirrored)), path)
+    picture = torch.rand(SHAPE)
+    got = onnxruntime.InferenceSession(str(path)).run(None, {"image": picture.numpy()})
+    np.testing.assert_array_equal(got, [picture.numpy(), picture.flip(3).numpy()])
+    made = {node.output[0]: node.op_type for node in onnx.load(path).graph.node}
+    print(made)
+    assert (made["mirrored"], made["same"]) == ("Gather", "Add")

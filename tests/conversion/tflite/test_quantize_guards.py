@@ -10,7 +10,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from afterlens.conversion.tflite.graph import builtin_number, operator_names, pack, read_tflite
-from afterlens.conversion.tflite.quantize import quantize
+from afterlens.conversion.tflite.quantize import _VERSIONS, quantize
 from afterlens.conversion.tflite.ranges import covering, extremes, measure_ranges
 from afterlens.conversion.tflite.scales import Scheme
 from afterlens.training.deployable import Port
@@ -199,6 +199,34 @@ def test_the_minimum_runtime_is_raised_and_never_lowered(tmp_path: Path, own: st
     assert bytes(after.buffers[found.buffer].data).rstrip(b"\0").decode() == expected
 
 
+REST = {
+    **{
+        "CONCATENATION": (2, 3),
+        "AVERAGE_POOL_2D": (2, 3),
+        "MAX_POOL_2D": (2, 3),
+        "SLICE": (2, 4),
+        "PAD": (2, 3),
+    },
+    **{
+        "MEAN": (2, 3),
+        "SOFTMAX": (2, 3),
+        "FULLY_CONNECTED": (4, 7),
+        "DEPTHWISE_CONV_2D": (3, 5),
+        "RELU6": (2, 2),
+    },
+    **{"TRANSPOSE_CONV": (2, 3), "RESIZE_NEAREST_NEIGHBOR": (3, 4), "MIRROR_PAD": (2, 2), "RESHAPE": (1, 1)},
+    # op_version.cc has 2 for int8 and 5 for a transpose of int16; runtimes take any version up to their own.
+    **{"DEPTH_TO_SPACE": (1, 1), "SPACE_TO_DEPTH": (1, 1), "TRANSPOSE": (2, 4)},
+    # It has no rule for int16; the fifth version takes strings.
+    "STRIDED_SLICE": (2, 4),
+}
+"""Those of all others, from op_version.cc."""
+
+
+def test_the_table_of_versions_is_whole_and_has_those_of_tensorflow() -> None:
+    assert {**VERSIONS, **PAIR, **REST} == _VERSIONS
+
+
 # Ranges
 
 
@@ -280,25 +308,30 @@ def test_what_is_next_to_nothing_has_steps_that_the_runtime_takes(scheme: Scheme
     assert steps_off(model, tmp_path / "q.tflite") < (2 if scheme is Scheme.INT8 else 6)
 
 
+@pytest.mark.parametrize("left", [0.0, 1e-5])
 @pytest.mark.parametrize("scheme", [Scheme.INT8, Scheme.INT16])
 def test_a_convolution_that_comes_to_nothing_has_steps_that_the_runtime_takes(
-    scheme: Scheme, tmp_path: Path
+    scheme: Scheme, left: float, tmp_path: Path
 ) -> None:
     """Two equal channels, one taken from the other: what is left are no steps to round to."""
     file = File()
     image, made = file.tensor(SHAPE), file.tensor(SHAPE)
     weights = np.zeros((4, 1, 1, 4), np.float32)
-    weights[..., 0], weights[..., 1] = 1.0, -1.0
+    weights[..., 0], weights[..., 1] = 1.0, -1.0 - left
     constants = [file.tensor(weights.shape, data=weights), file.tensor((4,), data=np.zeros(4, np.float32))]
     file.operator("CONV_2D", [image, *constants], [made], conv_options())
     model = file.finish([image], [made])
     grey = np.repeat(WIDE[..., :1], 4, axis=3)
     ranges = measure_ranges(model, [{"t0": grey[0]}])
-    assert ranges[made] == (0.0, 0.0)
+    low, high = ranges[made]
+    assert low < 0.0 < high if left else low == high == 0.0
     (tmp_path / "q.tflite").write_bytes(quantize(model, ranges, scheme))
     after = read_tflite(tmp_path / "q.tflite").subgraphs[0]
     (conv,) = (o for o in after.operators if len(o.inputs) == 3)
     one, result = (float(after.tensors[t].quantization.scale[0]) for t in (conv.inputs[0], conv.outputs[0]))
-    print(one, result)
+    (zero,) = after.tensors[conv.outputs[0]].quantization.zeroPoint
+    lowest, highest = (-128, 127) if scheme is Scheme.INT8 else (-32767, 32767)
+    print(one, result, zero)
+    assert (lowest - zero) * result <= low and high <= (highest - zero) * result
     assert one / 127 <= 256 * result  # XNNPACK refuses a product of steps from 256 times the result's
     assert np.abs(run((tmp_path / "q.tflite").read_bytes(), grey)).max() < 1e-3 * np.abs(grey).max()

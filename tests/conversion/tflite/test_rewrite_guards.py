@@ -167,6 +167,64 @@ def _unshuffle(block: int, order: list[int], more: dict[str, list[int]] | None =
     return graph(nodes, constants, outputs, [1, 4, 8, 8])
 
 
+def _half_an_unshuffle(nodes: list[Any]) -> Any:
+    """What the nodes make of the image (1, 4, 6, 8), (1, 8, 6, 4) and called "deep", is shuffled."""
+    joined = numpy_helper.from_array(np.array([1, 8, 6, 4]), "joined")
+    shuffle = helper.make_node("DepthToSpace", ["deep"], ["out"], blocksize=2, mode="CRD")
+    return graph([*nodes, shuffle], [joined], {"out": [1, 2, 12, 8]})
+
+
+def only_reshaped() -> Any:
+    """The image is reshaped, and nothing is before that."""
+    return _half_an_unshuffle([helper.make_node("Reshape", ["image", "joined"], ["deep"])])
+
+
+def reshaped_after_something_else() -> Any:
+    """What is reshaped was not transposed."""
+    nodes = [
+        helper.make_node("Neg", ["image"], ["negative"]),
+        helper.make_node("Reshape", ["negative", "joined"], ["deep"]),
+    ]
+    return _half_an_unshuffle(nodes)
+
+
+def only_transposed_and_reshaped() -> Any:
+    """The image is transposed and reshaped, and nothing is before that."""
+    nodes = [
+        helper.make_node("Transpose", ["image"], ["moved"], perm=[0, 1, 3, 2]),
+        helper.make_node("Reshape", ["moved", "joined"], ["deep"]),
+    ]
+    return _half_an_unshuffle(nodes)
+
+
+def transposed_after_something_else() -> Any:
+    """What is transposed and reshaped was not reshaped before."""
+    nodes = [
+        helper.make_node("Neg", ["image"], ["negative"]),
+        helper.make_node("Transpose", ["negative"], ["moved"], perm=[0, 1, 3, 2]),
+        helper.make_node("Reshape", ["moved", "joined"], ["deep"]),
+    ]
+    return _half_an_unshuffle(nodes)
+
+
+def transposed_and_not_reshaped() -> Any:
+    """What is reshaped and transposed goes on to something else than a reshape."""
+    nodes = [
+        helper.make_node("Reshape", ["image", "joined"], ["parts"]),
+        helper.make_node("Transpose", ["parts"], ["moved"], perm=[0, 1, 2, 3]),
+        helper.make_node("Softmax", ["moved"], ["deep"], axis=2),
+    ]
+    return _half_an_unshuffle(nodes)
+
+
+def split_by_a_computed_shape() -> Any:
+    """The first shape of the unshuffle is no constant."""
+    model = _unshuffle(2, [0, 1, 3, 5, 2, 4])
+    model.graph.node.insert(0, helper.make_node("Identity", ["split"], ["computed"]))
+    model.graph.node[1].input[1] = "computed"
+    return model
+
+
 LEFT_ALONE = (
     output_too,
     straight_from_the_image,
@@ -181,6 +239,12 @@ LEFT_ALONE = (
     turned_while_unshuffled,
     half_unshuffled_elsewhere,
     half_unshuffled_for_all_to_see,
+    only_reshaped,
+    reshaped_after_something_else,
+    only_transposed_and_reshaped,
+    transposed_after_something_else,
+    transposed_and_not_reshaped,
+    split_by_a_computed_shape,
 )
 
 

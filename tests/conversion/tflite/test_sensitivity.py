@@ -15,7 +15,7 @@ from afterlens.conversion.tflite.graph import pack
 from afterlens.conversion.tflite.quantize import quantize
 from afterlens.conversion.tflite.ranges import extremes, measure_ranges
 from afterlens.conversion.tflite.scales import Scheme
-from afterlens.conversion.tflite.sensitivity import MOST_LEVELS, Bench, mixed_plan
+from afterlens.conversion.tflite.sensitivity import MOST_LEVELS, Bench, keys, mixed_plan
 from afterlens.training.deployable import Deployable, Port
 from tests.conversion.tflite.files import File, conv_options
 from tests.conversion.tflite.test_quantized_layers import SIDE, normal
@@ -106,3 +106,39 @@ def test_levels_are_of_255_of_the_declared_range_and_the_worst_counts(examples: 
 
 def test_the_plan_asks_more_than_the_gate() -> None:
     assert gate("tflite", "mixed").max_flat_levels > MOST_LEVELS
+
+
+def chain(places: tuple[int, ...], weights: tuple[int, ...] = (0, 1, 2), side: int = SIDE) -> Any:
+    """Three convolutions of the image, each with an activation after it; written in the order ``places``."""
+    file = File()
+    shape = (1, side, side, 3)
+    image = file.tensor(shape)
+    made = []
+    for place in places:
+        deep, result = file.tensor(shape), file.tensor(shape)
+        constants = [
+            file.tensor((3, 3, 3, 3), data=normal(weights[place], 3, 3, 3, 3)),
+            file.tensor((3,), data=np.zeros(3, np.float32)),
+        ]
+        file.operator("CONV_2D", [image, *constants], [deep], conv_options())
+        file.operator("LOGISTIC" if place == 1 else "TANH", [deep], [result])
+        made.append(result)
+    return file.finish([image], made)
+
+
+def test_layers_keep_their_names_at_other_sizes_and_in_another_order() -> None:
+    """What the smaller size decided is looked up by them."""
+    names = keys(chain((0, 1, 2)))
+    assert len(set(names)) == 6
+    assert keys(chain((0, 1, 2), side=2 * SIDE)) == names
+    assert keys(chain((2, 0, 1))) == [*names[4:], *names[:4]]
+    other = keys(chain((0, 1, 2), (0, 3, 2)))  # other weights: another layer, and what follows it
+    assert [one == before for one, before in zip(other, names, strict=True)] == [True] * 2 + [False] * 2 + [
+        True
+    ] * 2
+
+
+def test_layers_with_the_same_weights_are_told_apart_by_their_order() -> None:
+    names = keys(chain((0, 1, 2), (0, 1, 0)))
+    assert len(set(names)) == 6
+    assert keys(chain((0, 1, 2), (0, 1, 0), 2 * SIDE)) == names

@@ -10,14 +10,17 @@ from PIL import Image
 
 from afterlens.samples import HELD_OUT_FACES
 from afterlens.training.faces.beards import (
+    _FREQUENT,
     AMOUNTS,
     CLASSES,
+    HAIR,
     _light,
     area_ratio,
     draw_beard,
     edge_blur,
     noise_level,
 )
+from afterlens.training.faces.laid_beards import mean_landmarks
 from afterlens.training.faces.portraits import read_labels
 from afterlens.training.faces.regions import beard_regions, scale_of
 
@@ -122,3 +125,18 @@ def test_light_on_a_dark_face_has_a_floor(
     landmarks = face[1]
     dark = np.full((256, 256, 3), level, np.float32)
     np.testing.assert_allclose(_light(dark, landmarks, scale_of(landmarks)), expected, rtol=1e-4)
+
+
+def test_the_shares_of_hair_colours_are_those_of_all() -> None:
+    assert len(_FREQUENT) == len(HAIR)
+    assert _FREQUENT.sum() == pytest.approx(1.0)
+
+
+def test_hair_hardly_grows_on_the_lips_and_masks_are_shares() -> None:
+    parts = beard_regions(mean_landmarks(), 256)
+    lips = parts["lips"] > 0.9
+    assert lips.sum() > 300
+    for name, mask in parts.items():
+        print(name, mask.min(), mask.max(), mask[lips].max())
+        assert mask.min() >= 0.0 and 0.3 < mask.max() <= 1.0 + 1e-6, name
+        assert name == "lips" or mask[lips].max() < (0.4 if name == "moustache" else 0.05), name

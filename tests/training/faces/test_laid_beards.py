@@ -9,7 +9,7 @@ from afterlens.samples import HELD_OUT_FACES
 from afterlens.training.faces.align import SIDE
 from afterlens.training.faces.beards import AMOUNTS, grow
 from afterlens.training.faces.detect import Floats
-from afterlens.training.faces.laid_beards import brow_colour, laid, lay_beard, mean_landmarks
+from afterlens.training.faces.laid_beards import _BROWS, brow_colour, laid, lay_beard, mean_landmarks
 from afterlens.training.faces.portraits import read_labels
 from afterlens.training.faces.regions import beard_regions
 from afterlens.training.media.images import read_photo
@@ -61,6 +61,17 @@ def test_each_class_lies_where_it_grows(face: tuple[Floats, Floats]) -> None:
     assert min(changed["goatee"][:2]) > 0.1 > 5 * changed["goatee"][2]
     above_the_eyes = lay_beard(picture, landmarks, AMOUNTS["full"])[: int(landmarks[[33, 263], 1].min())]
     assert np.array_equal(above_the_eyes, picture[: len(above_the_eyes)])
+
+
+def test_the_brows_are_each_others_mirror_image() -> None:
+    mean = mean_landmarks()
+    middle = (mean[:, 0].min() + mean[:, 0].max()) / 2
+    right, left = (mean[brow] for brow in _BROWS)
+    mirrored = right * np.array([-1, 1]) + np.array([2 * middle, 0])
+    print(np.abs(mirrored - left).max())
+    np.testing.assert_allclose(mirrored, left, atol=2.0)  # the mean head is not quite symmetric
+    eyes = mean[[33, 133, 263, 362], 1].min()
+    assert max(right[:, 1].max(), left[:, 1].max()) < eyes  # above them
 
 
 def test_it_has_the_colour_of_the_brows(face: tuple[Floats, Floats]) -> None:

@@ -12,7 +12,7 @@ from afterlens.training.media.light import to_linear, to_srgb
 from afterlens.training.reflection import synthesis
 from afterlens.training.reflection.droplets import drop_field, droplets, refracted
 from afterlens.training.reflection.kinds import KINDS, degrade
-from afterlens.training.reflection.occluders import edge_mask, fence_mask, occlude
+from afterlens.training.reflection.occluders import edge_mask, fence_mask, occlude, surface
 from afterlens.training.reflection.panes import (
     auto_exposure,
     coverage,
@@ -210,3 +210,14 @@ def test_occluders_hide_a_part_only(photos: list[Tensor]) -> None:
 def test_linear_light_is_undone_exactly() -> None:
     values = torch.linspace(0, 1, 50)
     torch.testing.assert_close(to_srgb(to_linear(values)), values)
+
+
+def test_occluders_are_from_nearly_flat_to_as_rich_as_the_photo_they_are_of() -> None:
+    blocks = torch.rand(1, 12, 12, generator=seeded(0)).round()
+    other = blocks.repeat_interleave(8, 1).repeat_interleave(8, 2).expand(3, 96, 96).contiguous()
+    contrasts = []
+    for index in range(80):
+        light = surface(other, seeded(1, index))
+        contrasts.append(float(light.std() / light.mean()))
+    print(f"{min(contrasts):.2f} to {max(contrasts):.2f}")
+    assert min(contrasts) < 0.25 and max(contrasts) > 1.8  # where few blocks are bright

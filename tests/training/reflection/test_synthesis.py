@@ -160,6 +160,26 @@ def test_lines_cross_the_picture_and_are_as_thick_as_asked() -> None:
         assert border.any(), seed
 
 
+def test_lines_are_slightly_bent() -> None:
+    """Each is a parabola, however it is turned: 20 pixels off its tangent at 100 pixels from its vertex, at most."""
+    bends = []
+    for seed in range(20):
+        rows, columns = np.nonzero(lines_mask(100, 100, generator(seed), 1, 2.0)[0].numpy())
+        if len(rows) < 100:
+            continue  # only a corner
+        best = (np.inf, 0.0)
+        for angle in np.linspace(0, np.pi, 360, endpoint=False):
+            along = columns * np.cos(angle) + rows * np.sin(angle)
+            across = rows * np.cos(angle) - columns * np.sin(angle)
+            fitted = np.polynomial.Polynomial.fit(along, across, 2)
+            best = min(best, (np.abs(across - fitted(along)).max(), abs(fitted.convert().coef[2])))
+        off, bend = best
+        assert off < 2.5 and bend < 0.0025, (seed, best)  # half the thickness, half a pixel, half a degree
+        bends.append(bend)
+    print(f"{len(bends)} lines, bends {np.round(bends, 4)}")
+    assert len(bends) > 10 and max(bends) > 0.001
+
+
 @pytest.mark.parametrize("area", [0.05, 0.3, 0.6])
 def test_noise_mask_covers_the_share_that_was_asked(area: float) -> None:
     assert float(noise_mask(HEIGHT, WIDTH, generator(3), 12.0, area).mean()) == pytest.approx(area, abs=0.01)

@@ -309,6 +309,8 @@ def test_impossible_optics_are_refused(change: dict[str, Any], text: str) -> Non
         (white(), Optics(), -1, "odd"),
         (white(), Optics(pitch_um=20.0), 257, "finer picture"),
         (white(), Optics(pitch_um=0.05), 65, "scale the picture"),
+        (white(), Optics(aperture_mm=4.0962), 65, r"needs a grid of 8192\.4, .* a grid of 8192 or less"),
+        (white(), Optics(aperture_mm=0.0079), 65, r"is 7\.9 pixels .* expected 8 pixels or more"),
         (white(), Optics(pitch_um=500.0, sensor_pixel_um=0.01), 1, "scale the picture"),
         (white(), Optics(sensor_pixel_um=1e-300), 65, "scale the picture"),
     ],
