@@ -70,7 +70,7 @@ _VERSIONS = {
     "ADD": (2, 3), "SUB": (2, 5), "MUL": (2, 4), "MEAN": (2, 3), "LOGISTIC": (2, 3), "SOFTMAX": (2, 3), "RELU": (2, 3),
     "RELU6": (2, 2), "TANH": (2, 3), "RESHAPE": (1, 1), "CONCATENATION": (2, 3), "AVERAGE_POOL_2D": (2, 3),
     "MAX_POOL_2D": (2, 3), "RESIZE_BILINEAR": (3, 4), "RESIZE_NEAREST_NEIGHBOR": (3, 4), "STRIDED_SLICE": (2, 4),
-    "SLICE": (2, 4), "DEPTH_TO_SPACE": (1, 1), "SPACE_TO_DEPTH": (1, 1), "PAD": (2, 3), "MIRROR_PAD": (2, 2),
+    "SLICE": (2, 4), "DEPTH_TO_SPACE": (2, 2), "SPACE_TO_DEPTH": (2, 2), "PAD": (2, 3), "MIRROR_PAD": (2, 2),
     "TRANSPOSE": (2, 4), "MINIMUM": (2, 4), "MAXIMUM": (2, 4), "QUANTIZE": (1, 2), "DEQUANTIZE": (2, 3),
 }  # fmt: skip
 

@@ -216,7 +216,7 @@ REST = {
     },
     **{"TRANSPOSE_CONV": (2, 3), "RESIZE_NEAREST_NEIGHBOR": (3, 4), "MIRROR_PAD": (2, 2), "RESHAPE": (1, 1)},
     # op_version.cc has 2 for int8 and 5 for a transpose of int16; runtimes take any version up to their own.
-    **{"DEPTH_TO_SPACE": (1, 1), "SPACE_TO_DEPTH": (1, 1), "TRANSPOSE": (2, 4)},
+    **{"DEPTH_TO_SPACE": (2, 2), "SPACE_TO_DEPTH": (2, 2), "TRANSPOSE": (2, 4)},
     # It has no rule for int16; the fifth version takes strings.
     "STRIDED_SLICE": (2, 4),
 }
