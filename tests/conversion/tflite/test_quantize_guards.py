@@ -215,7 +215,7 @@ REST = {
         "RELU6": (2, 2),
     },
     **{"TRANSPOSE_CONV": (2, 3), "RESIZE_NEAREST_NEIGHBOR": (3, 4), "MIRROR_PAD": (2, 2), "RESHAPE": (1, 1)},
-    # op_version.cc has 2 for int8 and 5 for a transpose of int16; runtimes take any version up to their own.
+    # op_version.cc has 5 for a transpose of int16; runtimes take any version up to their own.
     **{"DEPTH_TO_SPACE": (2, 2), "SPACE_TO_DEPTH": (2, 2), "TRANSPOSE": (2, 4)},
     # It has no rule for int16; the fifth version takes strings.
     "STRIDED_SLICE": (2, 4),
