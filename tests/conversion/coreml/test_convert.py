@@ -223,10 +223,10 @@ def test_what_float16_lacks_and_what_jumps_is_suspected(
 
 
 def test_a_weight_beyond_float16_is_suspected() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Tanh())
-    nn.init.constant_(network[0].bias, -65504.0)
-    assert _suspect(_deployable(_Called(network))) == "coremltools translated an operator wrongly"
-    nn.init.constant_(network[0].bias, -70000.0)
-    assert "70000 in function.0.bias is beyond 65504, where float16 ends" in _suspect(
-        _deployable(_Called(network))
-    )
+    conv = nn.Conv2d(3, 3, 1)
+    assert conv.bias is not None
+    network = _deployable(_Called(nn.Sequential(conv, nn.Tanh())))
+    nn.init.constant_(conv.bias, -65504.0)
+    assert _suspect(network) == "coremltools translated an operator wrongly"
+    nn.init.constant_(conv.bias, -70000.0)
+    assert "70000 in function.0.bias is beyond 65504, where float16 ends" in _suspect(network)
