@@ -5,14 +5,14 @@
 # make web     the page that `afterlens live` serves, into afterlens/page (Node 20.19 or newer, npm)
 # make gpu     the demo's float files on LiteRT's GPU accelerator, in software (chromium, libvulkan1)
 # make arm64   the demo's TFLite files on ARM's CPU kernels, in QEMU (qemu-user-static, debootstrap)
-# make retrain-reflection retrain-udc_still DATA=folder   train these weights anew; run it again to continue a stopped run
+# make retrain-reflection retrain-reflection_glass retrain-udc_still DATA=folder   train these weights anew; run it again to continue a stopped run
 # make clean   remove what these made
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test android android-test web gpu arm64 clean retrain-reflection retrain-udc_still
+.PHONY: demo test android android-test web gpu arm64 clean retrain-reflection retrain-reflection_glass retrain-udc_still
 unexport PYTHONPATH PYTHONHOME
 
 VENV := .venv
@@ -104,13 +104,22 @@ gpu arm64: $(STAMP)
 		$(or $(patsubst %/model.json,%,$(wildcard $(BUNDLES)/*/model.json)),$(BUNDLES))
 
 # DATA holds train_clean and train_video, all under licences that let the weights be shipped. Frames of a clip are much
-# alike, so every tenth will do. The weights are then in runs/reflection/last.safetensors, runs/udc_still/last.safetensors.
+# alike, so every tenth will do. The weights are then in runs/reflection/last.safetensors, and so on.
 DATA ?= ../shared/data
 FREE = $(DATA)/train_clean $(DATA)/train_video/davis/*/000?0.jpg $(DATA)/train_video/intel_asl/*.mkv --weights last \
 	--data-licence "CC BY, CC BY-SA, CC0 and similarly free, see CREDITS.md; DAVIS: BSD; Intel: CC BY 4.0"
 CONTINUED = $(if $(wildcard runs/$(1)/checkpoints/step_*.safetensors),--resume)
 retrain-reflection: $(STAMP)
 	$(BIN)/afterlens train reflection $(FREE) -o runs/reflection $(call CONTINUED,reflection)
+
+# For reflections alone. Its encoder starts from udc's.
+NONE = region shadow stain occlusion cast_shadow droplets object
+retrain-reflection_glass: $(STAMP)
+	$(BIN)/afterlens train reflection $(FREE) -o runs/reflection_glass $(call CONTINUED,reflection_glass) \
+		--from training/pretrained/udc_still.safetensors -s network.gated_encoder=false -s network.widths=[96,96,128] \
+		-s network.depths=[4,4,3] -s training.steps=6750 -s training.batch=16 -s training.learning_rate=1e-3 \
+		-s training.crop=192 -s crops.sizes=[[0,96],[80000,128],[104000,192]] $(NONE:%=-s synthesis.kinds.%=0) \
+		-s synthesis.kinds.reflection=0.3 -s synthesis.kinds.pane=0.38 -s synthesis.kinds.clean=0.32
 
 retrain-udc_still: $(STAMP)
 	$(BIN)/afterlens train udc $(FREE) -o runs/udc_still $(call CONTINUED,udc_still) -s network.widths=[96,96,128] \

@@ -85,3 +85,14 @@ def test_weights_of_another_shape_are_refused(
     save_checkpoint(path, network.state_dict(), metadata)
     with pytest.raises(UserError, match="this network expects"):
         load_network(TASK, path)
+
+
+@pytest.mark.parametrize(("task", "name"), [("reflection", "reflection_glass"), ("udc", "udc_still")])
+def test_weights_beside_the_default_ones_may_be_shipped_and_load(task: str, name: str) -> None:
+    path = TASKS[task].pretrained.with_name(f"{name}.safetensors")
+    network, metadata = load_network(TASKS[task], path)
+    assert metadata["data"]["licence"].startswith("CC BY") and "BSDS" not in json.dumps(metadata)
+    black = torch.zeros(1, 3, 64, 64)
+    with torch.no_grad():
+        made = network(black)
+    assert float((made[0] if isinstance(made, tuple) else made).abs().max()) < 0.1
