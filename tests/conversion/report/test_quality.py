@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from afterlens.conversion.bundle.proof import read_proof
+from afterlens.conversion.report.heatmaps import heat_maps
 from afterlens.conversion.report.report import report
 from afterlens.training.media.errors import UserError
 from tests.conversion.report.bundles import HOSTILE, VARIANTS, Page, benchmark_of_all, write_proof
@@ -59,6 +62,18 @@ def test_heat_maps_are_those_of_the_worst_picture_of_each_variant(judged: Path, 
     (judged / "heatmaps" / "tiny_32x24_mixed.tflite_room.png").unlink()
     page = Page(report([judged], out=tmp_path / "report.html"))
     assert sum((a.get("alt") or "").startswith("Heat map") for _, a in page.tags) == len(maps) - 1
+
+
+@pytest.mark.parametrize("larger_loses_more", [True, False])
+def test_a_heat_map_is_that_of_the_size_that_loses_most(judged: Path, larger_loses_more: bool) -> None:
+    proof = read_proof(judged / "proof.json")
+    (mixed,) = (entry for entry in proof.artifacts if entry.variant == "mixed" and entry.format == "tflite")
+    assert mixed.quality is not None
+    other = replace(mixed.quality, drop=mixed.quality.drop + (0.1 if larger_loses_more else -0.1))
+    larger = replace(mixed, file="larger.tflite", width=64, height=48, quality=other)
+    for order in ((mixed, larger), (larger, mixed)):
+        (found,) = heat_maps(judged, replace(proof, artifacts=order))
+        assert ("64x48" in found.title) == larger_loses_more
 
 
 def test_heat_maps_never_lead_out_of_the_bundle(judged: Path, tmp_path: Path, photo_path: Path) -> None:

@@ -271,6 +271,15 @@ def test_the_bundled_identity_appears_in_the_frames_pose_and_light(
     assert np.abs(again.landmarks - face.landmarks).mean() < 8.0  # another face in the same pose
 
 
+@pytest.mark.parametrize("level", [0.0, 0.25, 1.0])
+def test_the_identity_encoder_sees_numbers_around_zero(level: float) -> None:
+    seen: list[Tensor] = []
+    encoder = load_encoder()
+    encoder.features.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    encoder(torch.full((1, 3, 64, 64), level))
+    assert torch.allclose(seen[0], torch.full_like(seen[0], 2.0 * level - 1.0))
+
+
 def test_examples_are_real_faces_with_the_answer_where_it_is_known() -> None:
     network, _ = load_network(TASK, TASK.pretrained)
     graph = deployable(network, 64, 64)
