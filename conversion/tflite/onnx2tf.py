@@ -153,17 +153,14 @@ def align_corners(model: Any, path: Path) -> None:
     """
     import onnx
 
-    graph = onnx.shape_inference.infer_shapes(onnx.load(path)).graph
-    shapes = {
-        value.name: tuple(side.dim_value for side in value.type.tensor_type.shape.dim)[2:]
-        for value in (*graph.input, *graph.value_info, *graph.output)
-    }
+    graph, shapes = _with_shapes(path)
+    spatial = {name: shape[2:] for name, shape in shapes.items()}
     sizes: dict[bool, set[Any]] = {True: set(), False: set()}
     for node in graph.node:
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         if node.op_type == "Resize" and attributes.get("mode") == b"linear":
             aligned = attributes.get("coordinate_transformation_mode") == b"align_corners"
-            sizes[aligned].add((shapes.get(node.input[0]), shapes.get(node.output[0])))
+            sizes[aligned].add((spatial.get(node.input[0]), spatial.get(node.output[0])))
     if both := sizes[True] & sizes[False]:
         (before, after), *_ = both
         raise UserError(
@@ -174,6 +171,17 @@ def align_corners(model: Any, path: Path) -> None:
         ends = tuple(shape_of(tensors[index])[1:3] for index in (operator.inputs[0], operator.outputs[0]))
         if name == "RESIZE_BILINEAR" and ends in sizes[True]:
             operator.builtinOptions.alignCorners, operator.builtinOptions.halfPixelCenters = True, False
+
+
+def _with_shapes(path: Path) -> tuple[Any, dict[str, tuple[int, ...]]]:
+    """The graph of an ONNX file, and the shapes of its values by name."""
+    import onnx
+
+    graph = onnx.shape_inference.infer_shapes(onnx.load(path)).graph
+    return graph, {
+        value.name: tuple(side.dim_value for side in value.type.tensor_type.shape.dim)
+        for value in (*graph.input, *graph.value_info, *graph.output)
+    }
 
 
 def _with_numbered_inputs(source: Path, target: Path) -> dict[str, str]:
@@ -357,8 +365,6 @@ def _place_of_lacking(path: Path, kind: str, graph: Path | None) -> str:
     """
     if graph is None:
         return ""
-    import onnx
-
     model = read_tflite(path)
     tensors = model.subgraphs[0].tensors
     sizes = [
@@ -366,14 +372,13 @@ def _place_of_lacking(path: Path, kind: str, graph: Path | None) -> str:
         for operator, name in zip(model.subgraphs[0].operators, operator_names(model), strict=True)
         if name == f"CUSTOM Flex{kind}"
     ]
-    onnx_kind = _ONNX_KINDS.get(kind, kind)
-    inferred = onnx.shape_inference.infer_shapes(onnx.load(graph)).graph
-    shapes = {
-        value.name: sorted(side.dim_value for side in value.type.tensor_type.shape.dim)
-        for value in (*inferred.value_info, *inferred.output)
-    }
+    inferred, shapes = _with_shapes(graph)
     nodes = [
-        node for node in inferred.node if node.op_type == onnx_kind and shapes.get(node.output[0]) in sizes
+        node
+        for node in inferred.node
+        if node.op_type == _ONNX_KINDS.get(kind, kind)
+        and node.output[0] in shapes
+        and sorted(shapes[node.output[0]]) in sizes
     ]
     if not nodes:
         return ""

@@ -91,15 +91,15 @@ def test_rows_beyond_the_checkpoint_are_dropped(finished: Path, tmp_path: Path) 
     assert (out / "metrics.csv").read_text() == (finished / "metrics.csv").read_text()
 
 
+def after_one_tiny_step(initial: Path, out: Path) -> dict[str, torch.Tensor]:
+    """The weights after fine-tuning that changes nothing."""
+    overrides = [*TINY, "training.steps=1", "training.learning_rate=1e-9"]
+    return load_file(train(TASK, [PHOTOS], out, overrides=overrides, initial=initial))
+
+
 def test_initial_weights_are_where_fine_tuning_starts(finished: Path, tmp_path: Path) -> None:
-    train(
-        TASK,
-        [PHOTOS],
-        tmp_path,
-        overrides=[*TINY, "training.steps=1", "training.learning_rate=1e-9"],
-        initial=finished / "best.safetensors",
-    )
-    start, end = load_file(finished / "best.safetensors"), load_file(tmp_path / "best.safetensors")
+    start = load_file(finished / "best.safetensors")
+    end = after_one_tiny_step(finished / "best.safetensors", tmp_path)
     assert max(float((start[name] - end[name]).abs().max()) for name in start) < 1e-7
     assert load_checkpoint(tmp_path / "best.safetensors")[1]["initial"] == "best.safetensors"
 
@@ -111,14 +111,7 @@ def test_weights_of_a_part_of_the_network_will_do_and_it_is_said(
     part = {name: value for name, value in whole.items() if name.startswith("encoder.")}
     assert 0 < len(part) < len(whole)
     save_checkpoint(tmp_path / "part.safetensors", part, {"task": "reflection"})
-    train(
-        TASK,
-        [PHOTOS],
-        tmp_path / "run",
-        overrides=[*TINY, "training.steps=1", "training.learning_rate=1e-9"],
-        initial=tmp_path / "part.safetensors",
-    )
-    end = load_file(tmp_path / "run" / "best.safetensors")
+    end = after_one_tiny_step(tmp_path / "part.safetensors", tmp_path / "run")
     assert max(float((part[name] - end[name]).abs().max()) for name in part) < 1e-7
     assert f"has {len(part)} of the network's {len(whole)} weights" in " ".join(
         capsys.readouterr().err.split()
@@ -135,14 +128,7 @@ def test_parts_of_another_tasks_network_that_fit_will_do(
     fewer.popitem()
     other = {**taken, **wider, **fewer, "head.weight": torch.zeros(3)}
     save_checkpoint(tmp_path / "other.safetensors", other, {"task": "udc"})
-    train(
-        TASK,
-        [PHOTOS],
-        tmp_path / "run",
-        overrides=[*TINY, "training.steps=1", "training.learning_rate=1e-9"],
-        initial=tmp_path / "other.safetensors",
-    )
-    end = load_file(tmp_path / "run" / "best.safetensors")
+    end = after_one_tiny_step(tmp_path / "other.safetensors", tmp_path / "run")
     assert max(float((taken[name] - end[name]).abs().max()) for name in taken) < 1e-6
     assert not any(torch.equal(end[name], value) for name, value in fewer.items() if value.dim() > 1)
     assert f"has {len(taken)} of the network's {len(whole)} weights" in " ".join(

@@ -60,9 +60,7 @@ class NetworkRecipe(Recipe):
     widths: tuple[Width, Width, Width]
     depths: tuple[Count, Count, Count]
     decoder_widths: tuple[Width, Width]
-    context: bool = (
-        False  # weights from before there was a context, a gate or an encoder without gates lack these keys
-    )
+    context: bool = False  # older weights lack these three keys
     gate: bool = False
     gated_encoder: bool = True
 
