@@ -41,22 +41,6 @@ def _normalized(x: Tensor, axes: list[int], weight: Tensor | None, eps: float) -
     return result if weight is None else result * weight
 
 
-def _layer_norm(module: torch.fx.GraphModule, node: Node) -> bool:
-    """Over more than the last axis: onnx2tf moves the weights to other axes than the picture."""
-    x, shape, weight, bias, eps = named(node, "input", "normalized_shape", "weight", "bias", "eps")
-    axes = list(range(-len(shape), 0))
-    return len(shape) > 1 and call(node, _normalized_over, x, axes, weight, bias, eps)
-
-
-def _normalized_over(
-    x: Tensor, axes: list[int], weight: Tensor | None, bias: Tensor | None, eps: float
-) -> Tensor:
-    apart = x - x.mean(axes, keepdim=True)
-    result = apart / torch.sqrt((apart * apart).mean(axes, keepdim=True) + eps)
-    result = result if weight is None else result * weight
-    return result if bias is None else result + bias
-
-
 def _remainder(module: torch.fx.GraphModule, node: Node) -> bool:
     # Of whole numbers it stays: the quotient would be none.
     return node.meta["val"].is_floating_point() and call(node, _rest, *named(node, "self", "other"))
@@ -266,7 +250,6 @@ def _moved(places: Tensor, theta: Tensor, size: list[int]) -> Tensor:
 
 _FORMULAS: dict[Any, Callable[[torch.fx.GraphModule, Node], bool]] = {
     _aten.rms_norm.default: _rms_norm,
-    _aten.layer_norm.default: _layer_norm,
     _aten.remainder.Scalar: _remainder,
     _aten.reciprocal.default: _reciprocal,
     _aten.rsqrt.default: _reciprocal_root,

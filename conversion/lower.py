@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from afterlens.conversion.affine import affine_of, fold_affine
 from afterlens.conversion.capture import capture, operator_of, place_of
@@ -33,6 +34,7 @@ from afterlens.conversion.graph_edit import (
     shape_of,
     value_of,
 )
+from afterlens.conversion.norms import group_norm, instance_norm, layer_norm
 from afterlens.conversion.sampling import rewrite_fixed_sampling
 from afterlens.training.deployable import Deployable
 from afterlens.training.media.errors import UserError
@@ -56,8 +58,11 @@ def lower(deployable: Deployable, module: nn.Module | None = None, for_onnx: boo
     program = capture(module or deployable.module, deployable)
     _refuse_branches(deployable, program)
     _refuse_complex(deployable, program)
-    program = _changed(program, deployable, _rewrite)
-    return _changed(program, deployable, _for_onnx) if for_onnx else program
+    try:
+        program = _changed(program, deployable, _rewrite)
+        return _changed(program, deployable, _for_onnx) if for_onnx else program
+    except GuardOnDataDependentSymNode as error:
+        raise UserError(f"{deployable.task}: {_of_unknown_size(program)}") from error
 
 
 def _changed(
@@ -244,6 +249,17 @@ def _refuse_complex(deployable: Deployable, program: ExportedProgram) -> None:
                 f"{deployable.task}: {operator_of(node)} ({place_of(node)}) computes complex numbers, which neither "
                 "TFLite nor Core ML files hold; use a real operator instead, such as a convolution with a large kernel"
             )
+
+
+def _of_unknown_size(program: ExportedProgram) -> str:
+    for node in program.graph.nodes:
+        value = node.meta.get("val")
+        if isinstance(value, Tensor) and not all(isinstance(side, int) for side in value.shape):
+            return (
+                f"the size of the result of {operator_of(node)} ({place_of(node)}) depends on values, which a file cannot "
+                "hold: use torch.where, and keep every pixel"
+            )
+    return "a size in it depends on values, which a file cannot hold"
 
 
 def _is_borrowed(node: Node, before: Sequence[Any]) -> bool:
@@ -451,8 +467,8 @@ def _transposed(module: nn.Module, node: Node) -> bool:
     return call(node, F.conv_transpose2d, x, weight, bias, _pair(stride), _pair(padding), _pair(more), groups)
 
 
-def _instance_norm(module: nn.Module, node: Node) -> bool:
-    """With running statistics it is a batch normalization; coremltools normalizes by the picture's own."""
+def _by_running_statistics(module: nn.Module, node: Node) -> bool:
+    """Such an instance normalization is a batch normalization; coremltools normalizes by the picture's own."""
     names = ("input", "weight", "bias", "running_mean", "running_var", "use_input_stats", "eps")
     x, weight, bias, mean, variance, own, eps = named(node, *names)
     return not own and call(node, F.batch_norm, x, mean, variance, weight, bias, False, 0.0, eps)
@@ -613,7 +629,9 @@ _REWRITES: dict[Any, Callable[[nn.Module, Node], bool]] = {
     _aten.avg_pool2d.default: _average_pool,
     _aten.conv_transpose2d.input: _transposed,
     _aten.cumsum.default: _running_sum,
-    _aten.instance_norm.default: _instance_norm,
+    _aten.instance_norm.default: _by_running_statistics,
+    _aten.group_norm.default: group_norm,
+    _aten.layer_norm.default: layer_norm,
     **dict.fromkeys((_aten.pad.default, _aten.constant_pad_nd.default), _pad),
     **dict.fromkeys(_AREA, _filtered),
     _aten.upsample_bicubic2d.vec: _filtered,
@@ -636,5 +654,6 @@ _REWRITES_FOR_ONNX: dict[Any, Callable[[GraphModule, Node], bool]] = {
     _aten.matmul.default: _by_matrix,
     _aten.conv2d.default: _depthwise,
     _aten.where.self: _by_mask,
+    _aten.instance_norm.default: instance_norm,
 }
 """The same, for onnx2tf alone."""

@@ -157,6 +157,16 @@ def test_an_instance_norm_with_running_statistics_uses_them() -> None:
     torch.testing.assert_close(program.module()(picture)[0], norm(picture))
 
 
+def test_what_has_as_many_results_as_the_values_ask_for_is_refused_with_its_place() -> None:
+    def counted(x: Tensor) -> Tensor:
+        return x + torch.bincount((x[0, 0, 0] * 8).long(), minlength=9)[:9].float().mean()
+
+    with pytest.raises(
+        UserError, match=r"^layer: the size of the result of bincount \(test_lower\.py, line \d+\)"
+    ):
+        lower(_deployable(counted, 24, 20))
+
+
 class _Shared(nn.Module):
     """Outputs that nothing computes for them alone: an input, a constant, the same tensor twice."""
 

@@ -33,7 +33,8 @@ def batch_norm(
 
 
 def _standardised(x: Array, axes: tuple[int, ...], epsilon: Any) -> Array:
-    centred = x - np.mean(x, axis=axes, keepdims=True)
+    # Summed in float64: what is left of a bright picture with little contrast is as small as float32's error of the sum.
+    centred = x - np.mean(x, axis=axes, keepdims=True, dtype=np.float64).astype(x.dtype)
     return centred / np.sqrt(np.mean(np.square(centred), axis=axes, keepdims=True) + epsilon)
 
 
