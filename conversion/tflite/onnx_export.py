@@ -72,13 +72,31 @@ def _reason(program: ExportedProgram, error: BaseException) -> str:
         named = re.search(r"translating node %(\w+)", str(error))
         node = next((n for n in program.graph.nodes if named and n.name == named[1]), None)
         if node is not None:
-            return (
-                f"it has no operator for {operator_of(node)} in {place_of(node)}; write it with others, or convert to "
-                "Core ML alone (--variants)"
-            )
+            return _lacking(operator_of(node), place_of(node))
         error = error.__cause__
     assert isinstance(error, Exception)
-    return first_line(error)
+    # An operator that the exporter has taken apart, in words of PyTorch's own: "aten.linalg_cholesky_ex".
+    part = re.search(r"No ONNX function found for <OpOverload\(op='\w+\.(\w+)", str(error))
+    return first_line(error) if part is None else _lacking(*_origin(program, part[1]))
+
+
+def _lacking(operator: str, place: str) -> str:
+    return f"it has no operator for {operator} in {place}; write it with others, or convert to Core ML alone (--variants)"
+
+
+def _origin(program: ExportedProgram, part: str) -> tuple[str, str]:
+    """The operator that ``part`` is a part of, and where it is; of an unknown one, that it is in the network."""
+    for node in program.run_decompositions().graph.nodes:
+        if operator_of(node) == part:
+            return part.strip("_"), place_of(node)
+    plain = part.replace("_", "")
+    for (
+        node
+    ) in program.graph.nodes:  # taken apart under another name: "erfinv" is "erf_inv", "i0" is "bessel_i0"
+        name = operator_of(node).replace("_", "")
+        if node.op == "call_function" and (plain.endswith(name) or name.endswith(plain)):
+            return operator_of(node), place_of(node)
+    return part.strip("_"), "the network"
 
 
 @contextmanager
