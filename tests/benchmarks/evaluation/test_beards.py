@@ -93,7 +93,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_network_that_changes_nothing_gains_nothing_and_harms_nobody(
-    cli: Callable[..., Result], faces: Path, tmp_path: Path
+    cli: Callable[..., Result], faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = _weights(tmp_path / "idle.safetensors")
     done = cli("evaluate", "beard", faces, "-c", weights, "-o", tmp_path / "out", "--json")
@@ -112,7 +112,11 @@ def test_a_network_that_changes_nothing_gains_nothing_and_harms_nobody(
         )
     table = cli("evaluate", "beard", faces, "-c", weights, "--fail-under-gain", "3")
     assert table.code == 1 and "the gate asks for +3.00 dB" in table.stderr and "moustache" in table.stdout
-    assert cli("evaluate", "beard", faces, "-c", weights, "--fail-under", "59").code == 1
+    monkeypatch.setattr(beards, "evaluate_beards", lambda *_, **__: found)
+    for gate, value in (("--fail-under", "bare"), ("--fail-under-gain", "gain")):  # exactly as much is enough
+        mean = found["all"][value]["mean"]
+        codes = [cli("evaluate", "beard", faces, f"{gate}={mean + more!r}").code for more in (0.0, 1e-6)]
+        assert codes == [0, 1], gate
     refused = cli("evaluate", "beard", faces, "-c", weights, "--synthesize", "shadow")
     assert refused.code == 2 and "not for beard" in refused.stderr
 
