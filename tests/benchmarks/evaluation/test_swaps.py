@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from afterlens.benchmarks.ablations import claims, swap_claims
 from afterlens.benchmarks.evaluation import swaps
+from afterlens.benchmarks.evaluation.grid import Cell
 from afterlens.benchmarks.evaluation.swaps import dlib_judge, evaluate_swaps
 from afterlens.training.media.errors import UserError
 from afterlens.training.recipe import read_recipe
@@ -61,6 +62,18 @@ def test_an_idle_network_shows_the_first_and_a_paste_the_source(
     assert pasted["difference"]["mean"] == pytest.approx(pasted["laid"], rel=0.03)
     assert pasted["pixels"]["mean"] != pytest.approx(pasted["floor"], abs=0.05)
     assert pasted["to_source"]["mean"] == pytest.approx(pasted["target_to_source"], abs=0.02)
+
+
+def test_the_sheet_shows_some_of_all_evenly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    sheets: list[list[list[Cell]]] = []
+    monkeypatch.setattr(swaps, "write_result", lambda path, result, rows: sheets.append(rows))
+    monkeypatch.setattr(swaps, "load_network", lambda task, path: (Always(laid=True), {}))
+    monkeypatch.setattr(swaps, "_ROWS", 2)
+    folder = write_some(tmp_path / "triplets", 5)
+    found = evaluate_swaps(TASK, TASK.pretrained, folder, judge=brightness, out=tmp_path)
+    assert [row[3].caption for row in sheets[0]] == [
+        f"result ({found['swaps'][number]['to_source']:.2f})" for number in (0, 2)
+    ]
 
 
 def test_the_command_writes_what_it_shows(
