@@ -1,17 +1,16 @@
 """The schema that host and phones share: what it takes and what it refuses. host.json is a real run, shortened."""
 
 import copy
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from afterlens.benchmarks.document import SCHEMA_FILE, check, read_document
 from afterlens.training.media.errors import UserError
 from afterlens.verbs.bench import times
+from tests.tables import cells
 
 HOST = Path(__file__).with_name("host.json")
 
@@ -138,14 +137,6 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         read_document(tmp_path / "none.json")
 
 
-def rows(document: dict[str, Any]) -> list[list[str]]:
-    """The tables for people, cell by cell."""
-    console = Console(width=250, file=io.StringIO(), record=True)
-    console.print(times(document))
-    lines = console.export_text().splitlines()
-    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
-
-
 def test_people_see_the_numbers_and_a_dash_where_there_is_none(document: dict[str, Any]) -> None:
     own, other = document["results"][:2]
     own["timing"] |= {"init_ms": None, "peak_rss_bytes": None}
@@ -155,7 +146,7 @@ def test_people_see_the_numbers_and_a_dash_where_there_is_none(document: dict[st
         {"type": "MUL", "count": 1, "ms": 2.0, "share": 0.4, "gflops": None, "share_of_matmul": None},
     ]
     other["operators"] = {"types": types, "outside_share": 0.0, "sum_ms": 5.2, "whole_ms": 5.0}
-    first, second, *_, of_type, of_other = rows(document)
+    first, second, *_, of_type, of_other = cells(times(document))
     assert first == [own["id"], "128.7", "161.7", "164.9", "1 (baseline)", "–", "–", "1.24", "19", "–"]
     ratio = ["1.09 (0.91–1.22)", "70", "108"]
     assert second == [other["id"], "143.3", "171.8", "178.1", *ratio, "1.24", "17", "59%"]
