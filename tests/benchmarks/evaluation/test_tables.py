@@ -1,12 +1,20 @@
 """What `afterlens evaluate` prints for people: each number where its name is."""
 
+from typing import Any
+
 from afterlens.verbs.evaluate import _beard_scores, _swap_scores, scores
 from tests.tables import cells
 
 
 def test_photos_have_a_row_each_and_the_means_the_last() -> None:
-    numbers = {"input_psnr": 20.0, "psnr": 23.456, "psnr_gain": 3.456, "input_ssim": 0.5, "ssim": 0.87654}
-    images = [
+    numbers: dict[str, Any] = {
+        "input_psnr": 20.0,
+        "psnr": 23.456,
+        "psnr_gain": 3.456,
+        "input_ssim": 0.5,
+        "ssim": 0.87654,
+    }
+    images: list[dict[str, Any]] = [
         {**numbers, "name": "[red]one", "width": 80, "height": 60, "sharp_psnr": 31.25},
         {**numbers, "name": "two", "width": 80, "height": 60, "psnr_gain": None, "sharp_psnr": None},
     ]
