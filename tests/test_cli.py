@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import afterlens.cli
+from afterlens.training.checkpoint import save_checkpoint
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -295,6 +296,27 @@ def test_a_bug_is_one_line_unless_asked_for_more(cli: Cli, monkeypatch: pytest.M
     monkeypatch.setattr(sys, "argv", ["afterlens", "info", "reflection"])
     with pytest.raises(ZeroDivisionError):
         afterlens.cli.main()
+
+
+def test_what_was_trained_is_shown_by_the_first_of_several_processes_alone(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights, about = tmp_path / "best.safetensors", {"step": 7, "metrics": {"validation_gain": 1.239}}
+    save_checkpoint(weights, {}, about)
+    # The training itself has tests of its own.
+    monkeypatch.setattr("afterlens.training.loop.train", lambda *_, **__: weights)
+    command = ("train", "reflection", tmp_path, "-o", tmp_path / "run")
+    for rank, shows in ((None, True), ("0", True), ("1", False)):
+        monkeypatch.delenv("RANK", raising=False)
+        if rank is not None:
+            monkeypatch.setenv("RANK", rank)
+        table, document = cli(*command), cli(*command, "--json")
+        assert (table.code, document.code) == (0, 0), table.stderr
+        if not shows:
+            assert table.stdout == document.stdout == ""
+            continue
+        assert all(words in table.stdout for words in ("validation_gain", " 1.24 ", weights.name, " 7 "))
+        assert json.loads(document.stdout) == {"weights": str(weights), **about}
 
 
 @pytest.mark.parametrize(("signal_number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -1,6 +1,7 @@
 """Comparing two conversions: what counts as a regression, what does not, and what is said of what was not judged."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -489,6 +490,14 @@ def test_the_command_ends_with_1_on_a_regression_and_2_on_bad_input(cli: Cli, tm
     assert result.stderr.startswith(f"error: gate failed: {FLOAT16}: time ")
     assert page.read_text().startswith("### afterlens compare")
     assert cli("compare", good, bad, "--max-slowdown", "80%").code == 0
+    table = cli("compare", good, bad).stdout
+    header, row = (
+        re.split(r"\s*[│┃]\s*", line)[1:-1]
+        for line in table.splitlines()
+        if re.search("artifact|float16", line)
+    )
+    print(table)
+    assert header[0] == "artifact" and len(header) == len(row) and "" not in header
     for wrong in ((good, tmp_path / "none.json"), (good, bad, "--max-slowdown", "0.1")):
         result = cli("compare", *wrong)
         assert result.code == 2 and len(result.stderr.splitlines()) == 1

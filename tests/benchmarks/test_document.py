@@ -9,6 +9,8 @@ import pytest
 
 from afterlens.benchmarks.document import SCHEMA_FILE, check, read_document
 from afterlens.training.media.errors import UserError
+from afterlens.verbs.bench import times
+from tests.tables import cells
 
 HOST = Path(__file__).with_name("host.json")
 
@@ -133,3 +135,20 @@ def test_other_files_are_refused_in_one_line(tmp_path: Path, content: str) -> No
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         read_document(tmp_path / "none.json")
+
+
+def test_people_see_the_numbers_and_a_dash_where_there_is_none(document: dict[str, Any]) -> None:
+    own, other = document["results"][:2]
+    own["timing"] |= {"init_ms": None, "peak_rss_bytes": None}
+    own["share_of_matmul"] = None
+    types = [
+        {"type": "CONV_2D", "count": 3, "ms": 3.21, "share": 0.6, "gflops": 40.4, "share_of_matmul": 0.5},
+        {"type": "MUL", "count": 1, "ms": 2.0, "share": 0.4, "gflops": None, "share_of_matmul": None},
+    ]
+    other["operators"] = {"types": types, "outside_share": 0.0, "sum_ms": 5.2, "whole_ms": 5.0}
+    first, second, *_, of_type, of_other = cells(times(document))
+    assert first == [own["id"], "128.7", "161.7", "164.9", "1 (baseline)", "–", "–", "1.24", "19", "–"]
+    ratio = ["1.09 (0.91–1.22)", "70", "108"]
+    assert second == [other["id"], "143.3", "171.8", "178.1", *ratio, "1.24", "17", "59%"]
+    assert of_type == ["CONV_2D", "3", "3.21", "60%", "40", "50%"]
+    assert of_other == ["MUL", "1", "2.00", "40%", "–", "–"]

@@ -11,6 +11,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
+from afterlens.benchmarks import operators
 from afterlens.benchmarks.operators import cut, profile_operators
 from afterlens.conversion.tflite.graph import read_tflite
 from afterlens.training.media.errors import UserError
@@ -183,6 +184,24 @@ def test_the_profile_adds_up_and_fits_the_schema(pyramid: Path) -> None:
     assert conv["gflops"] == pytest.approx(2 * 64 * 8 * 27 / conv["ms"] / 1e6)
     assert conv["share_of_matmul"] == pytest.approx(conv["gflops"] / found["matmul_gflops"])
     assert operators[0]["gflops"] is None
+
+
+def test_in_each_round_every_call_runs_twice_and_the_second_run_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, order = [0.0], list[str]()
+    for clock in ("thread_time", "perf_counter"):
+        monkeypatch.setattr(operators.time, clock, lambda: now[0])
+
+    def call(name: str, seconds: float) -> None:
+        now[0] += seconds * (100.0 if order[-1:] != [name] else 1.0)  # the first time the caches are cold
+        order.append(name)
+
+    calls = [lambda: call("a", 0.001), lambda: call("b", 0.002)]
+    for threads in (1, 2):
+        assert operators._rounds(calls, 3, threads) == [pytest.approx([1.0, 2.0])] * 3
+        assert "".join(order) == "aabb" * 3
+        order.clear()
 
 
 def test_an_operator_that_does_not_run_alone_has_no_time(tmp_path: Path) -> None:

@@ -114,8 +114,13 @@ def test_convert_hands_over_sizes_and_provenance(
     options = ("-c", random_checkpoint, *sizes, "--photo", photo_path, "--json")
     result = cli("convert", "reflection", "-o", out, *options)
     assert result.code == 0, result.stderr
-    assert json.loads(result.stdout)["artifacts"][0]["file"] == bundle.contract.artifacts[0].file
+    first = bundle.contract.artifacts[0]
+    assert json.loads(result.stdout)["artifacts"][0]["file"] == first.file
     (call,) = calls
+    table = cli("convert", "reflection", "-o", out, *options[:-1]).stdout
+    (row,) = (line.split("│")[1:-1] for line in table.splitlines() if first.file in line)
+    numbers = [f"{first.bytes / 1e6:.2f}", f"{first.macs / 1e9:.2f}"]
+    assert [cell.strip() for cell in row] == [first.file, first.format, *numbers]
     assert [graph.inputs[0].shape for graph in call["graphs"]] == [(1, 3, 192, 320), (1, 3, 96, 64)]
     assert (call["out"], call["golden_photo"]) == (out, photo_path)
     calibrated_on = call["examples"](call["graphs"][0], 2)

@@ -18,29 +18,22 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from afterlens.samples import CALIBRATION, FACES, HELD_OUT_FACES
-from afterlens.training.beard.synthesis import DIRECTIONS, beard_sample, gathered, varied
+from afterlens.samples import CALIBRATION, CAPTURED
 from afterlens.training.data import cached_photo, random_crop, seeded
-from afterlens.training.deblur import synthesis as motion
-from afterlens.training.faces.beards import CLASSES
-from afterlens.training.faces.heads.assets import read_assets
-from afterlens.training.faces.heads.identity import sample_expression
-from afterlens.training.faces.heads.render import Studio
-from afterlens.training.faces.heads.scene import sample_scene
-from afterlens.training.faces.mark import FaceMark
-from afterlens.training.faces.portraits import hair_of, index_portraits
+from afterlens.training.deblur import motion, synthesis
+from afterlens.training.media.images import read_photo
 from afterlens.training.recipe import read_recipe
 from afterlens.training.reflection import kinds as layers
+from afterlens.training.reflection.pyramid import PyramidRestorer
+from afterlens.training.task import Task
 from afterlens.training.tasks import TASKS
+from afterlens.training.udc import patterns, psf
 from afterlens.training.udc import synthesis as panels
-from tests.training.faces.procedural import write_assets, write_base
+from tests.training import frozen_faces
+from tests.training.frozen_faces import PORTRAITS, SIDE, filled
 from tests.training.swap.triplets import write_some
 
-PORTRAITS = [path for path in (*FACES, *HELD_OUT_FACES) if path.stem[-2] == "_"]
-"""The bundled portraits, without those that belong together as first and target."""
-
 FILE = Path(__file__).with_name("frozen.json")
-SIDE = 64
 PROJECTIONS = 3
 
 Numbers = dict[str, list[float]]
@@ -56,17 +49,44 @@ def fingerprint(values: Any) -> list[float]:
 
 
 def _photos(side: int = SIDE) -> tuple[Tensor, Tensor]:
+    """Two photos, a little less wide than high: what is exchanged shows."""
     first, second = (
-        random_crop(cached_photo(path), side, seeded(i)) for i, path in enumerate(CALIBRATION[:2])
+        random_crop(cached_photo(path), side, seeded(i))[..., : side - 8]
+        for i, path in enumerate(CALIBRATION[:2])
     )
     return first, second
 
 
 def reflections() -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Ten seeds of each kind: most choices within a kind are taken at least once."""
+    """So many seeds of each kind that every choice within it is taken."""
     for kind in layers.KINDS:
-        for seed in range(10):
-            yield f"{kind} {seed}", layers.degrade(*_photos(), kind, seeded(seed))
+        samples = [layers.degrade(*_photos(), kind, seeded(seed)) for seed in range(22)]
+        for first in range(0, len(samples) if kind != "clean" else 2, 2):
+            inputs = [sample["input"] for sample in samples[first : first + 2]]
+            yield f"{kind} {first}", {"input": torch.stack(inputs)}
+        yield kind, {"targets": torch.stack([sample["target"] for sample in samples])}
+
+
+def panes_of_displays() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Openings of each family, what a point of light becomes behind them, and a user's own panel."""
+    for family in patterns.FAMILIES:
+        some = [patterns.random_pattern(family, 96, 3.0, seeded(seed)) for seed in range(12)]
+        yield family, {"": torch.stack(some)}
+    kernels = {f"random {seed}": psf.random_psf(seeded(seed), 33) for seed in range(4)}
+    kernels["with a tail"] = psf.with_tail(kernels["random 0"], 65, seeded(0))
+    kernels["known"] = psf.known_psf(33)
+    for bandwidth in (0.0, 40.0):
+        panel = patterns.random_pattern("jittered", 90, 4.0, seeded(0))
+        optics = psf.Optics(8.0, 3.0, 1.1, 2.5, bandwidth_nm=bandwidth)
+        own = psf.display_psf(panel, optics, 25)
+        kernels[f"own {bandwidth}"] = own.kernel
+        yield f"light {bandwidth}", {"captured": own.captured, "passed": own.transmission}
+        yield f"spectrum {bandwidth}", {"": torch.cat(optics.spectrum())}
+    for name, kernel in kernels.items():
+        yield name, {"root": kernel.sqrt() * kernel.shape[-1]}  # all are small, most very
+    with tempfile.TemporaryDirectory() as scratch:
+        psf.write_preview(Path(scratch) / "psf.png", kernels["known"])
+        yield "preview", {"": read_photo(Path(scratch) / "psf.png").rgb}
 
 
 def displays() -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -83,43 +103,48 @@ def displays() -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def motions() -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for kind in motion.KINDS:
-        for seed in range(6):
-            yield f"{kind} {seed}", motion.degrade(*_photos(SIDE + 16), kind, seeded(seed), margin=8)
+    for kind in synthesis.KINDS:
+        for seed in range(8):  # frames of 62x54 pixels: whole cells of the field of motion do not fill them
+            yield f"{kind} {seed}", synthesis.degrade(*_photos(SIDE + 14), kind, seeded(seed), margin=8)
+    paths = [motion.random_trajectory(np.random.default_rng(seed), (40, 30), 8.0, 0.6) for seed in range(20)]
+    yield "longest", {"": [motion.longest_distance(path, 0.6, -0.5) for path in paths]}
 
 
-def beards() -> Iterator[tuple[str, Mapping[str, Any]]]:
-    records = gathered(index_portraits(PORTRAITS), (0.2,) * len(CLASSES))
-    for number, record in enumerate(records):
-        direction = DIRECTIONS[number % 3]
-        sample = beard_sample(record, direction, SIDE, seeded(number), hair_of(record.photo))
-        yield f"{number} {direction}", varied(sample, seeded(number))
-    grey = torch.full((1, 3, SIDE, SIDE), 0.5)
-    for share in (0.003, 0.01, 0.5):
-        yield f"mark {share}", {"marked": FaceMark(SIDE, SIDE)(grey, torch.full((1, 1, SIDE, SIDE), share))}
+def sets() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Samples to train on and to validate with, of the tasks whose photos are degraded, with captured pairs among them."""
+    for name in ("reflection", "udc", "deblur"):
+        task: Task = TASKS[name]
+        changes = [f"training.crop={SIDE}", "training.batch=3"]
+        if name != "deblur":
+            changes += ["synthesis.pairs_ratio=0.3", f"synthesis.pairs={CAPTURED}"]
+        if name == "reflection":
+            changes += [f"crops.sizes=[[0, {SIDE}], [9, 96]]"]
+        recipe: Any = read_recipe(task.recipe_type, task.recipe_path, changes)
+        records = task.index(recipe, CALIBRATION)
+        for use, samples in (
+            ("train", task.training_set(recipe, records)),
+            ("validate", task.validation_set(recipe, records)),
+        ):
+            yield f"{name}, {use}", default_collate([samples[index] for index in range(9)])
 
 
-def heads() -> Iterator[tuple[str, Mapping[str, Any]]]:
-    with tempfile.TemporaryDirectory() as scratch:
-        studio = Studio(
-            read_assets(write_assets(Path(scratch) / "assets"), write_base(Path(scratch) / "base"))
-        )
-        for seed in range(8):
-            rng = np.random.default_rng(seed)
-            weights = sample_expression(studio.assets, rng)
-            portrait = studio.portrait(studio.person(seed), weights, sample_scene(rng), rng, side=SIDE)
-            yield f"{seed}", {"picture": portrait.picture, "landmarks": portrait.landmarks / SIDE}
+class _Fades(nn.Module):
+    """A background that is less bright, and the rest as the layer."""
+
+    def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+        background = picture * torch.linspace(0.5, 1.0, picture.shape[-1]).square()
+        return background, picture - background
 
 
-def _filled(network: nn.Module) -> nn.Module:
-    """With noise for weights: at the start of training some are zero, and what follows them has no effect."""
-    generator = seeded(0)
-    with torch.no_grad():
-        for name, weight in network.named_parameters():
-            noise = torch.randn(weight.shape, generator=generator)
-            is_length = name.endswith("original0")  # of a weight norm
-            weight.copy_(noise if is_length else 0.25 * noise / max(weight[0].numel(), 16) ** 0.5)
-    return network
+def restored() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Photos of sizes that the pyramid halves not at all, once and twice."""
+    for side in (90, 520, 1030):
+        photo = torch.rand(1, 3, side, 60, generator=seeded(side))
+        for name, run in (
+            ("gated", PyramidRestorer(_Fades())),
+            ("plain", PyramidRestorer(_Fades(), gated=False)),
+        ):
+            yield f"{side} {name}", dict(zip(("restored", "layer"), run(photo), strict=True))
 
 
 def steps() -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -130,7 +155,7 @@ def steps() -> Iterator[tuple[str, Mapping[str, Any]]]:
             photos = {"beard": PORTRAITS, "swap": sorted(write_some(Path(scratch), 2).glob("*.png"))}
             samples = task.training_set(recipe, task.index(recipe, photos.get(name, CALIBRATION)))
             batch = default_collate([samples[index] for index in range(2)])
-        network = _filled(task.build_network(recipe))
+        network = filled(task.build_network(recipe))
         torch.manual_seed(0)  # discriminators start with random weights
         outputs, losses = task.objective(recipe, torch.device("cpu")).losses(network.train(), batch, 0.5)
         torch.stack(list(losses.values())).sum().backward()
@@ -153,17 +178,19 @@ def steps() -> Iterator[tuple[str, Mapping[str, Any]]]:
 GROUPS: Mapping[str, Callable[[], Iterator[tuple[str, Mapping[str, Any]]]]] = {
     "reflections": reflections,
     "displays": displays,
+    "panes of displays": panes_of_displays,
+    "sets": sets,
+    "restored": restored,
     "motions": motions,
-    "beards": beards,
-    "heads": heads,
     "steps": steps,
+    **frozen_faces.GROUPS,
 }
 
 
 def numbers(group: str) -> Numbers:
     """Fingerprints by name."""
     return {
-        f"{name}, {key}": fingerprint(values)
+        ", ".join(filter(None, (name, key))): fingerprint(values)
         for name, parts in GROUPS[group]()
         for key, values in parts.items()
     }

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
+from torch import nn
 
+from afterlens.training.deblur.network import DeblurNetwork
 from afterlens.training.media.errors import UserError
 from afterlens.training.recipe import (
     Count,
@@ -20,8 +22,10 @@ from afterlens.training.recipe import (
     build,
     read_recipe,
 )
+from afterlens.training.reflection.network import ReflectionNetwork
 from afterlens.training.reflection.task import ReflectionRecipe
 from afterlens.training.tasks import TASKS
+from afterlens.training.udc.network import UnderDisplayNetwork
 
 PATH = TASKS["reflection"].recipe_path
 
@@ -162,3 +166,21 @@ def test_files_that_are_no_recipe_are_refused(tmp_path: Path) -> None:
     path.write_text("[training]\nsteps = 5\n")
     with pytest.raises(UserError, match="recipe.toml: key 'budgets' is missing"):
         read_recipe(ReflectionRecipe, path)
+
+
+@pytest.mark.parametrize(
+    ("network", "name", "left_out"),
+    [
+        (DeblurNetwork, "deblur", ()),
+        (UnderDisplayNetwork, "udc", ("context",)),
+        (ReflectionNetwork, "reflection", ("context", "gate")),
+    ],
+)
+def test_a_network_by_itself_is_as_large_as_its_recipes(
+    network: type[nn.Module], name: str, left_out: tuple[str, ...]
+) -> None:
+    task = TASKS[name]
+    changes = [f"network.{part}=false" for part in left_out]
+    own = task.build_network(read_recipe(task.recipe_type, task.recipe_path, changes))
+    sizes = [{key: value.shape for key, value in one.state_dict().items()} for one in (network(), own)]
+    assert sizes[0] == sizes[1]

@@ -19,6 +19,7 @@ from afterlens.benchmarks.ablations import beard_claims, claims
 from afterlens.benchmarks.evaluation import beards
 from afterlens.benchmarks.evaluation.beard_judge import BeardJudge, drawn, load_judge, main, seen, varied
 from afterlens.benchmarks.evaluation.beards import PSNR_CAP, Face, evaluate_beards, summary
+from afterlens.benchmarks.evaluation.grid import Cell
 from afterlens.samples import FACES, HELD_OUT_FACES
 from afterlens.training.beard.task import TASK, build_network
 from afterlens.training.checkpoint import save_checkpoint
@@ -93,7 +94,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_network_that_changes_nothing_gains_nothing_and_harms_nobody(
-    cli: Callable[..., Result], faces: Path, tmp_path: Path
+    cli: Callable[..., Result], faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = _weights(tmp_path / "idle.safetensors")
     done = cli("evaluate", "beard", faces, "-c", weights, "-o", tmp_path / "out", "--json")
@@ -112,7 +113,11 @@ def test_a_network_that_changes_nothing_gains_nothing_and_harms_nobody(
         )
     table = cli("evaluate", "beard", faces, "-c", weights, "--fail-under-gain", "3")
     assert table.code == 1 and "the gate asks for +3.00 dB" in table.stderr and "moustache" in table.stdout
-    assert cli("evaluate", "beard", faces, "-c", weights, "--fail-under", "59").code == 1
+    monkeypatch.setattr(beards, "evaluate_beards", lambda *_, **__: found)
+    for gate, value in (("--fail-under", "bare"), ("--fail-under-gain", "gain")):  # exactly as much is enough
+        mean = found["all"][value]["mean"]
+        codes = [cli("evaluate", "beard", faces, f"{gate}={mean + more!r}").code for more in (0.0, 1e-6)]
+        assert codes == [0, 1], gate
     refused = cli("evaluate", "beard", faces, "-c", weights, "--synthesize", "shadow")
     assert refused.code == 2 and "not for beard" in refused.stderr
 
@@ -120,12 +125,16 @@ def test_a_network_that_changes_nothing_gains_nothing_and_harms_nobody(
 def test_every_network_is_asked_the_same_and_its_harm_is_seen(
     faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    oracle = _Oracle()
+    oracle, sheets = _Oracle(), list[list[list[Cell]]]()
     monkeypatch.setattr(beards, "load_network", lambda task, path: (nn.Identity(), {}))
+    monkeypatch.setattr(beards, "write_result", lambda path, result, rows: sheets.append(rows))
+    monkeypatch.setattr(beards, "_ROWS", 2)
     weights = _weights(tmp_path / "any.safetensors")
     found = evaluate_beards(
-        TASK.__class__(**{**vars(TASK), "restorer": lambda network: oracle}), weights, faces
+        TASK.__class__(**{**vars(TASK), "restorer": lambda network: oracle}), weights, faces, out=tmp_path
     )
+    shown = [f"removed ({found['faces'][number]['gain']:+.1f} dB)" for number in (0, 2)]
+    assert [row[1].caption for row in sheets[0]] == shown  # some of all, evenly
     count = found["all"]["count"]
     assert len(oracle.asked) == 3 * count
     assert all(asked == (0.0, 0.0, 0.0) for asked in oracle.asked[0::3] + oracle.asked[1::3])

@@ -19,7 +19,7 @@ from afterlens.training.media.images import read_photo
 def clip(folder: Path, change: Callable[[int, np.ndarray], np.ndarray], frames: int = 4) -> Path:
     """A portrait that moves by a pixel a frame, each frame changed by ``change(number, frame)``."""
     folder.mkdir()
-    face = read_photo(HELD_OUT_FACES[3]).rgb
+    face = read_photo(HELD_OUT_FACES[3]).rgb[:, 12:-12]  # as clips are: not square
     rng = np.random.default_rng(0)
     for number in range(frames):
         noisy = np.roll(face, number, axis=1) + rng.normal(0.0, 1.0 / 255, face.shape)

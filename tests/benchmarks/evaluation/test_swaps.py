@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from afterlens.benchmarks.ablations import claims, swap_claims
 from afterlens.benchmarks.evaluation import swaps
+from afterlens.benchmarks.evaluation.grid import Cell
 from afterlens.benchmarks.evaluation.swaps import dlib_judge, evaluate_swaps
 from afterlens.training.media.errors import UserError
 from afterlens.training.recipe import read_recipe
@@ -63,7 +64,21 @@ def test_an_idle_network_shows_the_first_and_a_paste_the_source(
     assert pasted["to_source"]["mean"] == pytest.approx(pasted["target_to_source"], abs=0.02)
 
 
-def test_the_command_writes_what_it_shows(cli: Callable[..., Result], triplets: Path, tmp_path: Path) -> None:
+def test_the_sheet_shows_some_of_all_evenly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    sheets: list[list[list[Cell]]] = []
+    monkeypatch.setattr(swaps, "write_result", lambda path, result, rows: sheets.append(rows))
+    monkeypatch.setattr(swaps, "load_network", lambda task, path: (Always(laid=True), {}))
+    monkeypatch.setattr(swaps, "_ROWS", 2)
+    folder = write_some(tmp_path / "triplets", 5)
+    found = evaluate_swaps(TASK, TASK.pretrained, folder, judge=brightness, out=tmp_path)
+    assert [row[3].caption for row in sheets[0]] == [
+        f"result ({found['swaps'][number]['to_source']:.2f})" for number in (0, 2)
+    ]
+
+
+def test_the_command_writes_what_it_shows(
+    cli: Callable[..., Result], triplets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done = cli("evaluate", "swap", triplets, "-o", tmp_path / "out", "--json")
     assert done.code == 0, done.stderr
     found = json.loads(done.stdout)
@@ -72,6 +87,10 @@ def test_the_command_writes_what_it_shows(cli: Callable[..., Result], triplets: 
     assert found["judge"] == "own" and found["all"]["count"] == 2 == len(found["swaps"])
     failed = cli("evaluate", "swap", triplets, "--fail-under", "59.9")
     assert failed.code == 1 and "the gate asks for 59.90 dB" in failed.stderr
+    monkeypatch.setattr(swaps, "evaluate_swaps", lambda *_, **__: found)
+    around = found["all"]["around"]  # exactly as much is enough
+    for gate, code in ((around, 0), (around + 1e-6, 1)):
+        assert cli("evaluate", "swap", triplets, "--fail-under", repr(gate)).code == code
 
 
 def test_each_claim_is_left_out_once_with_equal_training_otherwise(

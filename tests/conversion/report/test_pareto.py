@@ -11,7 +11,17 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from afterlens.conversion.report.pareto import COLOURS, MARKER, NEAR, Point, _offsets, draw, front, svg
+from afterlens.conversion.report.pareto import (
+    COLOURS,
+    MARKER,
+    NEAR,
+    Point,
+    _leader,
+    _offsets,
+    draw,
+    front,
+    svg,
+)
 
 POINTS = [
     Point("float32", 3.95, 22.412, "TFLite"),
@@ -124,3 +134,21 @@ def test_labels_are_beside_their_points_and_not_on_them(width: float, height: fl
     assert min(away) > MARKER / 2 + 1
     assert max(away[:NEAR]) < MARKER * 2 < min(away[NEAR:]) + height
     assert len(set(offsets)) == len(offsets)
+
+
+@pytest.mark.parametrize("point", [(300.0, 40.0), (10.0, 250.0), (130.0, 200.0)])
+def test_a_leader_goes_straight_from_the_middle_of_its_label_and_ends_before_the_point(
+    point: tuple[float, float],
+) -> None:
+    box = (100.0, 60.0, 180.0, 72.0)
+    middle, end = np.array([140.0, 66.0]), np.array(point)
+    pieces = np.array(_leader(box, end))
+    assert pieces[:, 2:] - pieces[:, :2] == pytest.approx(np.full((len(pieces), 2), 4.0))
+    places = (pieces[:, :2] + pieces[:, 2:]) / 2
+    along = (places - middle) @ (end - middle) / ((end - middle) ** 2).sum()
+    assert places == pytest.approx(middle + along[:, None] * (end - middle))
+    inside = ((places > box[:2]) & (places < box[2:])).all(axis=1)
+    from_end = np.linalg.norm(places - end, axis=1)
+    print(np.round(along, 2), np.round(from_end, 1))
+    assert not inside.any() and 8.0 < from_end.min() < 12.1
+    assert np.diff(along) * np.linalg.norm(end - middle) == pytest.approx(np.full(len(along) - 1, 4.0))

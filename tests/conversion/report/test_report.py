@@ -50,7 +50,9 @@ def test_the_tables_hold_the_numbers_of_contract_proof_and_benchmark(tiny: Path,
     ]
     assert page.row(document["results"][0]["id"])[4] == "1 (baseline)"
     assert [row[2] for row in page.rows if row[0] == "TFLite 32x24"] == ["image", "restored", "layer"]
+    assert "(mixed)" not in page.text  # has a gate, but no file
     for expected in (
+        "Gates: largest error at most 0.0001 (float32); PSNR at least 60 dB (float16); float files",
         "2 of 2 float files match PyTorch",
         "ab" * 32,
         "CC BY 4.0",

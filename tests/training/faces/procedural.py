@@ -105,7 +105,7 @@ def _write_obj(path: Path, vertices, uv, groups) -> None:  # type: ignore[no-unt
 
 def _write_fitted(stem: Path, vertices, faces) -> None:  # type: ignore[no-untyped-def]
     """Held by base vertex 0, which never moves, at the offset that puts it where it was drawn."""
-    uv = np.full((len(vertices), 2), 0.5)
+    uv = (0.5 + 0.4 * (vertices[:, :2] - CENTRE[:2])).clip(0.0, 1.0)
     _write_obj(stem.with_suffix(".obj"), vertices, uv, {"worn": faces})
     zero = CENTRE + np.array([0.0, -RADII[1], 0.0])
     rows = [f"0 0 0 1 0 0 {x:.5f} {y:.5f} {z:.5f}" for x, y, z in vertices - zero]

@@ -263,10 +263,13 @@ def test_feature_term_needs_its_network(
     write_vgg_weights(path)
     made = objective(recipe("loss.gate=0", "loss.feature=0.1", f"loss.vgg_weights={path}"), CPU)
     assert made.helpers == {"features": path}
-    _, terms = made.losses(Fixed(batch["input"], batch["input"]), batch, 0.0)
-    assert float(terms["feature"]) == pytest.approx(
+    background = batch["input"].clone().requires_grad_()
+    _, terms = made.losses(Fixed(background, batch["input"]), batch, 0.0)
+    assert terms["feature"].item() == pytest.approx(
         0.1 * float(FeatureLoss(VGG19(path))(batch["input"], batch["target"]))
     )
+    terms["feature"].backward()
+    assert background.grad is not None and background.grad.abs().max() > 0.0
 
 
 def test_adversarial_term_and_its_discriminator_pull_apart(batch: dict[str, Tensor]) -> None:

@@ -217,6 +217,15 @@ def test_blocks_measure_a_shift_through_haze(photo: Array) -> None:
     assert shifts.length(0.5) == pytest.approx(np.hypot(2.3, 1.6), abs=0.15)
 
 
+def test_a_blocks_place_is_its_middle() -> None:
+    noise = np.random.default_rng(0).random((79, 79), np.float32)
+    noise = np.asarray(cv2.GaussianBlur(noise, (0, 0), 1.5), np.float32)
+    found = local_shifts(noise, noise, np.eye(3))
+    assert found.matched == 1.0 and np.abs(found.vectors).max() < 0.1
+    # Blocks of 15 pixels every 7, from 4 pixels off the border on: as far from each side.
+    assert found.points.mean(axis=0) == pytest.approx([39.0, 39.0], abs=1e-6)
+
+
 def test_the_common_box_is_the_largest_one() -> None:
     rng = np.random.default_rng(2)
     for trial in range(20):

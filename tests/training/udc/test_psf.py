@@ -292,7 +292,8 @@ def test_fast_lengths_are_even_and_smooth(smallest: int) -> None:
         ({"focal_length_mm": -1.0}, "focal_length_mm"),
         ({"aperture_mm": math.nan}, "aperture_mm"),
         ({"sensor_pixel_um": math.inf}, "sensor_pixel_um"),
-        ({"wavelengths_nm": (0.61, 0.54, 0.46)}, "nm"),
+        ({"wavelengths_nm": (0.61, 0.54, 0.46)}, "expected 200 to 2000"),
+        ({"wavelengths_nm": (2100.0, 540.0, 460.0)}, "expected 200 to 2000"),
         ({"bandwidth_nm": -5.0}, "bandwidth_nm"),
     ],
 )
