@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from afterlens.conversion.mil import package as reader
 from afterlens.conversion.mil.interpret import MilProgram
 from afterlens.conversion.mil.package import DATA_TYPES, TensorType, load_protobuf, read_package
 from afterlens.training.media.errors import UserError
@@ -123,6 +124,34 @@ def test_a_file_that_is_too_large_is_refused_unread(package: Path, file: str, li
     """It is sparse: read, its zeros would fill the memory."""
     os.truncate(package / file, limit + 1)
     assert f"{limit + 1} bytes, at most {limit} are expected" in refusal(package)
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("Manifest.json", "MAX_MANIFEST_BYTES"), (MODEL, "MAX_MODEL_BYTES"), (WEIGHTS, "MAX_WEIGHT_BYTES")],
+)
+def test_a_file_of_just_the_limit_is_read(
+    package: Path, file: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = (package / file).stat().st_size
+    monkeypatch.setattr(reader, name, size)
+    MilProgram.load(package).run({"x": X})
+    monkeypatch.setattr(reader, name, size - 1)
+    assert f"{size} bytes, at most {size - 1} are expected" in refusal(package)
+
+
+@pytest.mark.parametrize(("rank", "reason"), [(16, "declares float32("), (17, "elements are allowed")])
+def test_a_tensor_of_the_highest_rank_is_read(package: Path, rank: int, reason: str) -> None:
+    """It is wrong all the same: the operator makes one of rank 2."""
+
+    def deepen(block: Any, operations: dict[str, Any]) -> None:
+        declared = operations["linear"].outputs[0].type.tensorType
+        for _ in range(rank - 2):
+            declared.dimensions.add().constant.size = 1
+        declared.rank = rank
+
+    edit(package, deepen)
+    assert reason in refusal(package)
 
 
 def test_not_a_package(tmp_path: Path) -> None:
