@@ -329,7 +329,10 @@ def with_a_number(kind: str, shape: list[int], first: bool = False) -> Any:
 
 def clipped(low: str, high: str) -> Any:
     """Perhaps at one end only: the other's name is empty then."""
-    ends = [numpy_helper.from_array(np.array(end, np.float32), name) for name, end in (("low", -0.2), ("high", 0.3))]
+    ends = [
+        numpy_helper.from_array(np.array(end, np.float32), name)
+        for name, end in (("low", -0.2), ("high", 0.3))
+    ]
     nodes = [CONV, helper.make_node("Clip", ["deep", low, high], ["moved"]), shuffled("moved")]
     return graph(nodes, [W, *(end for end in ends if end.name in (low, high))], OUT)
 
