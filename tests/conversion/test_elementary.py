@@ -1,12 +1,15 @@
 """Operators that coremltools does not know: written in others, with the same results."""
 
+import inspect
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from afterlens.conversion.elementary import _FUNCTIONS
 from afterlens.conversion.lower import lower
 from afterlens.training.deployable import Deployable, Port
 
@@ -68,7 +71,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "kthvalue.": lambda x: x - x.kthvalue(2, 1, keepdim=True)[0],
     "kthvalue.default": lambda x: (x + torch.arange(10) / 99).kthvalue(3, -1)[1].float(),
     "prod.": lambda x: x.prod(1),
-    "prod.dim_int": lambda x: x.round().prod(-1, keepdim=True),
+    "prod.dim_int": lambda x: x.round().prod(-1, keepdim=True, dtype=torch.float64).float(),
     # Infinite on both sides, and no number.
     "isinf.": lambda x: (1 / x.round()).isinf().float(),
     "isinf.default": lambda x: (x.round() / x.round()).isinf().float(),
@@ -110,3 +113,17 @@ def test_of_whole_numbers_it_stays(name: str, function: Callable[[Tensor], Tenso
     used = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
     assert any(operator.startswith(f"aten.{name}") for operator in used), used
     assert torch.equal(program.module()(PICTURE)[0], module(PICTURE)[0])
+
+
+@pytest.mark.parametrize("operator", _FUNCTIONS, ids=str)
+def test_what_is_left_out_has_the_operators_own_default(operator: Any) -> None:
+    """A captured graph leaves out what is not given."""
+    function = _FUNCTIONS[operator]
+    if function in (torch.maximum, torch.minimum):
+        return  # they have none
+    own = list(inspect.signature(function).parameters.values())
+    theirs = operator._schema.arguments
+    assert len(own) == len(theirs)
+    for one, other in zip(own, theirs, strict=True):
+        default = other.default_value if other.has_default_value() else inspect.Parameter.empty
+        assert one.default == default, one.name
