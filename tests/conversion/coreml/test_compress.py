@@ -15,6 +15,7 @@ from afterlens.conversion.convert import convert
 from afterlens.conversion.coreml.check import compression_faults
 from afterlens.conversion.coreml.compress import (
     COMPRESSED_VARIANTS,
+    REPRESENTATIONS,
     THRESHOLD,
     Weight,
     compress,
@@ -114,6 +115,23 @@ def test_the_package_computes_with_these_weights(small: Path, plain: dict[str, P
     exact = MilProgram.load(small).run(picture, eight_bit=False)["restored"]
     np.testing.assert_array_equal(got, expected)
     assert not np.array_equal(got, exact)
+
+
+def test_a_form_says_how_large_it_is_in_the_file(small: Path, tmp_path: Path) -> None:
+    """By which the plan of `mixed` decides: each form in turn against all in float16."""
+
+    def bytes_of(plan: dict[str, str]) -> int:
+        compress(small, "mixed", tmp_path / "planned.mlpackage", plan)
+        return (tmp_path / "planned.mlpackage/Data/com.apple.CoreML/weights/weight.bin").stat().st_size
+
+    weights = weights_of(read_package(small))
+    plain = dict.fromkeys(weights, "float16")
+    whole = bytes_of(plain)
+    for name, weight in weights.items():
+        stored = 64 + -(-2 * weight.values.size // 64) * 64
+        for kind in REPRESENTATIONS[:-1]:
+            saved_bytes = whole - bytes_of({**plain, name: kind})
+            assert saved_bytes == stored - compressed(weight, kind).size(), (name, kind)
 
 
 # int8
