@@ -133,7 +133,7 @@ def test_factors_of_columns_that_are_as_many_as_channels_stay() -> None:
 def test_weights_are_not_made_smaller_than_float16_likes(largest: float, factor: float, folded: bool) -> None:
     layer = _convolution()
     with torch.no_grad():
-        layer.weight *= largest / layer.weight.abs().max()  # type: ignore[operator,union-attr]
+        layer.weight *= largest / layer.weight.abs().max()  # type: ignore[operator]
     assert _lowered(layer, lambda f: f * factor)[1] == (["conv2d"] if folded else ["conv2d", "mul"])
 
 

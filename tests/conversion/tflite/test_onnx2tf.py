@@ -25,6 +25,7 @@ from afterlens.conversion.operator_counts import operator_counts
 from afterlens.conversion.tflite.graph import read_tflite
 from afterlens.conversion.tflite.onnx2tf import (
     Onnx2tf,
+    _reason,
     _refusal,
     align_corners,
     finish_tflite,
@@ -202,6 +203,63 @@ def test_a_broken_graph_is_one_line_without_temporary_paths(tmp_path: Path) -> N
     assert "Error" in str(caught.value)
 
 
+@pytest.fixture
+def named_graph(tmp_path: Path) -> Path:
+    """Two operators: one knows its layer and line, the other only its kind."""
+    nodes = [
+        onnx.helper.make_node(kind, [one], [other], name=name)
+        for kind, one, other, name in (("Atan", "x", "y", "node_atan"), ("Relu", "y", "z", "node_relu"))
+    ]
+    for key, value in (
+        ("name_scopes", "['', 'lens', 'lens.curve', 'atan']"),
+        ("class_hierarchy", "['nets.Camera', 'nets.Lens', 'nets.parts.Curve', 'aten.atan.default']"),
+        ("stack_trace", 'File "/home/me/nets/parts.py", line 12, in forward'),
+    ):
+        nodes[0].metadata_props.append(onnx.StringStringEntryProto(key=f"pkg.torch.onnx.{key}", value=value))
+    ports = [onnx.helper.make_tensor_value_info(name, 1, [1, 3]) for name in "xz"]
+    path = tmp_path / "named.onnx"
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", ports[:1], ports[1:])), path)
+    return path
+
+
+ATAN = "operator Atan (layer lens.curve (Curve); parts.py, line 12) (write it with other operators)"
+LONG = "ValueError: " + "a" * 300
+
+
+@pytest.mark.parametrize(
+    ("log", "told"),
+    [
+        ("", "no output"),
+        ("\n  \n", "no output"),
+        ("a hint\n  the end  \n", "the end"),
+        ("KeyError: one\nan end", "KeyError: one"),
+        (
+            "  tensorflow.errors.InvalidArgumentError: two\nan end",
+            "tensorflow.errors.InvalidArgumentError: two",
+        ),
+        ("OurException: three\nan Error: four", "OurException: three"),
+        ("Errors: 5\nKeyErrors\nan end", "an end"),
+        (LONG, LONG[:200]),
+        ("onnx_op_name: node_atan\nKeyError: one", f"{ATAN}: KeyError: one"),
+        ("onnx_op_name: wa/node_atan\nKeyError: one", f"{ATAN}: KeyError: one"),
+        ("ERROR at ONNX operation: node_atan\nKeyError: one", f"{ATAN}: KeyError: one"),
+        (
+            "onnx_op_name: node_relu\nthe end",
+            "operator Relu (the network's forward) (write it with other operators): the end",
+        ),
+        ("onnx_op_name: node_tan\nthe end", "operator node_tan (write it with other operators): the end"),
+    ],
+)
+def test_what_a_log_says_of_a_failure(log: str, told: str, named_graph: Path) -> None:
+    assert _reason(log, named_graph) == told
+
+
+def test_a_graph_that_cannot_be_read_has_operators_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "broken.onnx").write_text("no graph")
+    said = _reason("onnx_op_name: node_atan\nKeyError: one", tmp_path / "broken.onnx")
+    assert said == "operator node_atan (write it with other operators): KeyError: one"
+
+
 def test_of_several_errors_the_last_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _stand_in(tmp_path, monkeypatch, "echo 'KeyError: first'\necho 'ValueError: last'\necho 'a hint'\nexit 3")
     (tmp_path / "graph.onnx").write_bytes(b"")
@@ -362,6 +420,11 @@ def test_an_operator_that_tflite_lacks_is_named() -> None:
     assert _refusal(said, Path(), None).startswith(
         "TFLite has no operator for Atan; write it in the network with others"
     )
+    both = (
+        "Node number 3 (FlexTan) failed.\nNode number 1 (FlexAcos) failed.\nNode number 9 (FlexTan) failed."
+    )
+    assert _refusal(both, Path(), None).startswith("TFLite has no operator for Acos, Tan; write it")
+    assert _refusal(" \n", Path(), None) == "the TFLite runtime refuses it (no reason given)"
     assert _refusal("Mmap of the file failed.\nmore", Path(), None) == (
         "the TFLite runtime refuses it (Mmap of the file failed.)"
     )

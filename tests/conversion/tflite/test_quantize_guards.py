@@ -80,6 +80,95 @@ def test_a_clamp_that_does_not_hold_zero_is_not_folded(tmp_path: Path) -> None:
     assert "MAXIMUM" in operator_names(read_tflite(tmp_path / "q.tflite"))
 
 
+def limit(file: File, kind: str, source: int, *values: float, shape: tuple[int, ...] = ()) -> int:
+    """The result of a clamp; one of kind RELU has no limit."""
+    result = file.tensor(SHAPE)
+    constants = [file.tensor(shape, data=np.array(values, np.float32).reshape(shape))] if values else []
+    options = schema.MaximumMinimumOptionsT() if kind in ("MINIMUM", "MAXIMUM") else None
+    file.operator(kind, [source, *constants], [result], options)
+    return result
+
+
+def summed(file: File, *sources: int) -> int:
+    result = file.tensor(SHAPE)
+    file.operator("ADD", [*sources], [result], schema.AddOptionsT())
+    return result
+
+
+def pooled(file: File, source: int) -> int:
+    result = file.tensor(SHAPE)
+    options = schema.Pool2DOptionsT()
+    options.strideH = options.strideW = options.filterHeight = options.filterWidth = 1
+    file.operator("MAX_POOL_2D", [source], [result], options)
+    return result
+
+
+CLAMPS: dict[str, tuple[Any, tuple[str, ...]]] = {
+    # Of the file, the image and its convolution; and the clamps that are still there in int8. Those that do not reach
+    # beyond zero are of a sum: behind a padded convolution in float, LiteRT's kernels refuse them or crop the picture.
+    "from below": (lambda f, i, m: limit(f, "RELU", m), ()),
+    "from above": (lambda f, i, m: limit(f, "MINIMUM", m, 0.5), ()),
+    "by a limit with axes": (lambda f, i, m: limit(f, "MINIMUM", m, 0.5, shape=(1, 1, 1, 1)), ()),
+    "below zero": (lambda f, i, m: limit(f, "MAXIMUM", m, -0.5), ()),
+    "at zero": (lambda f, i, m: limit(f, "MINIMUM", summed(f, m, i), 0.0), ()),
+    "on both sides": (lambda f, i, m: limit(f, "MINIMUM", limit(f, "RELU", m), 1.0), ()),
+    "of a sum": (lambda f, i, m: limit(f, "RELU", summed(f, m, i)), ()),
+    "above zero": (lambda f, i, m: limit(f, "MAXIMUM", summed(f, m, i), 0.1), ("MAXIMUM",)),
+    "below a number below zero": (lambda f, i, m: limit(f, "MINIMUM", summed(f, m, i), -0.1), ("MINIMUM",)),
+    "by a limit for each channel": (
+        lambda f, i, m: limit(f, "MINIMUM", m, 0.1, 0.2, 0.3, 0.4, shape=(1, 1, 1, 4)),
+        ("MINIMUM",),
+    ),
+    "by another picture": (
+        lambda f, i, m: (
+            f.operator("MINIMUM", [m, i], [r := f.tensor(SHAPE)], schema.MaximumMinimumOptionsT()) or r
+        ),
+        ("MINIMUM",),
+    ),
+    "of the image": (lambda f, i, m: summed(f, m, limit(f, "RELU", i)), ("RELU",)),
+    "of a sigmoid": (lambda f, i, m: limit(f, "MINIMUM", limit(f, "LOGISTIC", m), 0.5), ("MINIMUM",)),
+    "of what keeps its scale": (lambda f, i, m: limit(f, "RELU", pooled(f, m)), ("RELU",)),
+    "to six": (lambda f, i, m: limit(f, "RELU6", m), ("RELU6",)),
+    "of what int8 cannot": (lambda f, i, m: limit(f, "RELU", limit(f, "SIN", m)), ("RELU",)),
+}
+
+
+@pytest.mark.parametrize(("make", "left"), CLAMPS.values(), ids=CLAMPS)
+def test_a_clamp_is_folded_where_the_range_can_be_its_limit(
+    make: Any, left: tuple[str, ...], tmp_path: Path
+) -> None:
+    file = File()
+    image, made = convolved(file)
+    result = make(file, image, made)
+    model = file.finish([image], [result])
+    kinds = [kind for kind in operator_names(model) if kind in ("RELU", "RELU6", "MINIMUM", "MAXIMUM")]
+    after = operator_names(quantized(model, Scheme.INT8, tmp_path / "q.tflite"))
+    assert [kind for kind in after if kind in ("RELU", "RELU6", "MINIMUM", "MAXIMUM")] == list(left)
+    widest = np.ptp(measure_ranges(model, [{"t0": WIDE[0]}])[made])
+    exact, got = run(pack(model), WIDE), run((tmp_path / "q.tflite").read_bytes(), WIDE)
+    print(f"{np.abs(got - exact).max() / widest * 255:.1f} steps of the convolution's range")
+    assert np.abs(got - exact).max() < 8 * widest / 255
+    if "RELU6" not in kinds:  # which int16 has none for
+        wide = operator_names(quantized(model, Scheme.INT16, tmp_path / "q.tflite"))
+        assert [kind for kind in wide if kind in kinds] == kinds
+
+
+def test_a_clamp_of_an_operator_in_float_is_not_folded(tmp_path: Path) -> None:
+    file = File()
+    image, made = convolved(file)
+    model = file.finish([image], [limit(file, "RELU", made)])
+    ranges = measure_ranges(model, [{"t0": WIDE[0]}])
+    for keep, kinds in (
+        ([], ["QUANTIZE", "CONV_2D", "DEQUANTIZE"]),
+        ([0], ["CONV_2D", "QUANTIZE", "RELU", "DEQUANTIZE"]),
+        ([1], ["QUANTIZE", "CONV_2D", "DEQUANTIZE", "RELU"]),
+        ([0, 1], ["CONV_2D", "RELU"]),
+    ):
+        (tmp_path / "q.tflite").write_bytes(quantize(model, ranges, Scheme.INT8, keep))
+        assert operator_names(read_tflite(tmp_path / "q.tflite")) == kinds
+        assert steps_off(model, tmp_path / "q.tflite") < 4
+
+
 @pytest.mark.parametrize("scheme", [Scheme.INT8, Scheme.INT16])
 @pytest.mark.parametrize(
     ("kind", "int8", "int16"),
