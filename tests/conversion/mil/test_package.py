@@ -225,6 +225,18 @@ def test_one_name_for_two_values(package: Path) -> None:
     assert "two values" in refusal(package)
 
 
+@pytest.mark.parametrize("taken", ["x", "", "another"])
+def test_a_constant_needs_a_name_of_its_own(package: Path, taken: str) -> None:
+    """Not an input's, none at all, or another constant's."""
+
+    def rename(block: Any, operations: dict[str, Any]) -> None:
+        constants = [operation for operation in block.operations if operation.type == "const"]
+        constants[1].outputs[0].name = constants[0].outputs[0].name if taken == "another" else taken
+
+    edit(package, rename)
+    assert "two values" in refusal(package)
+
+
 def test_a_result_of_another_shape_than_declared(package: Path) -> None:
     def shrink(block: Any, operations: dict[str, Any]) -> None:
         operations["linear"].outputs[0].type.tensorType.dimensions[0].constant.size = 3

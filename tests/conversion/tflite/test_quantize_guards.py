@@ -170,6 +170,37 @@ def test_a_clamp_of_an_operator_in_float_is_not_folded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scheme", [Scheme.INT8, Scheme.INT16])
+def test_what_several_read_is_converted_once(scheme: Scheme, tmp_path: Path) -> None:
+    """The image by two integer operators, and their sum by two float ones and the app."""
+    file = File()
+    image, made = convolved(file)
+    total = summed(file, image, made)
+    waves = [limit(file, "SIN", total), limit(file, "COS", total)]
+    model = file.finish([image], [total, *waves])
+    after = operator_names(quantized(model, scheme, tmp_path / "q.tflite"))
+    assert sorted(after) == ["ADD", "CONV_2D", "COS", "DEQUANTIZE", "QUANTIZE", "SIN"]
+
+
+@pytest.mark.parametrize("scheme", Scheme)
+def test_nothing_is_in_the_file_that_nothing_reads(scheme: Scheme, tmp_path: Path) -> None:
+    """A matrix product without a bias has no tensor in its place."""
+    file = File()
+    image, made = file.tensor(SHAPE), file.tensor(SHAPE)
+    options = schema.FullyConnectedOptionsT()
+    options.keepNumDims = True
+    file.operator("FULLY_CONNECTED", [image, file.tensor((4, 4), data=normal(7, 4, 4)), -1], [made], options)
+    model = file.finish([image], [made])
+    after = quantized(model, scheme, tmp_path / "q.tflite")
+    graph = after.subgraphs[0]
+    read = {*graph.inputs, *graph.outputs}.union(*(operator.inputs for operator in graph.operators)) - {-1}
+    assert read == set(range(len(graph.tensors)))
+    assert sorted({tensor.buffer for tensor in graph.tensors} | {0}) == list(range(len(after.buffers)))
+    (product,) = (o for o in graph.operators if len(o.inputs) == 3)
+    assert product.inputs[2] == -1
+    assert steps_off(model, tmp_path / "q.tflite") < 4
+
+
+@pytest.mark.parametrize("scheme", [Scheme.INT8, Scheme.INT16])
 @pytest.mark.parametrize(
     ("kind", "int8", "int16"),
     [
