@@ -10,7 +10,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from afterlens.conversion.tflite.graph import builtin_number, operator_names, pack, read_tflite
-from afterlens.conversion.tflite.quantize import _VERSIONS, quantize
+from afterlens.conversion.tflite.quantize import _VERSIONS, quantizable, quantize
 from afterlens.conversion.tflite.ranges import covering, extremes, measure_ranges
 from afterlens.conversion.tflite.scales import Scheme
 from afterlens.training.deployable import Port
@@ -345,6 +345,40 @@ REST = {
 
 def test_the_table_of_versions_is_whole_and_has_those_of_tensorflow() -> None:
     assert {**VERSIONS, **PAIR, **REST} == _VERSIONS
+
+
+WITHOUT_INT16 = {"DEPTH_TO_SPACE", "SPACE_TO_DEPTH", "MIRROR_PAD", "RELU6", "DEPTHWISE_CONV_2D"}
+"""TFLite has no kernels for them."""
+
+
+@pytest.mark.parametrize(
+    "kind", [*sorted({*VERSIONS, *PAIR, *REST} - {"QUANTIZE", "DEQUANTIZE"}), "SIN", "DIV"]
+)
+def test_each_scheme_takes_the_operators_that_there_are_kernels_for(kind: str) -> None:
+    file = File()
+    image, result = file.tensor(SHAPE), file.tensor(SHAPE)
+    # The first input of a transposed convolution is its output's shape; those of others are read in this order.
+    weights = file.tensor((4,), data=np.zeros(4))
+    file.operator(kind, [weights, weights, image] if kind == "TRANSPOSE_CONV" else [image, weights], [result])
+    model = file.finish([image], [result])
+    wanted = {
+        Scheme.INT8: kind not in ("SIN", "DIV"),
+        Scheme.INT16: kind not in {"SIN", "DIV", *WITHOUT_INT16},
+        Scheme.DYNAMIC: kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"),
+    }
+    assert {scheme: quantizable(model, scheme) == [0] for scheme in Scheme} == wanted
+
+
+@pytest.mark.parametrize("scheme", Scheme)
+def test_operators_of_whole_numbers_and_products_with_the_weights_first_stay(scheme: Scheme) -> None:
+    file = File()
+    image, weights = file.tensor(SHAPE), file.tensor((4, 4), data=np.zeros((4, 4)))
+    number, whole = file.tensor((4,), np.int32), file.tensor((4,), np.int32)
+    one, two = file.tensor(SHAPE), file.tensor(SHAPE)
+    file.operator("RESHAPE", [number], [whole])
+    file.operator("FULLY_CONNECTED", [weights, image], [one])
+    file.operator("FULLY_CONNECTED", [image, weights], [two])
+    assert quantizable(file.finish([image, number], [whole, one, two]), scheme) == [2]
 
 
 # Ranges
