@@ -1,14 +1,12 @@
 """The limits of what a file may hold, on both sides of each."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from afterlens.conversion.bundle.contract import CONTRACT_FILE, read_bundle
 from afterlens.conversion.bundle.proof import PROOF_FILE, read_proof
 from afterlens.conversion.bundle.strict_json import Count, Positive, Sha256, Side, Text, parse, read_json
 from afterlens.training.media.errors import UserError
@@ -51,23 +49,13 @@ def test_a_file_of_just_the_limit_is_read_and_one_byte_more_is_refused(tmp_path:
         read_json(path, max_bytes=5, remedy="again")
 
 
-@pytest.mark.parametrize(
-    ("name", "limit", "read"),
-    [
-        (CONTRACT_FILE, 4 * 2**20, lambda path: read_bundle(path.parent)),
-        (PROOF_FILE, 64 * 2**20, read_proof),
-    ],
-    ids=[CONTRACT_FILE, PROOF_FILE],
-)
-def test_a_document_that_no_converter_writes_is_refused_unread(
-    name: str, limit: int, read: Callable[[Path], object], tmp_path: Path
-) -> None:
+def test_a_proof_that_no_verification_writes_is_refused_unread(tmp_path: Path) -> None:
     """200 and more times what a real one has; it is sparse. At the limit it is read, and is no JSON."""
-    path = tmp_path / name
+    path, limit = tmp_path / PROOF_FILE, 64 * 2**20
     path.touch()
     os.truncate(path, limit + 1)
     with pytest.raises(UserError, match=f"larger than {limit} bytes"):
-        read(path)
+        read_proof(path)
     os.truncate(path, limit)
     with pytest.raises(UserError, match="not valid JSON"):
-        read(path)
+        read_proof(path)
