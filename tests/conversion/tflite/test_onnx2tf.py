@@ -309,6 +309,29 @@ def test_a_file_that_is_not_what_pytorch_computes_is_made_again_in_strict_mode(
     )  # no search after a refusal that is thrown away
 
 
+def test_inputs_get_their_names_back_however_the_tool_calls_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are numbered for it; it may add words of TensorFlow's own."""
+    names = ("photo", "Photo", "style")
+    ports = [onnx.helper.make_tensor_value_info(name, 1, [1, 3]) for name in names]
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "g", ports, [])), tmp_path / "graph.onnx")
+    file = File()
+    tensors = [file.tensor((1, 3)) for _ in names]
+    for tensor, name in zip(tensors, ("port_2", "serving_default_port_0:0", "port_1:0"), strict=True):
+        file.graph.tensors[tensor].name = name.encode()
+    result = file.tensor((1, 3))
+    file.operator("ADD", tensors[:2], [result], schema.AddOptionsT())
+    made = file.write(tmp_path / "made.tflite", tensors, [result])
+    _stand_in(tmp_path, monkeypatch, f"mkdir -p out\ncp {made} out/graph_float32.tflite")
+    with Onnx2tf(tmp_path / "graph.onnx", tmp_path / "w") as tool:
+        files = tool.finish(_accept)
+    for path in files.values():
+        model = read_tflite(path)
+        own = [model.subgraphs[0].tensors[index].name for index in model.subgraphs[0].inputs]
+        assert own == [b"style", b"photo", b"Photo"]
+
+
 def test_the_tool_does_not_outlive_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _stand_in(tmp_path, monkeypatch, "exec sleep 100")
     (tmp_path / "graph.onnx").write_bytes(b"")
