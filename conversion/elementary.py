@@ -82,8 +82,8 @@ def _median_of_all(x: Tensor) -> Tensor:
     return x.reshape(-1).sort(0)[0][(x.numel() - 1) // 2]
 
 
-def _product(x: Tensor, dim: int, keepdim: bool = False) -> Tensor:
-    first, *others = x.split(1, dim)
+def _product(x: Tensor, dim: int, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Tensor:
+    first, *others = x.to(dtype or x.dtype).split(1, dim)
     for other in others:
         first = first * other
     return first if keepdim else first.squeeze(dim)

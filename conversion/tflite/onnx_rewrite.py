@@ -40,11 +40,11 @@ def name_ports(model: Any, names: Mapping[str, str]) -> None:
     graph = model.graph
     own = {name for node in graph.node for name in (*node.input, *node.output)}
     own |= {value.name for value in (*graph.initializer, *graph.input, *graph.output, *graph.value_info)}
-    moved = dict(names)
+    moved, taken = dict(names), own | set(names.values())
     for new in names.values():
         if new in own and new not in names:
-            moved[new] = next(free for n in itertools.count() if (free := f"{new}_{n}") not in own)
-            own.add(moved[new])
+            moved[new] = next(free for n in itertools.count() if (free := f"{new}_{n}") not in taken)
+            taken.add(moved[new])
     for node in graph.node:
         for side in (node.input, node.output):
             for place, name in enumerate(side):

@@ -93,9 +93,75 @@ KEPT: dict[str, tuple[Callable[[Tensor], Tensor], list[str]]] = {
     "the square": (lambda f: f * f, ["conv2d", "mul"]),
     "weights that float16 would lose": (lambda f: f * 1e-5, ["conv2d", "mul"]),
     "a multiple of what is added": (lambda f: torch.add(f, CHANNELS, alpha=2), ["conv2d", "add"]),
+    "a multiple taken from a number": (lambda f: torch.rsub(f, 1.0, alpha=2), ["conv2d", "rsub"]),
+    "a quotient by zero": (lambda f: f / torch.tensor([0.0, 1.0, 2.0]).reshape(3, 1, 1), ["conv2d", "div"]),
+    "the larger one": (lambda f: torch.maximum(f, CHANNELS), ["conv2d", "maximum"]),
+    "a sum with what is computed": (
+        lambda f: f + PICTURE.mean() * f.mean(),
+        ["conv2d", "mean", "mul", "add"],
+    ),
+    "a result of two steps": (lambda f: torch.relu(f) * 0.2, ["conv2d", "relu", "mul"]),
 }
 
 
 @pytest.mark.parametrize(("function", "kept"), KEPT.values(), ids=KEPT)
 def test_everything_else_stays(function: Callable[[Tensor], Tensor], kept: list[str]) -> None:
     assert _lowered(_convolution(), function)[1] == kept
+
+
+def test_factors_of_columns_that_are_as_many_as_channels_stay() -> None:
+    torch.manual_seed(0)
+    wide = nn.Conv2d(3, 20, 3, padding=1)
+    assert _lowered(wide, lambda f: f * MAP)[1] == ["conv2d", "mul"]
+    assert _lowered(wide, lambda f: f * MAP.reshape(20, 1, 1))[1] == ["conv2d"]
+    assert _lowered(wide, lambda f: f * MAP.reshape(1, 20, 1, 1))[1] == ["conv2d"]
+
+
+@pytest.mark.parametrize(
+    ("largest", "factor", "folded"),
+    [
+        (1.0, 1.001e-3, True),
+        (1.0, 0.999e-3, False),
+        (2e-3, 0.501, True),  # what float16 would lose begins at a thousandth
+        (2e-3, 0.499, False),
+        (1e-4, 1.0, True),  # no smaller than they are
+        (1e-4, 1.5, True),
+        (1e-4, -1.0, True),
+        (1e-4, 0.99, False),
+    ],
+)
+def test_weights_are_not_made_smaller_than_float16_likes(largest: float, factor: float, folded: bool) -> None:
+    layer = _convolution()
+    with torch.no_grad():
+        layer.weight *= largest / layer.weight.abs().max()  # type: ignore[operator]
+    assert _lowered(layer, lambda f: f * factor)[1] == (["conv2d"] if folded else ["conv2d", "mul"])
+
+
+class _Computed(nn.Module):
+    """A convolution whose weight or bias depends on the picture."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.what, self.weight, self.bias = (
+            what,
+            nn.Parameter(torch.rand(3, 3, 1, 1)),
+            nn.Parameter(torch.rand(3)),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.mean((0, 2, 3))
+        weight = self.weight * mean.reshape(3, 1, 1, 1) if self.what == "weight" else self.weight
+        bias = self.bias * mean if self.what == "bias" else self.bias
+        return nn.functional.conv2d(x, weight, bias)
+
+
+@pytest.mark.parametrize(("what", "kept"), [("neither", 0), ("weight", 1), ("bias", 1)])
+def test_what_the_network_computes_is_no_weight(what: str, kept: int) -> None:
+    names = _lowered(_Computed(what), lambda f: f * 0.2)[1]
+    assert names[names.index("conv2d") + 1 :] == ["mul"] * kept
+
+
+def test_a_convolution_that_keeps_the_size_is_folded_too() -> None:
+    layer = nn.Conv2d(3, 3, 3, padding="same")
+    assert _lowered(layer, lambda f: (f - CHANNELS) / 3)[1] == ["conv2d"]

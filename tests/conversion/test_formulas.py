@@ -94,6 +94,77 @@ def test_deviations_are_means_of_squares(function: Callable[[Tensor], Tensor]) -
     assert "mean" in operators and not {"std", "var"} & set(operators)
 
 
+KEPT: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "the rest of whole numbers": (lambda x: torch.remainder((x * 99).int(), 7).float(), "remainder"),
+    "a softplus whose threshold is where it is exact": (lambda x: F.softplus(x, threshold=16.0), "softplus"),
+    "a deviation of one number": (lambda x: x + x.std(0).nan_to_num(0.5), "std"),
+    "the variance of two less two": (
+        lambda x: x + torch.var(x[:, :2], 1, correction=2).nan_to_num(posinf=1),
+        "var",
+    ),
+    "windows without a batch": (lambda x: F.unfold(x[0], 4, stride=4).reshape(x.shape), "im2col"),
+    "windows put back without a batch": (
+        lambda x: F.fold(x.reshape(48, 30), (24, 20), 4, stride=4)[None],
+        "col2im",
+    ),
+    "whole numbers, bit by bit": (lambda x: ((x * 9).int() & (x * 7).int()).float(), "__and__"),
+    "a table of two places": (
+        lambda x: (x * 2)[:, torch.tensor([2, 0, 1])[:, None], torch.arange(24)[None]],
+        "index",
+    ),
+    "places of two axes in a table of four": (
+        lambda x: (x * 2)[:, :, torch.arange(24).reshape(12, 2)],
+        "index",
+    ),
+    "part of a slice": (lambda x: (x * 2)[..., 1:, :], "slice"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*degrees of freedom")
+@pytest.mark.parametrize(("function", "kept"), KEPT.values(), ids=KEPT)
+def test_what_differs_in_one_point_stays(function: Callable[[Tensor], Tensor], kept: str) -> None:
+    assert kept in _operators(function)
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (lambda r: r * 2 + r, ["div", "mul", "add"]),  # another reader
+        (lambda r: r * 2 + r * 3, ["div", "mul", "mul", "add"]),
+        (lambda r: r * r, ["div", "mul"]),
+        (lambda r: r + 2, ["div", "add"]),
+        (lambda r: r * torch.arange(20), ["div", "mul"]),
+        (lambda r: r * 2, ["div"]),
+        (lambda r: 0.5 * r, ["div"]),
+    ],
+    ids=["and itself", "twice", "its square", "a sum", "a tensor", "whole", "half"],
+)
+def test_a_reciprocal_takes_the_number_that_it_alone_is_multiplied_by(
+    function: Callable[[Tensor], Tensor], expected: list[str]
+) -> None:
+    assert _operators(lambda x: function((x + 0.5).reciprocal())) == ["add", *expected]
+
+
+@pytest.mark.parametrize("threshold", [15.9, 1.0])
+def test_a_threshold_below_is_kept(threshold: float) -> None:
+    assert "where" in _operators(lambda x: F.softplus(40 * x - 20, threshold=threshold))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride"),
+    [((4, 2), (4, 2)), ((4, 4), (4, 2)), ((5, 5), (5, 5)), ((3, 3), (3, 3)), ((1, 1), (2, 2))],
+    ids=str,
+)
+def test_other_windows_are_put_back_by_a_convolution(
+    kernel: tuple[int, int], stride: tuple[int, int]
+) -> None:
+    """They are no squares, overlap, or leave a rest at the edge."""
+    operators = _operators(
+        lambda x: F.fold(F.unfold(x, kernel, stride=stride) * 2, x.shape[2:], kernel, stride=stride)
+    )
+    assert "conv_transpose2d" in operators and "pixel_shuffle" not in operators
+
+
 def test_square_windows_side_by_side_are_a_shuffle() -> None:
     operators = _operators(lambda x: F.fold(F.unfold(x, 4, stride=4) * 2, x.shape[2:], 4, stride=4))
     assert "pixel_shuffle" in operators and "conv_transpose2d" not in operators

@@ -93,6 +93,47 @@ CASES = {
     "nearest to a size": (_resize("nearest", size=(31, 17)), 24, 20, "index_select"),
     "nearest-exact, larger": (_resize("nearest-exact", scale_factor=1.5), 25, 21, "index_select"),
     "nearest-exact, smaller": (_resize("nearest-exact", size=(11, 8)), 24, 21, "index_select"),
+    # Only one axis asks for it.
+    "area, rows by a whole factor": (_area((12, 7)), 24, 20, "conv2d"),
+    "area, columns by a whole factor": (_area((7, 10)), 24, 20, "conv2d"),
+    "bilinear, odd columns": (_resize("bilinear", scale_factor=(2.0, 1.3)), 24, 21, "conv2d"),
+    "bilinear, odd rows": (_resize("bilinear", scale_factor=(0.7, 2.0)), 24, 21, "conv2d"),
+    "bicubic, two factors": (_resize("bicubic", scale_factor=(1.7, 0.6)), 23, 19, "conv2d"),
+    "nearest, whole rows": (_resize("nearest", size=(48, 31)), 24, 20, "index_select"),
+    "nearest, whole columns": (_resize("nearest", size=(31, 40)), 24, 20, "index_select"),
+    "nearest, two factors": (_resize("nearest", scale_factor=(1.7, 0.6)), 23, 19, "index_select"),
+    "maxima with padded rows": (lambda x: F.max_pool2d(x - 1, (3, 1), 1, (1, 0)), 25, 20, "pad"),
+    "maxima with padded columns": (lambda x: F.max_pool2d(x - 1, (1, 3), 1, (0, 1)), 25, 20, "pad"),
+    "maxima beyond the edge, not padded": (
+        lambda x: F.max_pool2d(x - 1, 3, 2, ceil_mode=True),
+        24,
+        20,
+        "pad",
+    ),
+    "maxima far apart": (lambda x: F.max_pool2d(x - 1, 2, dilation=2), 24, 20, "max_pool2d"),
+    "average of padded rows": (lambda x: F.avg_pool2d(x, (3, 2), 2, (1, 0)), 24, 20, "pad"),
+    "average of padded columns": (lambda x: F.avg_pool2d(x, (2, 3), 2, (0, 1)), 24, 20, "pad"),
+    "circular, before alone": (lambda x: F.pad(x, (2, 0, 1, 0), mode="circular"), 24, 20, "cat"),
+    "circular, after alone": (lambda x: F.pad(x, (0, 2, 0, 1), mode="circular"), 24, 20, "cat"),
+    "circular, columns alone": (lambda x: F.pad(x, (2, 1, 0, 0), mode="circular"), 24, 20, "cat"),
+    "circular, all cropped": (lambda x: F.pad(x, (-2, -1, 0, -3), mode="circular"), 24, 20, "narrow"),
+    "cropped after": (lambda x: F.pad(x, (0, -2)), 24, 20, "narrow"),
+    "lines, aligned": (
+        lambda x: F.interpolate(x.flatten(2), size=481, mode="linear", align_corners=True)[..., 1:].reshape(
+            x.shape
+        ),
+        24,
+        20,
+        "conv2d",
+    ),
+    "lines, nearest-exact": (
+        lambda x: F.interpolate(x.flatten(2), scale_factor=1.3, mode="nearest-exact")[..., :480].reshape(
+            x.shape
+        ),
+        24,
+        20,
+        "index_select",
+    ),
 }
 
 
@@ -129,6 +170,58 @@ def test_what_the_converters_know_is_left_alone(function: Callable[[Tensor], Ten
     used = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
     assert not any(word in name for name in used for word in ("conv2d", "cat", "index_select"))
     assert len(used) == 1, used
+
+
+def _calls(program: ExportedProgram) -> list[str]:
+    return [str(node.target).split(".")[1] for node in program.graph.nodes if node.op == "call_function"]
+
+
+KEPT: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "a running sum of channels": (lambda x: x.cumsum(1), "cumsum"),
+    "a running sum of lines": (lambda x: x.flatten(2).cumsum(2).reshape(x.shape), "cumsum"),
+    "bilinear to a size": (_resize("bilinear", size=(31, 17)), "upsample_bilinear2d"),
+    "bilinear, whole columns and rows": (_resize("bilinear", scale_factor=(2.0, 3.0)), "upsample_bilinear2d"),
+    "bilinear, a factor that fits": (_resize("bilinear", scale_factor=1.5), "upsample_bilinear2d"),
+    "pools without a batch": (lambda x: F.adaptive_avg_pool2d(x[0], (12, 7))[None], "adaptive_avg_pool2d"),
+    "padding": (lambda x: F.pad(x, (1, 0, 2, 3), value=0.5), "pad"),
+    "edges": (lambda x: F.pad(x, (1, 0, 2, 3), mode="replicate"), "pad"),
+    "an instance norm of the picture's own": (nn.InstanceNorm2d(3, affine=True), "instance_norm"),
+    "maxima far apart with a stride": (lambda x: F.max_pool2d(x, 2, 2, dilation=2), "max_pool2d"),
+}
+
+
+@pytest.mark.parametrize(("function", "kept"), KEPT.values(), ids=KEPT)
+def test_what_differs_from_a_rewritten_operator_in_one_point_stays(
+    function: Callable[[Tensor], Tensor], kept: str
+) -> None:
+    """Beside those that are rewritten, in `CASES`."""
+    program = lower(_deployable(function, 24, 20))
+    used = _calls(program)
+    assert kept in used
+    assert not {"conv2d", "index_select", "cat", "narrow"} & set(used)
+    picture = torch.rand(1, 3, 24, 20, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(program.module()(picture)[0], function(picture))
+
+
+def test_whole_factors_of_nearest_exact_are_those_of_nearest() -> None:
+    picture = torch.rand(1, 3, 24, 20, generator=torch.Generator().manual_seed(0))
+    function = _resize("nearest-exact", scale_factor=(2.0, 3.0))
+    program = lower(_deployable(function, 24, 20))
+    assert _calls(program) == ["upsample_nearest2d"]
+    assert torch.equal(program.module()(picture)[0], function(picture))
+
+
+def test_padding_that_counts_as_the_picture_needs_no_shares() -> None:
+    assert "mul" not in _calls(lower(_deployable(lambda x: F.avg_pool2d(x, 5, 1, 2), 24, 20)))
+
+
+def test_a_dilated_transposed_convolution_of_computed_weights_stays() -> None:
+    def function(x: Tensor) -> Tensor:
+        weight = x[0, :, :3, :3].reshape(3, 1, 3, 3).expand(3, 3, 3, 3)
+        return F.conv_transpose2d(x, weight, dilation=2)
+
+    assert "conv_transpose2d" in _calls(lower(_deployable(function, 12, 10)))
 
 
 @pytest.mark.parametrize(("stride", "groups", "bias"), [(1, 1, True), (2, 3, False)])
@@ -404,6 +497,62 @@ def test_what_onnx2tf_gets_wrong_is_rewritten_for_it_alone(
     assert any(operator in call for call in calls(program))
     assert not any(gone in call for call in calls(program))
     assert any(gone in call for call in calls(lower(deployable)))
+
+
+KEPT_FOR_ONNX: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "places of another picture's size": (
+        lambda x: torch.take_along_dim(x.mean(1, keepdim=True), PLACES % 20, 3),
+        "take_along_dim",
+    ),
+    "places in a list of everything": (
+        lambda x: torch.take_along_dim(x, PLACES.reshape(-1)).reshape(x.shape),
+        "take_along_dim",
+    ),
+    "lines by a matrix": (lambda x: (x[0] @ MATRIX[:20])[None], "matmul"),
+    "by a matrix for each channel": (lambda x: x @ MATRIX[:20].expand(1, 3, 20, 24).contiguous(), "matmul"),
+    "by a matrix that is computed": (lambda x: x @ x.transpose(2, 3), "matmul"),
+    "weights that are computed, of one group": (
+        lambda x: F.conv2d(x, x[:, :, :6:2, :3].transpose(0, 1).expand(3, 3, 3, 3)),
+        "conv2d",
+    ),
+    "weights that are computed, of two results a channel": (
+        lambda x: F.conv2d(x, x[0, :2, :6, :3].reshape(6, 1, 2, 3)[:, :, :, :2], groups=3),
+        "conv2d",
+    ),
+    "weights of a depthwise convolution": (
+        lambda x: F.conv2d(x, MATRIX[:3, :9].reshape(3, 1, 3, 3), groups=3),
+        "conv2d",
+    ),
+    "a mask of the picture's own shape": (
+        lambda x: torch.where(MASK.expand(1, 3, 24, 20).contiguous(), x, 1 - x),
+        "where",
+    ),
+    "a mask that is computed": (lambda x: torch.where(x > 0.5, x, 1 - x), "where"),
+    "aligned corners alone": (
+        lambda x: F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=True),
+        "upsample_bilinear2d",
+    ),
+    "unlike corners of other sizes": (
+        lambda x: (
+            F.interpolate(x, size=(48, 40), mode="bilinear", align_corners=True)
+            + F.interpolate(x, size=(48, 20), mode="bilinear").mean()
+        ),
+        "upsample_bilinear2d",
+    ),
+}
+
+
+@pytest.mark.parametrize(("function", "kept"), KEPT_FOR_ONNX.values(), ids=KEPT_FOR_ONNX)
+def test_what_differs_from_what_onnx2tf_gets_wrong_in_one_point_stays(
+    function: Callable[[Tensor], Tensor], kept: str
+) -> None:
+    """The graph for ONNX has the same operators as the other."""
+    deployable = _deployable(function, 24, 20)
+    program = lower(deployable, for_onnx=True)
+    assert kept in _calls(program)
+    assert _calls(program) == _calls(lower(deployable))
+    picture = torch.rand(1, 3, 24, 20, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(program.module()(picture)[0], function(picture), rtol=1e-5, atol=1e-5)
 
 
 def test_a_branch_is_refused_with_its_place() -> None:

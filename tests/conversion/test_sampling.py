@@ -51,3 +51,53 @@ def test_rounded_to_float16_it_is_not_displaced() -> None:
     error = float((rounded - deployable.module(PICTURE)[0]).abs().max())
     print(f"max error {error:.2e}")
     assert error < 1e-3
+
+
+class _Other(nn.Module):
+    """Samplings that are not rewritten: each differs from the others in one point."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
+        self.register_buffer("grid", GRID)
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        grid: Tensor = self.grid  # type: ignore[assignment]
+        if self.what == "bicubic":
+            return (F.grid_sample(x, grid, mode="bicubic", align_corners=False),)
+        if self.what == "computed":
+            return (F.grid_sample(x, grid * x.mean(), align_corners=False),)
+        if self.what == "of volumes":
+            deep = torch.cat((grid, grid[..., :1]), -1)[:, None]
+            return (F.grid_sample(x[:, :, None], deep, align_corners=False)[:, :, 0],)
+        two = torch.cat((grid, grid.flip(1)))
+        return (F.grid_sample(x.expand(2, -1, -1, -1), two, align_corners=False)[:1],)
+
+
+@pytest.mark.parametrize("what", ["bicubic", "computed", "of volumes", "of two pictures"])
+def test_any_other_sampling_stays(what: str) -> None:
+    module = _Other(what).eval()
+    ports = (Port("image", SHAPE, (0.0, 1.0)),), (Port("out", (1, 3, 9, 11), (0.0, 1.0)),)
+    program = lower(Deployable(module, "net", "Net", "1", *ports))
+    used = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
+    assert "aten.grid_sampler.default" in used and "aten.index_select.default" not in used
+    torch.testing.assert_close(program.module()(PICTURE)[0], module(PICTURE)[0])
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+def test_places_on_pixels_between_them_and_at_the_very_edge(mode: str, padding: str) -> None:
+    """Every half pixel, from two beyond the edge on: with corners aligned, of a row as well."""
+    columns = torch.arange(-4, 199) / 95 - 1
+    rows = torch.tensor([-1.0, 0.0, 1.0])
+    for height, align in ((20, True), (20, False), (1, True)):
+        grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)[None]
+        module = _Sampled(grid, mode, padding, align).eval()
+        shape = (1, 3, height, 96)
+        ports = (Port("image", shape, (0.0, 1.0)),), (Port("out", (1, 3, 3, 203), (0.0, 1.0)),)
+        program = lower(Deployable(module, "net", "Net", "1", *ports))
+        picture = PICTURE[:, :, :height]
+        got, wanted = program.module()(picture)[0], module(picture)[0]
+        # Half a pixel is rounded to either side, as the digits will have it.
+        same = torch.ones(203, dtype=torch.bool) if mode == "bilinear" else torch.arange(203) % 2 == 0
+        torch.testing.assert_close(got[..., same], wanted[..., same], rtol=1e-4, atol=1e-4)

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from afterlens.conversion.coreml.check import compression_faults
+from afterlens.conversion.coreml.check import _int8_fault, compression_faults
 from afterlens.conversion.coreml.compress import (
     COMPRESSED_VARIANTS,
+    Weight,
     compress,
+    compressed,
     weights_of,
 )
 from afterlens.conversion.coreml.palettes import pack_bits
@@ -174,6 +176,57 @@ FAULTS: list[tuple[str, Callable[[Path], None], str]] = [
     ],
     ("palettized4", lambda p: overwrite(p, _names(p)[1], "lut", lambda t: t * np.nan), "finite"),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("units", "fault"), [(0, None), (1, None), (2, "has a scale larger"), (-20, "is off by more")]
+)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_scale_is_as_small_as_float16_allows(axis: int, units: int, fault: str | None) -> None:
+    """One unit more than the nearest is allowed: the nearest may not reach the channel's largest weight."""
+    values = np.random.default_rng(4).standard_normal((16, 16, 3, 3)).astype(np.float16).astype(np.float32)
+    weight = Weight(values, axis)
+    others = tuple(other for other in range(4) if other != axis)
+    scale = (np.abs(values).max(others) / 127).astype(np.float16)
+    for _ in range(abs(units)):
+        scale = np.nextafter(scale, np.float16(np.inf if units > 0 else 0))
+    codes = np.rint(values / np.expand_dims(scale.astype(np.float64), others)).clip(-127, 127)
+    form = {
+        **compressed(weight, "int8").parameters,
+        "scale": scale.astype(np.float32),
+        "quantized_data": codes.astype(np.int8),
+    }
+    found = _int8_fault(form, weight)
+    print(found)
+    assert found is None if fault is None else fault in (found or "")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda form: form.update(axis=np.array(1)),
+        lambda form: form.update(axis=np.array([0])),
+        lambda form: form.pop("axis"),
+        lambda form: form.update(quantized_data=form["quantized_data"].astype(np.int16)),
+        lambda form: form.update(quantized_data=form["quantized_data"].swapaxes(0, 1)),
+        lambda form: form.update(scale=form["scale"][:1]),
+        lambda form: form.update(scale=form["scale"][0]),
+        lambda form: form.update(zero_point=form["zero_point"][:1]),
+        lambda form: form["zero_point"].put(3, 1),
+    ],
+    ids=["axis", "axes", "no axis", "type", "shape", "one scale", "a scalar", "one zero", "a zero point"],
+)
+def test_every_part_of_int8_is_checked(change: Callable[[dict[str, Array]], object]) -> None:
+    values = np.random.default_rng(4).standard_normal((16, 8, 3, 3)).astype(np.float16).astype(np.float32)
+    values[5] = 0.0  # any scale will do
+    weight = Weight(values, 0)
+    form = dict(compressed(weight, "int8").parameters)
+    assert _int8_fault(form, weight) is None
+    assert _int8_fault({**form, "scale": np.where(np.arange(16) == 5, 9.0, form["scale"])}, weight) is None
+    nothing = np.where(np.arange(16) == 5, 0.0, form["scale"])
+    assert "scale" in (_int8_fault({**form, "scale": nothing}, weight) or "")
+    change(form)
+    assert _int8_fault(form, weight) == "is not symmetric int8 with a scale for each of 16 channels"
 
 
 def _one_code(codes: Array) -> Array:

@@ -12,13 +12,16 @@ from torch import Tensor, nn
 
 from afterlens.conversion.bundle.contract import digest
 from afterlens.conversion.convert import convert
+from afterlens.conversion.coreml import compress as compress_module
 from afterlens.conversion.coreml.check import compression_faults
 from afterlens.conversion.coreml.compress import (
     COMPRESSED_VARIANTS,
+    REPRESENTATIONS,
     THRESHOLD,
     Weight,
     compress,
     compressed,
+    nothing_to_compress,
     weights_of,
 )
 from afterlens.conversion.coreml.convert import convert_coreml, minimum_coreml
@@ -114,6 +117,52 @@ def test_the_package_computes_with_these_weights(small: Path, plain: dict[str, P
     exact = MilProgram.load(small).run(picture, eight_bit=False)["restored"]
     np.testing.assert_array_equal(got, expected)
     assert not np.array_equal(got, exact)
+
+
+def test_weights_of_the_threshold_are_compressed_and_smaller_ones_are_not(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A variant that would be no other package than one there is already says so."""
+    package = read_package(small)
+    monkeypatch.setattr(compress_module, "THRESHOLD", 1)
+    sizes = {name: weight.values.size for name, weight in weights_of(package).items()}
+    for threshold in sorted({*sizes.values(), *(size + 1 for size in sizes.values())})[:-1]:
+        monkeypatch.setattr(compress_module, "THRESHOLD", threshold)
+        assert weights_of(package).keys() == {name for name, size in sizes.items() if size >= threshold}
+    assert nothing_to_compress(small, "int8") is None
+    monkeypatch.setattr(compress_module, "THRESHOLD", max(sizes.values()) + 1)
+    for variant in COMPRESSED_VARIANTS:
+        assert "so it would be the float16 package" in (nothing_to_compress(small, variant) or "")
+    assert nothing_to_compress(small, "float16") is None
+
+
+@pytest.mark.parametrize("variant", ["palettized4", "palettized6"])
+def test_palettes_of_outermost_layers_alone_would_be_the_int8_package(
+    small: Path, variant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert nothing_to_compress(small, variant) is None
+    largest = max(weight.values.size for weight in weights_of(read_package(small)).values())
+    monkeypatch.setattr(compress_module, "THRESHOLD", largest)
+    assert all(weight.outermost for weight in weights_of(read_package(small)).values())
+    assert "so it would be the int8 package" in (nothing_to_compress(small, variant) or "")
+    assert nothing_to_compress(small, "int8") is None
+
+
+def test_a_form_says_how_large_it_is_in_the_file(small: Path, tmp_path: Path) -> None:
+    """By which the plan of `mixed` decides: each form in turn against all in float16."""
+
+    def bytes_of(plan: dict[str, str]) -> int:
+        compress(small, "mixed", tmp_path / "planned.mlpackage", plan)
+        return (tmp_path / "planned.mlpackage/Data/com.apple.CoreML/weights/weight.bin").stat().st_size
+
+    weights = weights_of(read_package(small))
+    plain = dict.fromkeys(weights, "float16")
+    whole = bytes_of(plain)
+    for name, weight in weights.items():
+        stored = 64 + -(-2 * weight.values.size // 64) * 64
+        for kind in REPRESENTATIONS[:-1]:
+            saved_bytes = whole - bytes_of({**plain, name: kind})
+            assert saved_bytes == stored - compressed(weight, kind).size(), (name, kind)
 
 
 # int8

@@ -214,6 +214,20 @@ def test_a_failure_that_names_nothing_is_told_with_its_place(tmp_path: Path) -> 
         (lambda x: x * 1e6 - x, r"1e\+06 \(mul, .*is beyond 65504, where float16 ends"),
         (lambda x: torch.floor(x * 16) / 16, r"where the network jumps \(floor, .*line \d+\)"),
         (lambda x: x * 0.5, r"^coremltools translated an operator wrongly$"),
+        # The ends of float16 themselves, and just beyond.
+        (lambda x: x * 65504.0, r"^coremltools translated an operator wrongly$"),
+        (lambda x: x * -65505.0, r"-65505 \(mul, .*is beyond 65504"),
+        (lambda x: x * 2.0**-24, r"^coremltools translated an operator wrongly$"),
+        (lambda x: x * -(2.0**-25), r"-2.98023e-08 \(mul, .*becomes 6e-08"),
+        (lambda x: x / 2.0**24, r"^coremltools translated an operator wrongly$"),
+        (lambda x: x / 2.0**25, r"1 / 3.35544e\+07 \(div, .*take a smaller divisor"),
+        (lambda x: x / 1e-6, r"1e-06 \(div, .*is beyond 65504"),
+        (lambda x: x * 0, r"^coremltools translated an operator wrongly$"),
+        (lambda x: x + 1e-9, r"1e-09 \(add, .*becomes 6e-08"),
+        (lambda x: 1e6 - x, r"1e\+06 \(rsub, .*is beyond 65504"),
+        (lambda x: F.leaky_relu(x, 1e-9), r"^coremltools translated an operator wrongly$"),  # no arithmetic
+        (lambda x: torch.floor(x * 16) / torch.ceil(x + 1), r"jumps \(floor, "),  # the first of them
+        (lambda x: torch.floor(x * 16) * 1e-9, r"1e-09 \(mul, .*becomes 6e-08"),  # a number explains more
     ],
 )
 def test_what_float16_lacks_and_what_jumps_is_suspected(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from statistics import NormalDist
 from types import ModuleType
@@ -9,7 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from afterlens.conversion.coreml.palettes import _by_density, pack_bits, palettize
+from afterlens.conversion.coreml.palettes import _by_density, _clusters, _with_one_moved, pack_bits, palettize
 from afterlens.conversion.mil.package import unpack_bits
 from tests.conversion.coreml.packages import Array
 
@@ -53,6 +54,33 @@ def test_the_search_starts_with_entries_as_dense_as_the_cube_root_of_the_values(
     values = np.array([normal.inv_cdf(share) for share in evenly])
     expected = np.array([math.sqrt(3.0) * normal.inv_cdf(share) for share in middles])
     np.testing.assert_allclose(_by_density(values, one_each, 16), expected, atol=0.12)
+
+
+def test_a_cluster_has_the_count_mean_and_error_of_its_values() -> None:
+    """Against a loop; an empty one has no mean, and no error."""
+    generator = np.random.default_rng(0)
+    levels = np.sort(generator.standard_normal(40))
+    counts = generator.integers(1, 5, 40)
+    edges = np.array([0, 7, 7, 8, 31, 40])
+    found = _clusters(levels, counts, edges)
+    for place, (low, high) in enumerate(itertools.pairwise(edges)):
+        values = np.repeat(levels[low:high], counts[low:high])
+        number, mean, error = (part[place] for part in found)
+        assert number == len(values)
+        assert np.isnan(mean) if low == high else mean == pytest.approx(values.mean())
+        assert error == pytest.approx(
+            np.square(values - values.mean()).sum() if low < high else 0.0, abs=1e-9
+        )
+
+
+def test_a_cluster_moves_from_where_it_is_hardly_needed_to_where_it_is() -> None:
+    """Three heaps, two entries in the same one: the others share one, until one moves."""
+    heaps = [np.linspace(place - 0.1, place + 0.1, 101) for place in (-10.0, 0.0, 1.0)]
+    levels, counts = np.concatenate(heaps), np.ones(303)
+    moved = _with_one_moved(levels, counts, np.array([-10.05, -9.95, 0.5]))
+    assert moved == pytest.approx([-10.0, 0.0, 1.0], abs=0.03)
+    settled = np.array([-10.0, 0.0, 1.0])
+    assert _with_one_moved(levels, counts, settled) == pytest.approx(settled)  # nothing would help
 
 
 def test_few_different_values_are_kept_exactly() -> None:

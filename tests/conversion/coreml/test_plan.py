@@ -167,10 +167,25 @@ def test_the_cheapest_plan_within_the_budget_is_found() -> None:
         asked.append(int(plan["weight"]))
         return 1 - int(plan["weight"]) / 100
 
-    assert cheapest(plan_at, loss, 0.365) == {"weight": "64"}
-    assert len(asked) <= 12
-    assert cheapest(plan_at, loss, 2.0) == {"weight": "0"}
-    assert cheapest(plan_at, loss, 0.001) == {"weight": "99"}
+    for budget, kind, at_most in ((0.365, 64, 12), (2.0, 0, 1), (0.001, 99, 12), (1.0, 0, 1), (0.01, 99, 12)):
+        asked.clear()
+        assert cheapest(plan_at, loss, budget) == {"weight": str(kind)}
+        assert len(asked) <= at_most
+        assert len(set(asked)) == len(asked)  # no plan is measured twice: that takes seconds
+
+
+@pytest.mark.parametrize("edge", [0.001, 7.3, 19.99])
+def test_the_price_is_found_to_a_fiftieth_of_a_power_of_ten(edge: float) -> None:
+    """Every price has a plan of its own, and the one found is hardly more than is needed."""
+
+    def plan_at(price: float) -> dict[str, str]:
+        return {"weight": f"{np.log10(price):.6f}"}
+
+    def loss(plan: Any) -> float:
+        return 0.0 if float(plan["weight"]) >= edge else 1.0
+
+    found = float(cheapest(plan_at, loss, 0.5)["weight"])
+    assert edge <= found <= edge + 0.02
 
 
 def test_errors_that_happen_to_cancel_do_not_count_as_none() -> None:

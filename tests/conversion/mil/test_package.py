@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from afterlens.conversion.mil import package as reader
 from afterlens.conversion.mil.interpret import MilProgram
 from afterlens.conversion.mil.package import DATA_TYPES, TensorType, load_protobuf, read_package
 from afterlens.training.media.errors import UserError
@@ -115,7 +116,9 @@ def test_a_damaged_manifest(package: Path, text: str) -> None:
 @pytest.mark.parametrize("missing", ["Manifest.json", MODEL, WEIGHTS])
 def test_a_missing_file(package: Path, missing: str) -> None:
     (package / missing).unlink()
-    assert Path(missing).name in refusal(package)
+    said = refusal(package)
+    assert Path(missing).name in said
+    assert missing == "Manifest.json" or "is missing; copy the whole folder" in said
 
 
 @pytest.mark.parametrize(("file", "limit"), [("Manifest.json", 2**20), (MODEL, 2**29), (WEIGHTS, 2**33)])
@@ -123,6 +126,34 @@ def test_a_file_that_is_too_large_is_refused_unread(package: Path, file: str, li
     """It is sparse: read, its zeros would fill the memory."""
     os.truncate(package / file, limit + 1)
     assert f"{limit + 1} bytes, at most {limit} are expected" in refusal(package)
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("Manifest.json", "MAX_MANIFEST_BYTES"), (MODEL, "MAX_MODEL_BYTES"), (WEIGHTS, "MAX_WEIGHT_BYTES")],
+)
+def test_a_file_of_just_the_limit_is_read(
+    package: Path, file: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = (package / file).stat().st_size
+    monkeypatch.setattr(reader, name, size)
+    MilProgram.load(package).run({"x": X})
+    monkeypatch.setattr(reader, name, size - 1)
+    assert f"{size} bytes, at most {size - 1} are expected" in refusal(package)
+
+
+@pytest.mark.parametrize(("rank", "reason"), [(16, "declares float32("), (17, "elements are allowed")])
+def test_a_tensor_of_the_highest_rank_is_read(package: Path, rank: int, reason: str) -> None:
+    """It is wrong all the same: the operator makes one of rank 2."""
+
+    def deepen(block: Any, operations: dict[str, Any]) -> None:
+        declared = operations["linear"].outputs[0].type.tensorType
+        for _ in range(rank - 2):
+            declared.dimensions.add().constant.size = 1
+        declared.rank = rank
+
+    edit(package, deepen)
+    assert reason in refusal(package)
 
 
 def test_not_a_package(tmp_path: Path) -> None:
@@ -194,6 +225,18 @@ def test_one_name_for_two_values(package: Path) -> None:
     assert "two values" in refusal(package)
 
 
+@pytest.mark.parametrize("taken", ["x", "", "another"])
+def test_a_constant_needs_a_name_of_its_own(package: Path, taken: str) -> None:
+    """Not an input's, none at all, or another constant's."""
+
+    def rename(block: Any, operations: dict[str, Any]) -> None:
+        constants = [operation for operation in block.operations if operation.type == "const"]
+        constants[1].outputs[0].name = constants[0].outputs[0].name if taken == "another" else taken
+
+    edit(package, rename)
+    assert "two values" in refusal(package)
+
+
 def test_a_result_of_another_shape_than_declared(package: Path) -> None:
     def shrink(block: Any, operations: dict[str, Any]) -> None:
         operations["linear"].outputs[0].type.tensorType.dimensions[0].constant.size = 3
@@ -256,7 +299,9 @@ def records(package: Path) -> list[int]:
 def test_a_truncated_weight_file(package: Path, keep: float) -> None:
     data = (package / WEIGHTS).read_bytes()
     (package / WEIGHTS).write_bytes(data[: int(keep * len(data)) if isinstance(keep, float) else keep])
-    assert "weight" in refusal(package)
+    said = refusal(package)
+    assert "weight" in said
+    assert ("is not a weight file" in said) == (keep in (0, 10))  # from 64 on, the header is whole
 
 
 @pytest.mark.parametrize(

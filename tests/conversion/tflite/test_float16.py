@@ -9,7 +9,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
-from afterlens.conversion.tflite.float16 import float16_constants
+from afterlens.conversion.tflite.float16 import as_halves, float16_constants
 from afterlens.conversion.tflite.graph import array_of, operator_names, read_tflite
 from tests.conversion.tflite.files import File, conv_options
 
@@ -84,12 +84,102 @@ def test_nothing_is_stored_twice(tmp_path: Path) -> None:
     assert constants[0] == 4 * (1 + 16 * 3 + 16) and 2 * constants[1] == constants[0]
 
 
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [
+        ([1e-8], True),
+        ([0.5, 1e-8], True),
+        ([1e-8] + [0.5] * 15, True),  # the most values that may be kept
+        ([1e-8] + [0.5] * 16, False),  # weights: one that is lost is as good as zero
+        ([0.0, -0.0], False),
+        ([6e-8], False),  # float16's smallest
+        ([1e5], True),
+        ([-1e5, 2.0], True),
+        ([65504.0], False),  # and its largest
+        ([np.inf, -np.inf], False),  # as float16 they are the same
+        ([np.inf, 1e-8], True),
+    ],
+    ids=str,
+)
+def test_constants_of_few_values_stay_float32_where_one_would_be_lost(
+    values: list[float], kept: bool
+) -> None:
+    constant = np.array(values, np.float32)
+    with np.errstate(over="ignore"):
+        halves = constant.astype(np.float16)
+    got = as_halves(constant)
+    assert (got is None) == kept
+    if got is not None:
+        np.testing.assert_array_equal(got, halves)
+
+
+def _with_codes(codes: dict[str, int], path: Path) -> Any:
+    """The file, its operator codes in these versions, with another operator that dequantizes where that is among them."""
+    file = File()
+    x, made = file.tensor(SHAPE), file.tensor(SHAPE)
+    bias = file.tensor((3,), data=np.linspace(-1, 1, 3))
+    file.operator("ADD", [x, bias], [made], schema.AddOptionsT())
+    model = file.finish([x], [made])
+    for kind, version in codes.items():
+        code = schema.OperatorCodeT()
+        code.builtinCode = code.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, kind)
+        code.version = version
+        model.operatorCodes.append(code)
+    path.write_bytes(float16_constants(model))
+    return read_tflite(path)
+
+
+@pytest.mark.parametrize(
+    ("codes", "place", "version"),
+    [
+        ({}, 1, 3),
+        ({"MUL": 4}, 2, 3),
+        ({"DEQUANTIZE": 2}, 2, 3),  # it takes no float16
+        ({"DEQUANTIZE": 3}, 1, 3),
+        ({"MUL": 1, "DEQUANTIZE": 5}, 2, 5),
+    ],
+    ids=str,
+)
+def test_constants_are_widened_by_an_operator_that_takes_float16(
+    codes: dict[str, int], place: int, version: int, tmp_path: Path
+) -> None:
+    model = _with_codes(codes, tmp_path / "float16.tflite")
+    widening = model.subgraphs[0].operators[0]
+    assert operator_names(model) == ["DEQUANTIZE", "ADD"]
+    assert (widening.opcodeIndex, model.operatorCodes[place].version) == (place, version)
+    assert len(model.operatorCodes) == max(len(codes) + 1, place + 1)
+
+
+@pytest.mark.parametrize(("own", "expected"), [("1.5.0", "1.15.0"), ("1.15.0", "1.15.0"), ("2.3.0", "2.3.0")])
+def test_the_metadata_stays_and_asks_for_a_runtime_that_widens(
+    own: str, expected: str, tmp_path: Path
+) -> None:
+    """The first that takes float16 there."""
+    source = read_tflite(_shares(tmp_path / "float32.tflite", 1e-3))
+    source.metadata = []
+    for name, text in ((b"min_runtime_version", own), (b"more", "something")):
+        buffer, entry = schema.BufferT(), schema.MetadataT()
+        buffer.data = np.frombuffer(text.encode().ljust(16, b"\0"), np.uint8)
+        source.buffers.append(buffer)
+        entry.name, entry.buffer = name, len(source.buffers) - 1
+        source.metadata.append(entry)
+    (tmp_path / "float16.tflite").write_bytes(float16_constants(source))
+    model = read_tflite(tmp_path / "float16.tflite")
+    kept = {
+        entry.name: bytes(model.buffers[entry.buffer].data).rstrip(b"\0").decode() for entry in model.metadata
+    }
+    assert kept == {b"min_runtime_version": expected, b"more": "something"}
+    assert bytes(source.buffers[-2].data).rstrip(b"\0").decode() == own  # the float32 file's own
+
+
 def test_the_slope_of_a_leaky_relu_is_rounded_too(tmp_path: Path) -> None:
     file = File()
     x, result = file.tensor(SHAPE), file.tensor(SHAPE)
     options = schema.LeakyReluOptionsT()
     options.alpha = 0.2
     file.operator("LEAKY_RELU", [x], [result], options)
-    data = float16_constants(read_tflite(file.write(tmp_path / "leaky.tflite", [x], [result])))
+    model = read_tflite(file.write(tmp_path / "leaky.tflite", [x], [result]))
+    data = float16_constants(model)
     got = _run(data, np.full(SHAPE, -1.0))
     np.testing.assert_array_equal(got, np.full(SHAPE, -np.float32(np.float16(0.2))))
+    assert model.subgraphs[0].operators[0].builtinOptions.alpha == np.float32(0.2)  # the float32 file's own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from ai_edge_litert import schema_py_generated as schema
 from afterlens.benchmarks.operators import cut
 from afterlens.conversion.lint.graph import read_graph
 from afterlens.conversion.operator_counts import operator_counts
+from afterlens.conversion.tflite import graph as reader
 from afterlens.conversion.tflite.graph import (
     array_of,
     dequantized,
@@ -151,6 +153,25 @@ def test_a_number_out_of_range_is_one_line_to_every_reader(number: int, tmp_path
         with pytest.raises(UserError, match=text) as caught:
             read(path)
         assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_a_file_of_just_the_limit_is_read_and_one_byte_more_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(tmp_path, model())
+    monkeypatch.setattr(reader, "MAX_BYTES", path.stat().st_size)
+    assert operator_names(read_tflite(path)) == ["CONV_2D", "CUSTOM Mine"]
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(UserError, match=f"larger than {reader.MAX_BYTES} bytes, this is no TFLite file"):
+        read_tflite(path)
+
+
+def test_the_limit_is_what_a_file_can_hold(tmp_path: Path) -> None:
+    """Offsets within it are 32 bits, with a sign. It is sparse."""
+    path = saved(tmp_path, model())
+    os.truncate(path, 2**31 + 1)
+    with pytest.raises(UserError, match="larger than 2147483648 bytes"):
+        read_tflite(path)
 
 
 def test_a_truncated_file_is_one_line(tmp_path: Path) -> None:

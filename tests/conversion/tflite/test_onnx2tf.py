@@ -25,6 +25,7 @@ from afterlens.conversion.operator_counts import operator_counts
 from afterlens.conversion.tflite.graph import read_tflite
 from afterlens.conversion.tflite.onnx2tf import (
     Onnx2tf,
+    _reason,
     _refusal,
     align_corners,
     finish_tflite,
@@ -202,6 +203,63 @@ def test_a_broken_graph_is_one_line_without_temporary_paths(tmp_path: Path) -> N
     assert "Error" in str(caught.value)
 
 
+@pytest.fixture
+def named_graph(tmp_path: Path) -> Path:
+    """Two operators: one knows its layer and line, the other only its kind."""
+    nodes = [
+        onnx.helper.make_node(kind, [one], [other], name=name)
+        for kind, one, other, name in (("Atan", "x", "y", "node_atan"), ("Relu", "y", "z", "node_relu"))
+    ]
+    for key, value in (
+        ("name_scopes", "['', 'lens', 'lens.curve', 'atan']"),
+        ("class_hierarchy", "['nets.Camera', 'nets.Lens', 'nets.parts.Curve', 'aten.atan.default']"),
+        ("stack_trace", 'File "/home/me/nets/parts.py", line 12, in forward'),
+    ):
+        nodes[0].metadata_props.append(onnx.StringStringEntryProto(key=f"pkg.torch.onnx.{key}", value=value))
+    ports = [onnx.helper.make_tensor_value_info(name, 1, [1, 3]) for name in "xz"]
+    path = tmp_path / "named.onnx"
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", ports[:1], ports[1:])), path)
+    return path
+
+
+ATAN = "operator Atan (layer lens.curve (Curve); parts.py, line 12) (write it with other operators)"
+LONG = "ValueError: " + "a" * 300
+
+
+@pytest.mark.parametrize(
+    ("log", "told"),
+    [
+        ("", "no output"),
+        ("\n  \n", "no output"),
+        ("a hint\n  the end  \n", "the end"),
+        ("KeyError: one\nan end", "KeyError: one"),
+        (
+            "  tensorflow.errors.InvalidArgumentError: two\nan end",
+            "tensorflow.errors.InvalidArgumentError: two",
+        ),
+        ("OurException: three\nan Error: four", "OurException: three"),
+        ("Errors: 5\nKeyErrors\nan end", "an end"),
+        (LONG, LONG[:200]),
+        ("onnx_op_name: node_atan\nKeyError: one", f"{ATAN}: KeyError: one"),
+        ("onnx_op_name: wa/node_atan\nKeyError: one", f"{ATAN}: KeyError: one"),
+        ("ERROR at ONNX operation: node_atan\nKeyError: one", f"{ATAN}: KeyError: one"),
+        (
+            "onnx_op_name: node_relu\nthe end",
+            "operator Relu (the network's forward) (write it with other operators): the end",
+        ),
+        ("onnx_op_name: node_tan\nthe end", "operator node_tan (write it with other operators): the end"),
+    ],
+)
+def test_what_a_log_says_of_a_failure(log: str, told: str, named_graph: Path) -> None:
+    assert _reason(log, named_graph) == told
+
+
+def test_a_graph_that_cannot_be_read_has_operators_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "broken.onnx").write_text("no graph")
+    said = _reason("onnx_op_name: node_atan\nKeyError: one", tmp_path / "broken.onnx")
+    assert said == "operator node_atan (write it with other operators): KeyError: one"
+
+
 def test_of_several_errors_the_last_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _stand_in(tmp_path, monkeypatch, "echo 'KeyError: first'\necho 'ValueError: last'\necho 'a hint'\nexit 3")
     (tmp_path / "graph.onnx").write_bytes(b"")
@@ -249,6 +307,29 @@ def test_a_file_that_is_not_what_pytorch_computes_is_made_again_in_strict_mode(
     assert (
         seen == [None, tmp_path / "graph.onnx"][: refusals + 1]
     )  # no search after a refusal that is thrown away
+
+
+def test_inputs_get_their_names_back_however_the_tool_calls_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are numbered for it; it may add words of TensorFlow's own."""
+    names = ("photo", "Photo", "style")
+    ports = [onnx.helper.make_tensor_value_info(name, 1, [1, 3]) for name in names]
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "g", ports, [])), tmp_path / "graph.onnx")
+    file = File()
+    tensors = [file.tensor((1, 3)) for _ in names]
+    for tensor, name in zip(tensors, ("port_2", "serving_default_port_0:0", "port_1:0"), strict=True):
+        file.graph.tensors[tensor].name = name.encode()
+    result = file.tensor((1, 3))
+    file.operator("ADD", tensors[:2], [result], schema.AddOptionsT())
+    made = file.write(tmp_path / "made.tflite", tensors, [result])
+    _stand_in(tmp_path, monkeypatch, f"mkdir -p out\ncp {made} out/graph_float32.tflite")
+    with Onnx2tf(tmp_path / "graph.onnx", tmp_path / "w") as tool:
+        files = tool.finish(_accept)
+    for path in files.values():
+        model = read_tflite(path)
+        own = [model.subgraphs[0].tensors[index].name for index in model.subgraphs[0].inputs]
+        assert own == [b"style", b"photo", b"Photo"]
 
 
 def test_the_tool_does_not_outlive_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -362,6 +443,11 @@ def test_an_operator_that_tflite_lacks_is_named() -> None:
     assert _refusal(said, Path(), None).startswith(
         "TFLite has no operator for Atan; write it in the network with others"
     )
+    both = (
+        "Node number 3 (FlexTan) failed.\nNode number 1 (FlexAcos) failed.\nNode number 9 (FlexTan) failed."
+    )
+    assert _refusal(both, Path(), None).startswith("TFLite has no operator for Acos, Tan; write it")
+    assert _refusal(" \n", Path(), None) == "the TFLite runtime refuses it (no reason given)"
     assert _refusal("Mmap of the file failed.\nmore", Path(), None) == (
         "the TFLite runtime refuses it (Mmap of the file failed.)"
     )

@@ -10,7 +10,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from afterlens.conversion.tflite.graph import builtin_number, operator_names, pack, read_tflite
-from afterlens.conversion.tflite.quantize import _VERSIONS, quantize
+from afterlens.conversion.tflite.quantize import _VERSIONS, quantizable, quantize
 from afterlens.conversion.tflite.ranges import covering, extremes, measure_ranges
 from afterlens.conversion.tflite.scales import Scheme
 from afterlens.training.deployable import Port
@@ -78,6 +78,126 @@ def test_a_clamp_that_does_not_hold_zero_is_not_folded(tmp_path: Path) -> None:
     ranges = dict.fromkeys((image, made, positive, high), (-2.0, 2.0))
     (tmp_path / "q.tflite").write_bytes(quantize(model, ranges, Scheme.INT8))
     assert "MAXIMUM" in operator_names(read_tflite(tmp_path / "q.tflite"))
+
+
+def limit(file: File, kind: str, source: int, *values: float, shape: tuple[int, ...] = ()) -> int:
+    """The result of a clamp; one of kind RELU has no limit."""
+    result = file.tensor(SHAPE)
+    constants = [file.tensor(shape, data=np.array(values, np.float32).reshape(shape))] if values else []
+    options = schema.MaximumMinimumOptionsT() if kind in ("MINIMUM", "MAXIMUM") else None
+    file.operator(kind, [source, *constants], [result], options)
+    return result
+
+
+def summed(file: File, *sources: int) -> int:
+    result = file.tensor(SHAPE)
+    file.operator("ADD", [*sources], [result], schema.AddOptionsT())
+    return result
+
+
+def pooled(file: File, source: int) -> int:
+    result = file.tensor(SHAPE)
+    options = schema.Pool2DOptionsT()
+    options.strideH = options.strideW = options.filterHeight = options.filterWidth = 1
+    file.operator("MAX_POOL_2D", [source], [result], options)
+    return result
+
+
+CLAMPS: dict[str, tuple[Any, tuple[str, ...]]] = {
+    # Of the file, the image and its convolution; and the clamps that are still there in int8. Those that do not reach
+    # beyond zero are of a sum: behind a padded convolution in float, LiteRT's kernels refuse them or crop the picture.
+    "from below": (lambda f, i, m: limit(f, "RELU", m), ()),
+    "from above": (lambda f, i, m: limit(f, "MINIMUM", m, 0.5), ()),
+    "by a limit with axes": (lambda f, i, m: limit(f, "MINIMUM", m, 0.5, shape=(1, 1, 1, 1)), ()),
+    "below zero": (lambda f, i, m: limit(f, "MAXIMUM", m, -0.5), ()),
+    "at zero": (lambda f, i, m: limit(f, "MINIMUM", summed(f, m, i), 0.0), ()),
+    "on both sides": (lambda f, i, m: limit(f, "MINIMUM", limit(f, "RELU", m), 1.0), ()),
+    "of a sum": (lambda f, i, m: limit(f, "RELU", summed(f, m, i)), ()),
+    "above zero": (lambda f, i, m: limit(f, "MAXIMUM", summed(f, m, i), 0.1), ("MAXIMUM",)),
+    "below a number below zero": (lambda f, i, m: limit(f, "MINIMUM", summed(f, m, i), -0.1), ("MINIMUM",)),
+    "by a limit for each channel": (
+        lambda f, i, m: limit(f, "MINIMUM", m, 0.1, 0.2, 0.3, 0.4, shape=(1, 1, 1, 4)),
+        ("MINIMUM",),
+    ),
+    "by another picture": (
+        lambda f, i, m: (
+            f.operator("MINIMUM", [m, i], [r := f.tensor(SHAPE)], schema.MaximumMinimumOptionsT()) or r
+        ),
+        ("MINIMUM",),
+    ),
+    "of the image": (lambda f, i, m: summed(f, m, limit(f, "RELU", i)), ("RELU",)),
+    "of a sigmoid": (lambda f, i, m: limit(f, "MINIMUM", limit(f, "LOGISTIC", m), 0.5), ("MINIMUM",)),
+    "of what keeps its scale": (lambda f, i, m: limit(f, "RELU", pooled(f, m)), ("RELU",)),
+    "to six": (lambda f, i, m: limit(f, "RELU6", m), ("RELU6",)),
+    "of what int8 cannot": (lambda f, i, m: limit(f, "RELU", limit(f, "SIN", m)), ("RELU",)),
+}
+
+
+@pytest.mark.parametrize(("make", "left"), CLAMPS.values(), ids=CLAMPS)
+def test_a_clamp_is_folded_where_the_range_can_be_its_limit(
+    make: Any, left: tuple[str, ...], tmp_path: Path
+) -> None:
+    file = File()
+    image, made = convolved(file)
+    result = make(file, image, made)
+    model = file.finish([image], [result])
+    kinds = [kind for kind in operator_names(model) if kind in ("RELU", "RELU6", "MINIMUM", "MAXIMUM")]
+    after = operator_names(quantized(model, Scheme.INT8, tmp_path / "q.tflite"))
+    assert [kind for kind in after if kind in ("RELU", "RELU6", "MINIMUM", "MAXIMUM")] == list(left)
+    widest = np.ptp(measure_ranges(model, [{"t0": WIDE[0]}])[made])
+    exact, got = run(pack(model), WIDE), run((tmp_path / "q.tflite").read_bytes(), WIDE)
+    print(f"{np.abs(got - exact).max() / widest * 255:.1f} steps of the convolution's range")
+    assert np.abs(got - exact).max() < 8 * widest / 255
+    if "RELU6" not in kinds:  # which int16 has none for
+        wide = operator_names(quantized(model, Scheme.INT16, tmp_path / "q.tflite"))
+        assert [kind for kind in wide if kind in kinds] == kinds
+
+
+def test_a_clamp_of_an_operator_in_float_is_not_folded(tmp_path: Path) -> None:
+    file = File()
+    image, made = convolved(file)
+    model = file.finish([image], [limit(file, "RELU", made)])
+    ranges = measure_ranges(model, [{"t0": WIDE[0]}])
+    for keep, kinds in (
+        ([], ["QUANTIZE", "CONV_2D", "DEQUANTIZE"]),
+        ([0], ["CONV_2D", "QUANTIZE", "RELU", "DEQUANTIZE"]),
+        ([1], ["QUANTIZE", "CONV_2D", "DEQUANTIZE", "RELU"]),
+        ([0, 1], ["CONV_2D", "RELU"]),
+    ):
+        (tmp_path / "q.tflite").write_bytes(quantize(model, ranges, Scheme.INT8, keep))
+        assert operator_names(read_tflite(tmp_path / "q.tflite")) == kinds
+        assert steps_off(model, tmp_path / "q.tflite") < 4
+
+
+@pytest.mark.parametrize("scheme", [Scheme.INT8, Scheme.INT16])
+def test_what_several_read_is_converted_once(scheme: Scheme, tmp_path: Path) -> None:
+    """The image by two integer operators, and their sum by two float ones and the app."""
+    file = File()
+    image, made = convolved(file)
+    total = summed(file, image, made)
+    waves = [limit(file, "SIN", total), limit(file, "COS", total)]
+    model = file.finish([image], [total, *waves])
+    after = operator_names(quantized(model, scheme, tmp_path / "q.tflite"))
+    assert sorted(after) == ["ADD", "CONV_2D", "COS", "DEQUANTIZE", "QUANTIZE", "SIN"]
+
+
+@pytest.mark.parametrize("scheme", Scheme)
+def test_nothing_is_in_the_file_that_nothing_reads(scheme: Scheme, tmp_path: Path) -> None:
+    """A matrix product without a bias has no tensor in its place."""
+    file = File()
+    image, made = file.tensor(SHAPE), file.tensor(SHAPE)
+    options = schema.FullyConnectedOptionsT()
+    options.keepNumDims = True
+    file.operator("FULLY_CONNECTED", [image, file.tensor((4, 4), data=normal(7, 4, 4)), -1], [made], options)
+    model = file.finish([image], [made])
+    after = quantized(model, scheme, tmp_path / "q.tflite")
+    graph = after.subgraphs[0]
+    read = {*graph.inputs, *graph.outputs}.union(*(operator.inputs for operator in graph.operators)) - {-1}
+    assert read == set(range(len(graph.tensors)))
+    assert sorted({tensor.buffer for tensor in graph.tensors} | {0}) == list(range(len(after.buffers)))
+    (product,) = (o for o in graph.operators if len(o.inputs) == 3)
+    assert product.inputs[2] == -1
+    assert steps_off(model, tmp_path / "q.tflite") < 4
 
 
 @pytest.mark.parametrize("scheme", [Scheme.INT8, Scheme.INT16])
@@ -225,6 +345,40 @@ REST = {
 
 def test_the_table_of_versions_is_whole_and_has_those_of_tensorflow() -> None:
     assert {**VERSIONS, **PAIR, **REST} == _VERSIONS
+
+
+WITHOUT_INT16 = {"DEPTH_TO_SPACE", "SPACE_TO_DEPTH", "MIRROR_PAD", "RELU6", "DEPTHWISE_CONV_2D"}
+"""TFLite has no kernels for them."""
+
+
+@pytest.mark.parametrize(
+    "kind", [*sorted({*VERSIONS, *PAIR, *REST} - {"QUANTIZE", "DEQUANTIZE"}), "SIN", "DIV"]
+)
+def test_each_scheme_takes_the_operators_that_there_are_kernels_for(kind: str) -> None:
+    file = File()
+    image, result = file.tensor(SHAPE), file.tensor(SHAPE)
+    # The first input of a transposed convolution is its output's shape; those of others are read in this order.
+    weights = file.tensor((4,), data=np.zeros(4))
+    file.operator(kind, [weights, weights, image] if kind == "TRANSPOSE_CONV" else [image, weights], [result])
+    model = file.finish([image], [result])
+    wanted = {
+        Scheme.INT8: kind not in ("SIN", "DIV"),
+        Scheme.INT16: kind not in {"SIN", "DIV", *WITHOUT_INT16},
+        Scheme.DYNAMIC: kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"),
+    }
+    assert {scheme: quantizable(model, scheme) == [0] for scheme in Scheme} == wanted
+
+
+@pytest.mark.parametrize("scheme", Scheme)
+def test_operators_of_whole_numbers_and_products_with_the_weights_first_stay(scheme: Scheme) -> None:
+    file = File()
+    image, weights = file.tensor(SHAPE), file.tensor((4, 4), data=np.zeros((4, 4)))
+    number, whole = file.tensor((4,), np.int32), file.tensor((4,), np.int32)
+    one, two = file.tensor(SHAPE), file.tensor(SHAPE)
+    file.operator("RESHAPE", [number], [whole])
+    file.operator("FULLY_CONNECTED", [weights, image], [one])
+    file.operator("FULLY_CONNECTED", [image, weights], [two])
+    assert quantizable(file.finish([image, number], [whole, one, two]), scheme) == [2]
 
 
 # Ranges

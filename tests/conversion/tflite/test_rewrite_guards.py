@@ -1,4 +1,4 @@
-"""Pixel-shuffles that must keep their order of channels: one graph for each guard, run before and after."""
+"""Pixel-shuffles that must keep their order of channels, and those that change it: each graph is run before and after."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from onnx import TensorProto, checker, helper, numpy_helper
+from onnx import TensorProto, checker, helper, numpy_helper, shape_inference
 
-from afterlens.conversion.tflite.onnx_rewrite import reorder_shuffles
+from afterlens.conversion.tflite.onnx_rewrite import name_ports, reorder_shuffles
 
 RNG = np.random.default_rng(0)
 IMAGE = [1, 4, 6, 8]
@@ -41,7 +41,8 @@ def graph(
 def results(model: Any) -> list[Any]:
     shape = [side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim]
     image = np.random.default_rng(1).random(shape, np.float32)
-    return onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"image": image})
+    name = model.graph.input[0].name
+    return onnxruntime.InferenceSession(model.SerializeToString()).run(None, {name: image})
 
 
 def modes(model: Any) -> list[bytes]:
@@ -55,6 +56,13 @@ def modes(model: Any) -> list[bytes]:
 CONV = helper.make_node("Conv", ["image", "w"], ["deep"])
 SHUFFLE = helper.make_node("DepthToSpace", ["deep"], ["out"], blocksize=2, mode="CRD")
 W = weight("w", 8, 4, 1, 1)
+
+
+def shuffled(name: str, result: str = "out") -> Any:
+    """A shuffle by 2, in PyTorch's order."""
+    return helper.make_node("DepthToSpace", [name], [result], blocksize=2, mode="CRD")
+
+
 OUT = {"out": [1, 2, 12, 16]}
 
 
@@ -225,7 +233,42 @@ def split_by_a_computed_shape() -> Any:
     return model
 
 
+def a_number_for_each_channel() -> Any:
+    """A constant is added that has an order of its own."""
+    nodes = [CONV, helper.make_node("Add", ["deep", "offsets"], ["moved"]), shuffled("moved")]
+    return graph(nodes, [W, weight("offsets", 1, 8, 1, 1)], OUT)
+
+
+def shuffled_in_the_other_order_too() -> Any:
+    """Another shuffle reads the tensor, which has the right order already."""
+    other = helper.make_node("DepthToSpace", ["deep"], ["other"], blocksize=2, mode="DCR")
+    return graph([CONV, SHUFFLE, other], [W], {**OUT, "other": [1, 2, 12, 16]})
+
+
+def read_with_computed_weights() -> Any:
+    """A convolution with computed weights reads the tensor too."""
+    nodes = [
+        *(CONV, SHUFFLE, helper.make_node("Neg", ["v"], ["computed"])),
+        helper.make_node("Conv", ["deep", "computed"], ["other"]),
+    ]
+    return graph(nodes, [W, weight("v", 3, 8, 1, 1)], {**OUT, "other": [1, 3, 6, 8]})
+
+
+def added_to_the_image() -> Any:
+    """What is shuffled is the sum of a convolution and the image."""
+    nodes = [
+        helper.make_node("Conv", ["image", "w"], ["deep"]),
+        helper.make_node("Add", ["image", "deep"], ["sum"]),
+        shuffled("sum"),
+    ]
+    return graph(nodes, [weight("w", 4, 4, 1, 1)], {"out": [1, 1, 12, 16]})
+
+
 LEFT_ALONE = (
+    a_number_for_each_channel,
+    shuffled_in_the_other_order_too,
+    read_with_computed_weights,
+    added_to_the_image,
     output_too,
     straight_from_the_image,
     read_by_a_mixture,
@@ -267,9 +310,152 @@ def test_a_shuffle_in_the_right_order_is_not_touched() -> None:
     np.testing.assert_array_equal(results(model)[0], expected[0])
 
 
-def test_the_same_graph_without_the_obstacle_is_rewritten() -> None:
-    for model in (graph([CONV, SHUFFLE], [W], OUT), _unshuffle(2, [0, 1, 3, 5, 2, 4])):
-        expected = results(model)
-        assert reorder_shuffles(model) > 0
-        assert modes(model) == [b"DCR"]
-        np.testing.assert_allclose(results(model)[0], expected[0], atol=1e-5)
+def between(*kinds: str) -> Any:
+    """A convolution, these operators one after the other, a shuffle."""
+    names = ["deep", *(f"step{place}" for place in range(len(kinds)))]
+    made = [
+        helper.make_node(kind, [one], [other])
+        for kind, one, other in zip(kinds, names[:-1], names[1:], strict=True)
+    ]
+    return graph([CONV, *made, shuffled(names[-1])], [W], OUT)
+
+
+def with_a_number(kind: str, shape: list[int], first: bool = False) -> Any:
+    """A constant of one value on either side."""
+    constant = numpy_helper.from_array(np.full(shape, 0.3, np.float32), "number")
+    operands = ["number", "deep"] if first else ["deep", "number"]
+    return graph([CONV, helper.make_node(kind, operands, ["moved"]), shuffled("moved")], [W, constant], OUT)
+
+
+def clipped(low: str, high: str) -> Any:
+    """Perhaps at one end only: the other's name is empty then."""
+    ends = [
+        numpy_helper.from_array(np.array(end, np.float32), name)
+        for name, end in (("low", -0.2), ("high", 0.3))
+    ]
+    nodes = [CONV, helper.make_node("Clip", ["deep", low, high], ["moved"]), shuffled("moved")]
+    return graph(nodes, [W, *(end for end in ends if end.name in (low, high))], OUT)
+
+
+def of_two_convolutions() -> Any:
+    """Two convolutions with a bias are multiplied, one of them is used twice."""
+    nodes = [
+        helper.make_node("Conv", ["image", "w", "b"], ["deep"]),
+        helper.make_node("Conv", ["image", "vv", "b"], ["other"]),
+        helper.make_node("Relu", ["deep"], ["positive"]),
+        helper.make_node("Mul", ["positive", "other"], ["product"]),
+        helper.make_node("Sub", ["product", "deep"], ["rest"]),
+        shuffled("rest"),
+    ]
+    return graph(nodes, [W, weight("vv", 8, 4, 1, 1), weight("b", 8)], OUT)
+
+
+def under_a_mask() -> Any:
+    """A mask of one channel, the same for all."""
+    nodes = [
+        helper.make_node("Conv", ["image", "w"], ["deep"]),
+        helper.make_node("Conv", ["image", "vv"], ["mask"]),
+        helper.make_node("Sigmoid", ["mask"], ["share"]),
+        helper.make_node("Mul", ["deep", "share"], ["masked"]),
+        shuffled("masked"),
+    ]
+    return graph(nodes, [W, weight("vv", 1, 4, 1, 1)], OUT)
+
+
+def read_by_a_convolution_too() -> Any:
+    """A convolution reads the tensor beside the shuffle."""
+    nodes = [CONV, SHUFFLE, helper.make_node("Conv", ["deep", "vv", "b"], ["other"])]
+    return graph(nodes, [W, weight("vv", 3, 8, 1, 1), weight("b", 3)], {**OUT, "other": [1, 3, 6, 8]})
+
+
+def of_weights_that_another_uses() -> Any:
+    """The same weights make a result that is not shuffled, and keeps its order."""
+    nodes = [CONV, SHUFFLE, helper.make_node("Conv", ["image", "w"], ["other"])]
+    return graph(nodes, [W], {**OUT, "other": [1, 8, 6, 8]})
+
+
+def unshuffled_and_shuffled() -> Any:
+    """An unshuffle, a convolution whose rows and columns both change, a shuffle."""
+    model = _unshuffle(2, [0, 1, 3, 5, 2, 4])
+    model.graph.node.insert(3, helper.make_node("Conv", ["deep", "w"], ["moved_on"]))
+    model.graph.node.insert(4, helper.make_node("Add", ["moved_on", "deep"], ["sum"]))
+    model.graph.node[-1].input[0] = "sum"
+    model.graph.initializer.append(weight("w", 16, 16, 1, 1))
+    return model
+
+
+REWRITTEN: dict[str, tuple[Any, int]] = {
+    "nothing between": (lambda: graph([CONV, SHUFFLE], [W], OUT), 1),
+    "pixel by pixel": (lambda: between("Relu", "Neg", "Sigmoid"), 1),
+    "a number": (lambda: with_a_number("Add", [1]), 1),
+    "a number first": (lambda: with_a_number("Sub", [1, 1, 1, 1], first=True), 1),
+    "a number without axes": (lambda: with_a_number("Div", []), 1),
+    "the smaller": (lambda: with_a_number("Min", [1]), 1),
+    "the larger": (lambda: with_a_number("Max", [1, 1, 1]), 1),
+    "clipped": (lambda: clipped("low", "high"), 1),
+    "clipped from above": (lambda: clipped("", "high"), 1),
+    "clipped from below": (lambda: clipped("low", ""), 1),
+    "two convolutions": (of_two_convolutions, 1),
+    "a mask": (under_a_mask, 1),
+    "another reader": (read_by_a_convolution_too, 1),
+    "shared weights": (of_weights_that_another_uses, 1),
+    "an unshuffle": (lambda: _unshuffle(2, [0, 1, 3, 5, 2, 4]), 2),
+    "an unshuffle and a convolution": (unshuffled_and_shuffled, 2),
+    "two shuffles": (
+        lambda: graph([CONV, SHUFFLE, shuffled("deep", "o2")], [W], {**OUT, "o2": OUT["out"]}),
+        2,
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "changed"), REWRITTEN.values(), ids=REWRITTEN)
+def test_what_works_channel_by_channel_changes_its_order(make: Any, changed: int) -> None:
+    model = make()
+    expected = results(model)
+    assert reorder_shuffles(model) == changed
+    checker.check_model(model, full_check=True)
+    assert set(modes(model)) == {b"DCR"}
+    assert "Transpose" not in [node.op_type for node in model.graph.node]
+    for one, other in zip(results(model), expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    read = {name for node in model.graph.node for name in node.input}
+    assert {constant.name for constant in model.graph.initializer} <= read  # what was permuted is gone
+    assert reorder_shuffles(model) == 0
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("names", "inner"),
+    [
+        ({"image": "photo", "out": "clean"}, "deep"),
+        ({"image": "deep", "out": "clean"}, "deep"),  # an inner value has the name
+        ({"image": "w", "out": "clean"}, "deep"),  # a constant has it
+        ({"image": "deep", "out": "deep_0"}, "deep"),  # where the inner value might have gone
+        ({"image": "deep", "out": "w"}, "deep"),
+        ({"image": "out", "out": "image"}, "deep"),  # exchanged
+        ({"image": "image", "out": "out"}, "deep"),
+        ({"image": "deep", "out": "clean"}, "deep_0"),
+    ],
+    ids=str,
+)
+def test_ports_get_their_names_whatever_is_called_so_already(names: dict[str, str], inner: str) -> None:
+    nodes = [
+        helper.make_node("Conv", ["image", "w"], ["deep"]),
+        helper.make_node("Relu", ["deep"], ["deep_0" if inner == "deep_0" else "more"]),
+        shuffled("deep_0" if inner == "deep_0" else "more"),
+    ]
+    model = graph(nodes, [W], OUT)
+    model = shape_inference.infer_shapes(model)  # inner values are described, too
+    (expected,) = results(model)
+    name_ports(model, names)
+    checker.check_model(model, full_check=True)
+    own = [value.name for value in (*model.graph.input, *model.graph.output)]
+    assert own == [names["image"], names["out"]]
+    made = [name for node in model.graph.node for name in node.output]
+    all_names = [names["image"], *made, *(constant.name for constant in model.graph.initializer)]
+    assert len(set(all_names)) == len(all_names) == 5
+    assert {value.name for value in model.graph.value_info} <= set(made)
+    (got,) = results(model)
+    np.testing.assert_array_equal(got, expected)

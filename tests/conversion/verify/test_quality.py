@@ -67,6 +67,72 @@ def test_the_worst_tile_is_where_the_damage_is(ground_truth: Picture) -> None:
     assert tile.drop > 10.0
 
 
+def test_a_tile_that_pytorch_got_right_loses_as_much_as_against_a_millionth() -> None:
+    """Else infinitely many dB; and where PyTorch has an error, its mean is what counts."""
+    ground_truth = np.zeros((64, 64, 3), np.float32)
+    got = ground_truth.copy()
+    got[:8, 8:16] = 0.01
+    assert worst_tile(got, ground_truth, ground_truth).drop == pytest.approx(10 * math.log10(101), abs=1e-4)
+    reference = ground_truth + np.float32(0.01)
+    reference[:8, 8:16] = 0.0
+    tile = worst_tile(got + reference, reference, ground_truth)
+    mean = 1e-4 * 63 / 64
+    assert (tile.x, tile.y) == (8, 0)
+    assert tile.drop == pytest.approx(10 * math.log10((1e-4 + mean) / mean), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("size", "sides"), [((64, 80), (8, 10)), ((5, 3), (1, 1)), ((8, 9), (1, 1)), ((1, 16), (1, 2))], ids=str
+)
+def test_there_are_eight_by_eight_tiles_or_one_a_pixel(size: tuple[int, int], sides: tuple[int, int]) -> None:
+    ground_truth = np.zeros((*size, 3), np.float32)
+    for row, column in ((0, 0), (size[0] - 1, 0), (size[0] // 2, size[1] // 2)):
+        got = ground_truth.copy()
+        got[row, column] = 0.1
+        tile = worst_tile(got, ground_truth, ground_truth)
+        assert tile.y <= row < tile.y + tile.height and tile.x <= column < tile.x + tile.width
+        assert sides[0] <= tile.height <= sides[0] + 1 and sides[1] <= tile.width <= sides[1] + 1
+
+
+def test_of_equal_tiles_the_first_is_named(ground_truth: Picture) -> None:
+    tile = worst_tile(ground_truth, ground_truth, ground_truth)
+    assert (tile.x, tile.y, tile.drop) == (0, 0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "colour"),
+    [
+        (0.0, (0.0, 0.0, 0.0)),
+        (0.2 / 16, (0.6, 0.0, 0.0)),
+        (0.5 / 16, (1.0, 0.5, 0.0)),
+        (0.8 / 16, (1.0, 1.0, 0.4)),
+        (1 / 16, (1.0, 1.0, 1.0)),
+        (0.4, (1.0, 1.0, 1.0)),
+        (math.nan, (1.0, 1.0, 1.0)),
+    ],
+)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_heat_map_goes_from_black_over_red_and_yellow_to_white(
+    error: float, colour: tuple[float, float, float], sign: int, tmp_path: Path
+) -> None:
+    reference = np.full((4, 6, 3), 0.5, np.float32)
+    got = reference.copy()
+    got[2, 3, 1] += sign * error
+    write_heatmap(tmp_path / "heat.png", got, reference)
+    heat = read_photo(tmp_path / "heat.png").rgb
+    assert heat[2, 3] == pytest.approx(colour, abs=0.004)
+    assert heat.sum() == pytest.approx(heat[2, 3].sum())
+
+
+def test_what_is_infinite_is_white_or_black() -> None:
+    reference = np.concatenate([np.ones((32, 64, 3)), np.zeros((32, 64, 3))]).astype(np.float32)
+    got = np.where(reference > 0, np.inf, -np.inf).astype(np.float32)
+    row = measure("endless", got, reference, reference, reference)
+    assert row.psnr == row.fidelity == row.reference_psnr and row.drop == 0.0
+    nothing = measure("none", np.full_like(reference, np.nan), reference, reference, reference)
+    assert nothing.psnr == pytest.approx(-10 * math.log10(0.5), abs=1e-3)  # black
+
+
 def test_the_mean_loss_is_gated_and_the_worst_picture_named(ground_truth: Picture) -> None:
     reference = ground_truth + np.float32(0.01)
     rows = [

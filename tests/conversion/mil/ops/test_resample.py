@@ -218,3 +218,21 @@ def test_a_single_sample_is_the_middle_of_a_box_or_its_corner(mode: str, place: 
     box = np.array([[1.0, 1.0, 3.0, 3.0]], np.float32)
     got = crop_resize(image, boxes=box, box_indices=np.zeros(1), sampling_mode=mode)
     assert got.reshape(()) == image[0, 0, place, place]
+
+
+@pytest.mark.parametrize("mode", ["DEFAULT", "ALIGN_CORNERS", "OFFSET_CORNERS"])
+@pytest.mark.parametrize("order", ["CORNERS_HEIGHT_FIRST", "CORNERS_WIDTH_FIRST", "CENTER_SIZE_HEIGHT_FIRST"])
+def test_normalized_boxes_are_shares_of_either_side_and_scaled_ones_multiples(order: str, mode: str) -> None:
+    """Of a picture that is no square, along rows and columns."""
+    picture = np.random.default_rng(0).random((1, 2, 9, 14)).astype(np.float32)
+    shares = np.array([[0.1, 0.2, 0.8, 0.7], [0.5, 0.3, 0.4, 0.6]], np.float32)
+    sides = [13.0, 8.0] * 2 if "WIDTH" in order else [8.0, 13.0] * 2
+    how: dict[str, Any] = {
+        "target_height": 3, "target_width": 4, "box_coordinate_mode": order, "sampling_mode": mode,
+        "box_indices": np.zeros(2, np.int32),
+    }  # fmt: skip
+    expected = crop_resize(picture, boxes=shares * np.array(sides, np.float32), **how)
+    got = crop_resize(picture, boxes=shares, normalized_coordinates=True, **how)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    scaled = crop_resize(picture, boxes=shares * np.array(sides, np.float32) / 4, spatial_scale=4.0, **how)
+    np.testing.assert_allclose(scaled, expected, atol=1e-5)
