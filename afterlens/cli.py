@@ -153,7 +153,7 @@ def main() -> NoReturn:
     except Exception as error:
         if os.environ.get("AFTERLENS_DEBUG"):
             raise
-        if isinstance(error, SystemError | RuntimeError) and _says_memory(error):
+        if isinstance(error, SystemError | RuntimeError | ImportError) and _says_memory(error):
             sys.exit(_fail(2, _MEMORY))
         kind = type(error).__name__
         code = _fail(70, f"internal error, please report it: {kind}: {error} (AFTERLENS_DEBUG=1 shows where)")
@@ -166,11 +166,14 @@ _MEMORY = "not enough memory; free some, or take smaller pictures"
 
 
 def _says_memory(error: Exception) -> bool:
-    """How PyTorch says it, and libraries in C that return without an exception."""
-    text = str(error)
-    return (
-        "allocate memory" in text or "without setting an exception" in text or "without exception set" in text
+    """How PyTorch says it, libraries in C that return without an exception, and who loads a library."""
+    signs = (
+        "allocate memory",
+        "without setting an exception",
+        "without exception set",
+        "failed to map segment",
     )
+    return any(sign in str(error) for sign in signs)
 
 
 def _open_closed_streams() -> None:

@@ -22,6 +22,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from afterlens.conversion.affine import affine_of, fold_affine
 from afterlens.conversion.capture import capture, operator_of, place_of
+from afterlens.conversion.clamps import CLAMPS, past_zero
 from afterlens.conversion.elementary import in_elementary_operators
 from afterlens.conversion.formulas import write_out
 from afterlens.conversion.graph_edit import (
@@ -655,5 +656,6 @@ _REWRITES_FOR_ONNX: dict[Any, Callable[[GraphModule, Node], bool]] = {
     _aten.conv2d.default: _depthwise,
     _aten.where.self: _by_mask,
     _aten.instance_norm.default: instance_norm,
+    **dict.fromkeys(CLAMPS, past_zero),
 }
 """The same, for onnx2tf alone."""

@@ -298,6 +298,26 @@ def test_a_bug_is_one_line_unless_asked_for_more(cli: Cli, monkeypatch: pytest.M
         afterlens.cli.main()
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
+        SystemError("<built-in function imread> returned NULL without setting an exception"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+    ],
+    ids=["Python", "PyTorch", "a library in C", "a library that is loaded"],
+)
+def test_too_little_memory_is_said_to_be_that(
+    error: Exception, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_memory(name: str) -> None:
+        raise error
+
+    monkeypatch.setattr("afterlens.training.tasks.find_task", out_of_memory)
+    assert_one_line(cli("info", "reflection"), 2, "not enough memory")
+
+
 def test_what_was_trained_is_shown_by_the_first_of_several_processes_alone(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

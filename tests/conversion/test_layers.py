@@ -18,7 +18,7 @@ LAYERS = (
     ("examples",),
     ("bundle",),
     ("lower",),
-    ("affine", "elementary", "formulas", "norms", "sampling"),
+    ("affine", "clamps", "elementary", "formulas", "norms", "sampling"),
     ("graph_edit", "mil", "capture"),
 )
 LAYER_OF = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}

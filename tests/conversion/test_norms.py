@@ -7,13 +7,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from ai_edge_litert.interpreter import Interpreter
 from torch import Tensor, nn
 
 from afterlens.conversion.lower import lower
-from afterlens.conversion.tflite.onnx2tf import Onnx2tf
-from afterlens.conversion.tflite.onnx_export import export_onnx
 from afterlens.training.deployable import Deployable, Port
+from tests.conversion.tflite.float32 import run_float32
 
 
 class _Net(nn.Module):
@@ -31,10 +29,6 @@ class _Beside(_Net):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         return (torch.cat(super().forward(x), 1),)
-
-
-def _accept(path: Path, /, *, graph: Path | None) -> None:
-    """A check that every file passes."""
 
 
 def _deployable(shape: tuple[int, ...], *layers: Callable[[Tensor], Tensor]) -> Deployable:
@@ -103,19 +97,11 @@ def test_core_ml_keeps_its_own_operator_for_instances() -> None:
 
 def test_a_tflite_file_is_exact_on_a_bright_picture(tmp_path: Path) -> None:
     """With one mean alone it is 2e-3 off."""
-    layers = (nn.InstanceNorm2d(6), nn.GroupNorm(1, 6), nn.GroupNorm(3, 6), nn.LayerNorm([6, 64, 60]))
-    shapes = (1, 6, 64, 60), (1, 24, 64, 60)
-    network, ports = _Beside(*layers).eval(), [(Port(str(shape[1]), shape, (-9.0, 9.0)),) for shape in shapes]
-    export_onnx(Deployable(network, "norms", "Norms", "1", *ports), tmp_path / "graph.onnx")
-    with Onnx2tf(tmp_path / "graph.onnx", tmp_path / "work") as tool:
-        interpreter = Interpreter(str(tool.finish(_accept)["float32"]))
-    picture = 0.97 + 0.005 * torch.rand(shapes[0], generator=torch.Generator().manual_seed(0))
+    network = _Beside(nn.InstanceNorm2d(6), nn.GroupNorm(1, 6), nn.GroupNorm(3, 6), nn.LayerNorm([6, 64, 60]))
+    picture = 0.97 + 0.005 * torch.rand(1, 6, 64, 60, generator=torch.Generator().manual_seed(0))
+    got = run_float32(network, picture, (1, 24, 64, 60), tmp_path)
     with torch.no_grad():
         (exact,) = network.double()(picture.double())
-    (given,), (made,) = interpreter.get_input_details(), interpreter.get_output_details()
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(given["index"], picture.permute(0, 2, 3, 1).numpy().copy())
-    interpreter.invoke()
-    errors = np.abs(interpreter.get_tensor(made["index"]) - exact.permute(0, 2, 3, 1).numpy()).max((0, 1, 2))
+    errors = np.abs(got - exact.numpy()).max((0, 2, 3))
     print(errors)
     assert errors.max() < 1e-4
