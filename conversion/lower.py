@@ -103,12 +103,38 @@ def _for_onnx(module: GraphModule) -> bool:
 
 
 def _flipped(module: GraphModule, node: Node) -> bool:
-    """Rows, columns or channels in reverse, by index: onnx2tf reverses another axis."""
-    x, axes = named(node, "self", "dims")
-    shape = shape_of(node)
-    axes = [axis % len(shape) for axis in axes]
-    places = constants(module, node, *(torch.arange(shape[axis] - 1, -1, -1) for axis in axes))
-    return call(node, _reversed, x, axes, places)
+    """Rows, columns or channels in reverse, by index: onnx2tf reverses another axis, or none."""
+    axes = _FLIPS[node.target] or named(node, "dims")[0]
+    return call(node, _reversed, *_by_index(module, node, axes))
+
+
+_FLIPS: dict[Any, tuple[int, ...]] = {
+    _aten.flip.default: (),  # the axes that it is given
+    _aten.fliplr.default: (1,),
+    _aten.flipud.default: (0,),
+}
+
+
+def _rotated(module: GraphModule, node: Node) -> bool:
+    """By quarters: flips, by index for the same reason, and a transposition."""
+    quarters, axes = named(node, "k", "dims")
+    turns = quarters % 4
+    flipped = (axes[:0], axes[1:], axes, axes[:1])[turns]
+    return call(node, _reversed_and_turned, *_by_index(module, node, flipped), axes if turns % 2 else None)
+
+
+def _by_index(module: GraphModule, node: Node, axes: Sequence[int]) -> tuple[Any, list[int], list[Node]]:
+    """The picture that a node reads, and the axes and places that put some of its axes in reverse."""
+    x, shape = node.args[0], shape_of(node.args[0])  # type: ignore[arg-type]
+    known = [axis % len(shape) for axis in axes]
+    return x, known, constants(module, node, *(torch.arange(shape[axis] - 1, -1, -1) for axis in known))
+
+
+def _reversed_and_turned(
+    x: Tensor, axes: Sequence[int], places: Sequence[Tensor], turned: Sequence[int] | None
+) -> Tensor:
+    x = _reversed(x, axes, places)
+    return x if turned is None else x.transpose(turned[0], turned[1])
 
 
 def _reversed(x: Tensor, axes: Sequence[int], places: Sequence[Tensor]) -> Tensor:
@@ -648,7 +674,8 @@ _REWRITES: dict[Any, Callable[[nn.Module, Node], bool]] = {
 """What rewrites a call of an operator; False: it stays as it is."""
 
 _REWRITES_FOR_ONNX: dict[Any, Callable[[GraphModule, Node], bool]] = {
-    _aten.flip.default: _flipped,
+    **dict.fromkeys(_FLIPS, _flipped),
+    _aten.rot90.default: _rotated,
     _aten.gather.default: _gathered,
     _aten.take_along_dim.default: _gathered,
     _aten.cumprod.default: _running_product,

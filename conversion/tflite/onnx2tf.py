@@ -16,18 +16,20 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from afterlens.conversion.bundle.contract import SIGNATURE
 from afterlens.conversion.bundle.layout import Reference, file_shape, from_torch
 from afterlens.conversion.capture import place
 from afterlens.conversion.tflite.blame import first_wrong
+from afterlens.conversion.tflite.channels_last import with_channels_last
 from afterlens.conversion.tflite.float16 import float16_constants
 from afterlens.conversion.tflite.graph import operator_names, pack, read_tflite, shape_of
 from afterlens.conversion.tflite.onnx_rewrite import name_ports
@@ -215,8 +217,8 @@ def finish_tflite(
     Raises UserError where a port is missing or the outputs differ from PyTorch's; given the ONNX `graph`, it names the
     operator that makes the difference.
     """
-    inputs, outputs = _bind(source, deployable, reference, variant, graph)
-    _write_signed(source, target, inputs, outputs)
+    inputs, outputs, turned = _bind(source, deployable, reference, variant, graph)
+    _write_signed(source, target, inputs, outputs, turned)
 
 
 def minimum_tflite(path: Path) -> str:
@@ -230,8 +232,11 @@ def minimum_tflite(path: Path) -> str:
 
 def _bind(
     path: Path, deployable: Deployable, reference: Reference, variant: str, graph: Path | None
-) -> tuple[dict[str, int], dict[str, int]]:
-    """Port name -> tensor index, of inputs (by name, which the tool keeps) and outputs (by what they compute)."""
+) -> tuple[dict[str, int], dict[str, int], set[str]]:
+    """Port name -> tensor index, of inputs (by name, which the tool keeps) and outputs (by what they compute).
+
+    Last the outputs that are right, but in PyTorch's order of axes.
+    """
     from ai_edge_litert.interpreter import Interpreter
 
     try:
@@ -252,14 +257,17 @@ def _bind(
     left = {d["index"]: interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()}
     if len(left) != len(deployable.outputs):
         raise UserError(f"{path.name}: onnx2tf wrote {len(left)} outputs, expected {len(deployable.outputs)}")
-    outputs = {}
+    outputs, turned = {}, set()
     for port in deployable.outputs:
-        wanted = from_torch(port, torch.from_numpy(reference.outputs[port.name]))[None]
-        errors = {
-            index: float(np.abs(value - wanted).max()) if value.shape == wanted.shape else np.inf
-            for index, value in left.items()
-        }
+        computed = reference.outputs[port.name]
+        errors = _distances(left, from_torch(port, torch.from_numpy(computed))[None])
         index = min(errors, key=lambda i: errors[i])
+        if not errors[index] <= _LIMITS[variant] and port.kind == "image":
+            in_pytorchs_order = _distances(left, computed)
+            nearest = min(in_pytorchs_order, key=lambda i: in_pytorchs_order[i])
+            if in_pytorchs_order[nearest] <= _LIMITS[variant]:
+                errors, index = in_pytorchs_order, nearest
+                turned.add(port.name)
         if not errors[index] <= _LIMITS[variant]:  # NaN fails too
             raise UserError(
                 f"{path.name}: no output of the {variant} file is {port.name!r} as PyTorch computes it (the nearest "
@@ -269,7 +277,15 @@ def _bind(
             )
         outputs[port.name] = index
         del left[index]
-    return {name: detail["index"] for name, detail in inputs.items()}, outputs
+    return {name: detail["index"] for name, detail in inputs.items()}, outputs, turned
+
+
+def _distances(values: Mapping[int, NDArray[np.float32]], wanted: NDArray[np.float32]) -> dict[int, float]:
+    """The largest difference of each from what is wanted; infinite where it has another shape."""
+    return {
+        index: float(np.abs(value - wanted).max()) if value.shape == wanted.shape else np.inf
+        for index, value in values.items()
+    }
 
 
 def _wrong_operator(graph: Path | None, path: Path, reference: Reference) -> str:
@@ -281,11 +297,17 @@ def _wrong_operator(graph: Path | None, path: Path, reference: Reference) -> str
     return "an operator" if graph is None or name is None else _place(graph, name)
 
 
-def _write_signed(source: Path, target: Path, inputs: dict[str, int], outputs: dict[str, int]) -> None:
-    """Copy a file, adding a signature that names its inputs and outputs; their tensors get the same names."""
+def _write_signed(
+    source: Path, target: Path, inputs: dict[str, int], outputs: dict[str, int], turned: set[str]
+) -> None:
+    """Copy a file, adding a signature that names its inputs and outputs; their tensors get the same names.
+
+    The outputs in ``turned`` are given with their channels last.
+    """
     from ai_edge_litert import schema_py_generated as schema
 
     model = read_tflite(source)
+    outputs |= {name: with_channels_last(model, outputs[name]) for name in sorted(turned)}
     tensors = model.subgraphs[0].tensors
 
     def named(ports: dict[str, int]) -> list[Any]:

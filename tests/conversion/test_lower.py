@@ -415,6 +415,28 @@ def test_what_is_flipped_is_read_by_index(axes: tuple[int, ...]) -> None:
     assert used == ["aten.index_select.default"] * len(axes)
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        torch.fliplr,
+        torch.flipud,
+        *(
+            lambda x, quarters=quarters, axes=axes: torch.rot90(x, quarters, axes)
+            for quarters in (1, 2, 3, -1, 4)
+            for axes in ((2, 3), (-1, -2), (1, 3))
+        ),
+    ],
+)
+def test_what_is_turned_is_read_by_index_too(function: Callable[[Tensor], Tensor]) -> None:
+    picture = torch.rand(1, 3, 24, 20, generator=torch.Generator().manual_seed(0))
+    expected = function(picture)
+    ports = (Port("image", (1, 3, 24, 20), (0.0, 1.0)),), (Port("out", tuple(expected.shape), (0.0, 1.0)),)
+    program = lower(Deployable(_Layer(function).eval(), "layer", "Layer", "1", *ports), for_onnx=True)
+    assert torch.equal(program.module()(picture)[0], expected)
+    used = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
+    assert not any(word in name for name in used for word in ("flip", "rot90"))
+
+
 def test_factors_of_channels_stay_as_they_are() -> None:
     factors = torch.rand(3, 1, 1)
     program = lower(_deployable(lambda x: x * factors, 24, 20), for_onnx=True)
