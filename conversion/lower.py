@@ -202,37 +202,79 @@ def _by_matrix(module: GraphModule, node: Node) -> bool:
     return False
 
 
-def _depthwise(module: GraphModule, node: Node) -> bool:
-    """A depthwise convolution whose weights the network computes, which TFLite has none for: a sum over its places."""
+def _computed_kernels(module: GraphModule, node: Node) -> bool:
+    """A convolution whose weights the network computes, by the places of its kernel: a sum or a product of matrices.
+
+    TFLite has none that is depthwise, and onnx2tf mixes the axes of the others up.
+    """
     names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
     x, weight, bias, stride, padding, dilation, groups = named(node, *names)
+    depthwise = shape_of(weight)[:2] == (groups, 1) and shape_of(x)[1] == groups
     # Last what looks through the whole graph, since every convolution comes here.
-    if groups == 1 or shape_of(weight)[:2] != (groups, 1) or weight in constant_nodes(module):
+    if not (groups == 1 or depthwise) or weight.target in _FILLED or weight in constant_nodes(module):
         return False
     how = (_pair(stride), _pair(padding), _pair(dilation), list(shape_of(node)[2:]))
-    return shape_of(x)[1] == groups and call(node, _sum_of_places, x, weight, bias, *how)
+    if groups > 1:
+        return call(node, _sum_of_places, x, weight, bias, *how)
+    channels, places = shape_of(x)[1], math.prod(shape_of(weight)[2:])
+    (order,) = constants(
+        module, node, torch.arange(places * channels).reshape(places, channels).T.reshape(-1)
+    )
+    return call(node, _product_of_places, x, weight, bias, *how, order)
 
 
-def _sum_of_places(
+_FILLED = (_aten.new_full.default, _aten.new_ones.default, _aten.full_like.default, _aten.ones_like.default)
+"""What reads the shape of a tensor and none of its values: constants, if not at first sight."""
+
+
+def _sum_of_places(x: Tensor, weight: Tensor, bias: Tensor | None, *how: Sequence[int]) -> Tensor:
+    columns = weight.shape[3]
+    total = None
+    for place, pixels in enumerate(_places(x, weight, *how)):
+        part = pixels * weight[:, :, place // columns, place % columns].reshape(1, -1, 1, 1)
+        total = part if total is None else total + part
+    assert total is not None
+    return total if bias is None else total + bias.reshape(1, -1, 1, 1)
+
+
+def _product_of_places(x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Tensor:
+    *geometry, order = how
+    pixels = torch.cat(_places(x, weight, *geometry), 1).index_select(1, order)
+    # The weights as a matrix at once: computed by a layer, they are laid out as pictures, which they are not.
+    result = (weight.flatten(1) @ pixels.flatten(2)).reshape(x.shape[0], weight.shape[0], *pixels.shape[2:])
+    return result if bias is None else result + bias.reshape(1, -1, 1, 1)
+
+
+def _places(
     x: Tensor,
     weight: Tensor,
-    bias: Tensor | None,
     stride: Sequence[int],
     padding: Sequence[int],
     dilation: Sequence[int],
     size: Sequence[int],
-) -> Tensor:
+) -> list[Tensor]:
+    """The pixels that each place of the kernel reads, row by row."""
     x = F.pad(x, [padding[1], padding[1], padding[0], padding[0]])
-    total = None
+    parts = []
     for row in range(weight.shape[2]):
         for column in range(weight.shape[3]):
             top, left = row * dilation[0], column * dilation[1]
             rows = slice(top, top + (size[0] - 1) * stride[0] + 1, stride[0])
             columns = slice(left, left + (size[1] - 1) * stride[1] + 1, stride[1])
-            part = x[:, :, rows, columns] * weight[:, :, row, column].reshape(1, -1, 1, 1)
-            total = part if total is None else total + part
-    assert total is not None
-    return total if bias is None else total + bias.reshape(1, -1, 1, 1)
+            parts.append(x[:, :, rows, columns])
+    return parts
+
+
+def _error_function(module: GraphModule, node: Node) -> bool:
+    """TFLite has none. Abramowitz and Stegun, 7.1.26: within 1.5e-7."""
+    return call(node, _erf, node.args[0])
+
+
+def _erf(x: Tensor) -> Tensor:
+    size = x.abs()
+    t = 1.0 / (1.0 + 0.3275911 * size)
+    series = ((((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t + 0.254829592) * t
+    return torch.sign(x) * (1.0 - series * torch.exp(-size * size))
 
 
 def _by_mask(module: GraphModule, node: Node) -> bool:
@@ -680,7 +722,8 @@ _REWRITES_FOR_ONNX: dict[Any, Callable[[GraphModule, Node], bool]] = {
     _aten.take_along_dim.default: _gathered,
     _aten.cumprod.default: _running_product,
     _aten.matmul.default: _by_matrix,
-    _aten.conv2d.default: _depthwise,
+    _aten.conv2d.default: _computed_kernels,
+    _aten.erf.default: _error_function,
     _aten.where.self: _by_mask,
     _aten.instance_norm.default: instance_norm,
     **dict.fromkeys(CLAMPS, past_zero),

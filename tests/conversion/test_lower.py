@@ -463,6 +463,19 @@ FOR_ONNX = {
         "mul",
         "conv2d",
     ),
+    "weights of one group that are computed": (
+        lambda x: F.conv2d(
+            x, x[0, :2, :3, :6].reshape(2, 3, 3, 2), x.mean((0, 2, 3))[:2], (2, 1), (1, 2), (2, 3)
+        ),
+        "matmul",
+        "conv2d",
+    ),
+    "a square kernel that is computed": (
+        lambda x: F.conv2d(x, x[0, :, :3, :9].reshape(3, 3, 3, 3), padding=1),
+        "matmul",
+        "conv2d",
+    ),
+    "the error function": (lambda x: torch.erf(9 * x - 4), "exp", "erf"),
     "unlike corners": (
         lambda x: (
             F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=True)
@@ -533,10 +546,7 @@ KEPT_FOR_ONNX: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "lines by a matrix": (lambda x: (x[0] @ MATRIX[:20])[None], "matmul"),
     "by a matrix for each channel": (lambda x: x @ MATRIX[:20].expand(1, 3, 20, 24).contiguous(), "matmul"),
     "by a matrix that is computed": (lambda x: x @ x.transpose(2, 3), "matmul"),
-    "weights that are computed, of one group": (
-        lambda x: F.conv2d(x, x[:, :, :6:2, :3].transpose(0, 1).expand(3, 3, 3, 3)),
-        "conv2d",
-    ),
+    "weights that are filled with a number": (lambda x: F.conv2d(x, x.new_full((1, 3, 3, 3), 0.1)), "conv2d"),
     "weights that are computed, of two results a channel": (
         lambda x: F.conv2d(x, x[0, :2, :6, :3].reshape(6, 1, 2, 3)[:, :, :, :2], groups=3),
         "conv2d",
