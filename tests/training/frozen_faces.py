@@ -52,7 +52,7 @@ from afterlens.training.faces.shape import face_shape, fitted, nearest
 from afterlens.training.media.images import read_photo
 from afterlens.training.swap import identity as encoder
 from afterlens.training.swap.synthesis import HeldOutSwaps, SwapSamples, index_triplets, swap_sample
-from tests.training.faces.procedural import _write_fitted, write_assets, write_base
+from tests.training.faces.procedural import write_assets, write_base, write_fitted
 from tests.training.swap.triplets import write_some
 
 Rows = Iterator[tuple[str, Mapping[str, Any]]]
@@ -100,7 +100,7 @@ def _assets(folder: Path) -> Assets:
         shutil.copy(irises / "brown_eye.png", irises / f"{name}_eye.png")
     for kind, place in (("teeth", (0.0, 6.6, 1.5)), ("eyelashes", (0.31, 7.4, 1.6))):
         sheet = np.array([[-0.2, -0.06, 0], [0.2, -0.06, 0], [0.2, 0.06, 0], [-0.2, 0.06, 0]]) + place
-        _write_fitted(assets / kind / "plain" / "plain", sheet, [[0, 1, 2, 3]])
+        write_fitted(assets / kind / "plain" / "plain", sheet, [[0, 1, 2, 3]])
     for name in ("bob01", "long01"):
         shutil.copytree(assets / "hair" / "short", assets / "hair" / name)
         (assets / "hair" / name / "short.mhclo").rename(assets / "hair" / name / f"{name}.mhclo")

@@ -60,14 +60,14 @@ def write_assets(folder: Path) -> Path:
     eyes = [_sphere(np.array(place), np.full(3, 0.12), 6, 12) for place in EYES]
     vertices = np.concatenate([points for points, _ in eyes])
     faces = [[corner + k * len(eyes[0][0]) for corner in face] for k in range(2) for face in eyes[k][1]]
-    _write_fitted(folder / "eyes" / "low-poly" / "low-poly", vertices, faces)
+    write_fitted(folder / "eyes" / "low-poly" / "low-poly", vertices, faces)
     iris = folder / "eyes" / "materials" / "brown_eye.png"
     iris.parent.mkdir(parents=True)
     cv2.imwrite(str(iris), np.full((8, 8, 3), (20, 40, 60), np.uint8))
     brow = np.array([[x, y, 1.45] for x in (-0.5, -0.1, 0.1, 0.5) for y in (7.5, 7.56)])
-    _write_fitted(folder / "eyebrows" / "thick" / "thick", brow, [[0, 1, 3, 2], [4, 5, 7, 6]])
+    write_fitted(folder / "eyebrows" / "thick" / "thick", brow, [[0, 1, 3, 2], [4, 5, 7, 6]])
     cap, cap_faces = _sphere(CENTRE + np.array([0.0, 0.25, -0.2]), RADII * 1.05, 10, 20)
-    _write_fitted(folder / "hair" / "short" / "short", cap, cap_faces)
+    write_fitted(folder / "hair" / "short" / "short", cap, cap_faces)
     return folder
 
 
@@ -103,7 +103,7 @@ def _write_obj(path: Path, vertices, uv, groups) -> None:  # type: ignore[no-unt
     path.write_text("\n".join(lines))
 
 
-def _write_fitted(stem: Path, vertices, faces) -> None:  # type: ignore[no-untyped-def]
+def write_fitted(stem: Path, vertices, faces) -> None:  # type: ignore[no-untyped-def]
     """Held by base vertex 0, which never moves, at the offset that puts it where it was drawn."""
     uv = (0.5 + 0.4 * (vertices[:, :2] - CENTRE[:2])).clip(0.0, 1.0)
     _write_obj(stem.with_suffix(".obj"), vertices, uv, {"worn": faces})
