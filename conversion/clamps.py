@@ -22,6 +22,8 @@ _aten = torch.ops.aten
 
 def past_zero(module: nn.Module, node: Node) -> bool:
     """Rewrite a clamp to numbers of which the lowest is above zero, or the highest is not. Whether it was one."""
+    if not node.meta["val"].is_floating_point():
+        return False  # places, which no convolution computes
     x, low, high = _bounds(module, node)
     if low is not None and low > 0:
         return call(node, _above, x, low, high)

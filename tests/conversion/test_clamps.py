@@ -73,8 +73,9 @@ def test_a_range_without_zero_is_written_with_a_relu(
         F.hardtanh,
         lambda x: torch.maximum(x, torch.tensor([0.1, 0.2, 0.3])[:, None, None]),
         lambda x: torch.maximum(x, x.flip(3)),
+        lambda x: (x * 9).long().clamp(min=1),
     ],
-    ids=["from zero", "to above zero", "around zero", "hardtanh", "by channel", "of two pictures"],
+    ids=["from zero", "to above zero", "around zero", "hardtanh", "by channel", "of two pictures", "places"],
 )
 def test_other_clamps_are_left_alone(function: Callable[[Tensor], Tensor]) -> None:
     assert not {"relu", "sub", "rsub"} & set(_operators(function))
