@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from afterlens.conversion.tflite.graph import operator_names, shape_of
+from afterlens.conversion.tflite.graph import code_index, shape_of
 
 _ORDER = (0, 2, 3, 1)
 
@@ -34,28 +34,13 @@ def with_channels_last(model: Any, index: int) -> int:
         tensor.name, tensor.type, tensor.shape = f"channels_last_{index}_{place}".encode(), kind, size
         tensor.buffer = len(model.buffers) + place
         tensors.append(tensor)
-    made = len(graph.tensors)
+    made, codes = len(graph.tensors), list(model.operatorCodes)
     operator = schema.OperatorT()
-    operator.opcodeIndex = _transpose(model)
+    operator.opcodeIndex = code_index(codes, "TRANSPOSE", 1)
     operator.inputs, operator.outputs = [index, made + 1], [made]
     operator.builtinOptionsType = schema.BuiltinOptions.TransposeOptions
     operator.builtinOptions = schema.TransposeOptionsT()
     graph.operators = [*graph.operators, operator]
     graph.outputs = [made if output == index else output for output in graph.outputs]
-    model.buffers, graph.tensors = buffers, tensors
+    model.buffers, model.operatorCodes, graph.tensors = buffers, codes, tensors
     return made
-
-
-def _transpose(model: Any) -> int:
-    """The place of the operator's code, added where the file has none."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    names = operator_names(model)
-    for name, operator in zip(names, model.subgraphs[0].operators, strict=True):
-        if name == "TRANSPOSE":
-            return int(operator.opcodeIndex)
-    code = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.TRANSPOSE
-    code.version = 1
-    model.operatorCodes = [*model.operatorCodes, code]
-    return len(model.operatorCodes) - 1

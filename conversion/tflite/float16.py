@@ -19,7 +19,7 @@ from afterlens.conversion.tflite.graph import (
     FLOAT16,
     FLOAT32,
     array_of,
-    builtin_number,
+    code_index,
     is_constant,
     pack,
     require_runtime,
@@ -57,7 +57,7 @@ def float16_constants(model: Any) -> bytes:
         operator = schema.OperatorT()
         operator.inputs, operator.outputs = [len(tensors) - 1], [index]
         widened.append(operator)
-    code = _dequantize(codes)
+    code = code_index(codes, "DEQUANTIZE", _DEQUANTIZE_VERSION)
     for operator in widened:
         operator.opcodeIndex = code
     graph.tensors = tensors
@@ -93,21 +93,6 @@ def as_halves(values: NDArray[np.float32]) -> NDArray[np.float16] | None:
 
 LARGEST_EXCEPTION = 16
 """Constants of more values than this are weights and always stored as float16."""
-
-
-def _dequantize(codes: list[Any]) -> int:
-    """The index of an operator code for DEQUANTIZE, which is added where the file has none."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    number = schema.BuiltinOperator.DEQUANTIZE
-    for index, code in enumerate(codes):
-        if builtin_number(code) == number and code.version >= _DEQUANTIZE_VERSION:
-            return index
-    code = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = number
-    code.version = _DEQUANTIZE_VERSION
-    codes.append(code)
-    return len(codes) - 1
 
 
 def _forget_unread(model: Any) -> None:

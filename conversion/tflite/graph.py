@@ -163,6 +163,21 @@ def builtin_number(code: Any) -> int:
     return max(int(code.builtinCode), int(code.deprecatedBuiltinCode))
 
 
+def code_index(codes: list[Any], kind: str, version: int) -> int:
+    """The place of an operator's code of at least this version, which is added to ``codes`` where there is none."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    number = getattr(schema.BuiltinOperator, kind)
+    for index, code in enumerate(codes):
+        if builtin_number(code) == number and code.version >= version:
+            return index
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = number
+    code.version = version
+    codes.append(code)
+    return len(codes) - 1
+
+
 @cache
 def _builtin_names() -> dict[int, str]:
     from ai_edge_litert import schema_py_generated as schema

@@ -9,29 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from afterlens.conversion.lower import lower
-from afterlens.training.deployable import Deployable, Port
+from tests.conversion.functions import rewritten
 from tests.conversion.tflite.float32 import run_float32
 
 SHAPE = (1, 3, 16, 12)
 PICTURE = 4 * torch.rand(SHAPE, generator=torch.Generator().manual_seed(0)) - 2
-
-
-class _Net(nn.Module):
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> tuple[Tensor]:
-        return (self.function(x),)
-
-
-def _operators(function: Callable[[Tensor], Tensor], for_onnx: bool = True) -> list[str]:
-    """The operators of the rewritten function, after a check that it computes the same."""
-    ports = [(Port(name, SHAPE, (-2.0, 2.0)),) for name in ("image", "result")]
-    program = lower(Deployable(_Net(function).eval(), "net", "Net", "1", *ports), for_onnx=for_onnx)
-    torch.testing.assert_close(program.module()(PICTURE)[0], function(PICTURE))
-    return [str(node.target).split(".")[1] for node in program.graph.nodes if node.op == "call_function"]
 
 
 ABOVE: list[Callable[[Tensor], Tensor]] = [
@@ -60,8 +42,8 @@ BOTH: list[Callable[[Tensor], Tensor]] = [lambda x: x.clamp(0.1, 0.9), lambda x:
 def test_a_range_without_zero_is_written_with_a_relu(
     function: Callable[[Tensor], Tensor], expected: list[str]
 ) -> None:
-    assert _operators(function) == expected
-    assert "relu" not in _operators(function, for_onnx=False)
+    assert rewritten(function, PICTURE, for_onnx=True) == expected
+    assert "relu" not in rewritten(function, PICTURE)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +60,7 @@ def test_a_range_without_zero_is_written_with_a_relu(
     ids=["from zero", "to above zero", "around zero", "hardtanh", "by channel", "of two pictures", "places"],
 )
 def test_other_clamps_are_left_alone(function: Callable[[Tensor], Tensor]) -> None:
-    assert not {"relu", "sub", "rsub"} & set(_operators(function))
+    assert not {"relu", "sub", "rsub"} & set(rewritten(function, PICTURE, for_onnx=True))
 
 
 class _Behind(nn.Module):

@@ -5,30 +5,15 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from afterlens.conversion.lower import lower
-from afterlens.training.deployable import Deployable, Port
+from tests.conversion.functions import rewritten
 
 PICTURE = torch.rand(1, 3, 24, 20, generator=torch.Generator().manual_seed(0))
 
 
-class _Net(nn.Module):
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> tuple[Tensor]:
-        return (self.function(x),)
-
-
 def _operators(function: Callable[[Tensor], Tensor], picture: Tensor = PICTURE) -> list[str]:
-    """The operators of the rewritten function, after a check that it computes the same."""
-    shape = (1, 3, 24, 20)
-    ports = (Port("image", shape, (0.0, 1.0)),), (Port("restored", shape, (0.0, 1.0)),)
-    program = lower(Deployable(_Net(function).eval(), "net", "Net", "1", *ports))
-    torch.testing.assert_close(program.module()(picture)[0], function(picture))
-    return [str(n.target).split(".")[1] for n in program.graph.nodes if n.op == "call_function"]
+    return rewritten(function, picture)
 
 
 @pytest.mark.parametrize(
